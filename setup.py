@@ -1,0 +1,59 @@
+"""Builds the Cython modules in place: one shared utility module, runtime dispatch instead of -march=native."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+HERE = Path(__file__).resolve().parent
+SHARED = "hsvm_engine._shared"
+TRACE = os.environ.get("HSVM_CYTHON_TRACE") == "1"
+DIRECTIVES: dict[str, object] = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "linetrace": TRACE,
+}
+MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if TRACE else []
+FLAGS = ["-O0" if TRACE else "-O3", "-fno-strict-aliasing", "-g0"]
+
+
+def extension(path: Path) -> Extension:
+    name = ".".join(path.relative_to(HERE).with_suffix("").parts)
+    return Extension(
+        name,
+        [str(path.relative_to(HERE))],
+        extra_compile_args=FLAGS,
+        define_macros=MACROS,
+        depends=[str(p.relative_to(HERE)) for p in (*path.parent.glob("*.h"), *path.parent.glob("*.pxd"))],
+    )
+
+
+def shared_module() -> Extension:
+    """Typed-memoryview support is compiled once here instead of once in every module (3 times less C)."""
+    source = HERE / "hsvm_engine" / "_shared.c"
+    subprocess.run(
+        [sys.executable, "-m", "cython", f"--generate-shared={source.relative_to(HERE)}"], check=True, cwd=HERE
+    )
+    return Extension(SHARED, [str(source.relative_to(HERE))], extra_compile_args=FLAGS)
+
+
+def extensions() -> list[Extension]:
+    core = sorted((HERE / "hsvm_engine" / "core").glob("*.pyx"))
+    solver = sorted((HERE / "webapp" / "solver").glob("*.pyx"))
+    modules = cythonize(
+        [extension(path) for path in (*core, *solver)],
+        nthreads=2,
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        language_level=3,
+    )
+    return [shared_module(), *modules]
+
+
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": 2}})
