@@ -1,0 +1,134 @@
+"""Agree: conflicts found, negotiations under way, agreements in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import Q
+
+from webapp.fleet.models import Host
+from webapp.jobs import Job
+from webapp.tenants.models import Tenant, VirtualMachine
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+
+class SigningKey(models.Model):
+    """The Ed25519 key of a tenant, or of the operator (tenant null). The private seed is sealed with SEAL_KEY."""
+
+    tenant = models.OneToOneField(Tenant, models.CASCADE, null=True, blank=True, related_name="signing_key")
+    public = models.CharField(max_length=44)
+    sealed_seed = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+
+class NegotiationQuerySet(models.QuerySet["Negotiation"]):
+    def visible_to(self, user: User) -> NegotiationQuerySet:
+        """Operators (as mediators) see that it exists and its terms; a tenant sees those in which one of its VMs is a party."""
+        if user.is_operator:
+            return self
+        return self.filter(seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
+
+
+class Negotiation(Job):
+    """One negotiation about one host. `protocol` is the state of webapp.vpms.negotiation; it holds every party's wishes
+    and is never shown: pages read the disclosure that the policy language makes from it for one party."""
+
+    class State(models.TextChoices):
+        DRAFT = "DRAFT"
+        DETECTED = "DETECTED"
+        INVITED = "INVITED"
+        COMMITTED = "COMMITTED"
+        PROPOSED = "PROPOSED"
+        ACCEPTED_ALL = "ACCEPTED_ALL"
+        SIGNED = "SIGNED"
+        ENFORCED = "ENFORCED"
+        SUPERSEDED = "SUPERSEDED"
+        BREACHED = "BREACHED"
+        NO_AGREEMENT = "NO_AGREEMENT"
+        WITHDRAWN = "WITHDRAWN"
+
+    OPEN = (State.DRAFT, State.DETECTED, State.INVITED, State.COMMITTED, State.PROPOSED, State.ACCEPTED_ALL, State.SIGNED)
+
+    host = models.ForeignKey(Host, models.PROTECT, related_name="negotiations")
+    requester = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="requests")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
+    round = models.PositiveSmallIntegerField(default=0)
+    version = models.PositiveIntegerField(default=1)  # rises with every stored change; answers compare and set on it
+    protocol = models.JSONField(default=dict)
+    reason = models.TextField(blank=True, default="")  # why it ended without agreement, in plain words
+    deadline_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NegotiationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class Seat(models.Model):
+    """A party of a negotiation and its pseudonym there."""
+
+    negotiation = models.ForeignKey(Negotiation, models.CASCADE, related_name="seats")
+    vm = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="seats")
+    pseudonym = models.CharField(max_length=8)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["negotiation", "vm"], name="agreements_seat_once"),
+            models.UniqueConstraint(fields=["negotiation", "pseudonym"], name="agreements_pseudonym_once"),
+        ]
+
+
+class Agreement(models.Model):
+    """A signed settlement of one host. Exactly one version is in force on a host."""
+
+    host = models.ForeignKey(Host, models.PROTECT, related_name="agreements")
+    negotiation = models.OneToOneField(Negotiation, models.PROTECT, related_name="agreement")
+    agreement = models.CharField(max_length=63)  # constant over versions
+    version = models.PositiveIntegerField()
+    envelope = models.TextField()  # DSSE
+    digest = models.CharField(max_length=64)  # SHA-256 of the payload
+    in_force = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["agreement", "version"], name="agreements_version_once"),
+            models.UniqueConstraint(fields=["host"], condition=Q(in_force=True), name="agreements_one_in_force"),
+        ]
+
+
+class ConflictQuerySet(models.QuerySet["Conflict"]):
+    def visible_to(self, user: User) -> ConflictQuerySet:
+        """Operators see all on their hosts; a tenant those in which one of its VMs is a party."""
+        if user.is_operator:
+            return self
+        return self.filter(vms__tenant__slug__in=user.tenant_slugs).distinct()
+
+
+class Conflict(models.Model):
+    """A conflict that was recognised (policy.md section 6). Dynamic ones carry the evidence of the engine."""
+
+    host = models.ForeignKey(Host, models.PROTECT, related_name="conflicts")
+    vms = models.ManyToManyField(VirtualMachine, related_name="conflicts")
+    negotiation = models.ForeignKey(Negotiation, models.CASCADE, null=True, blank=True, related_name="conflicts")
+    code = models.CharField(max_length=3)
+    name = models.CharField(max_length=48)
+    kind = models.CharField(max_length=8)  # static or dynamic
+    trigger = models.CharField(max_length=8)  # create, start or run
+    severity = models.CharField(max_length=12)
+    switch = models.CharField(max_length=32, blank=True, default="")
+    text = models.TextField()  # names no other tenant
+    evidence = models.JSONField(default=dict)  # event, op, value in force, digests before and after
+    found_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ConflictQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]

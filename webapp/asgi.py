@@ -1,0 +1,26 @@
+"""Routing of HTTP and websockets. Full origins are checked before a socket is accepted."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
+
+from django.core.asgi import get_asgi_application
+
+http = get_asgi_application()  # Django must be set up before anything below is imported
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import OriginValidator
+from django.conf import settings
+from django.urls import path
+
+from webapp.live.consumers import LiveConsumer
+
+application = ProtocolTypeRouter(
+    {
+        "http": http,
+        "websocket": OriginValidator(
+            AuthMiddlewareStack(URLRouter([path("ws/", LiveConsumer.as_asgi())])), settings.ORIGINS
+        ),
+    }
+)

@@ -1,0 +1,63 @@
+"""Rows that are work: due, leased, attempted.
+
+The row is its own outbox. A service makes it due in the same transaction as everything else it writes; the keeper
+enqueues what is due (and enqueues it again when a message was lost); a worker claims it by one conditional UPDATE and
+commits by another. So a doubled, late or disordered message finds nothing to claim and changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+MAX_ATTEMPTS = 3  # attempts without progress before a job is given up
+
+
+class Job(models.Model):
+    """Work that a worker does in short steps. `due_at` null means: nothing to do now."""
+
+    due_at = models.DateTimeField(null=True, blank=True)
+    enqueued_at = models.DateTimeField(null=True, blank=True)
+    lease_token = models.CharField(max_length=32, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
+    """The token of a lease of LEASE_SECONDS on the row if it is due, as expected and not leased by another; else None."""
+    now = timezone.now()
+    token = secrets.token_hex(16)
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    claimed = (
+        model._default_manager.filter(free, pk=pk, due_at__lte=now, **expected)
+        .update(
+            lease_token=token,
+            lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
+            attempts=F("attempts") + 1,
+        )
+    )
+    return token if claimed else None
+
+
+def renew(model: type[Job], pk: int, token: str) -> bool:
+    """Whether the lease was still ours and now lasts LEASE_SECONDS more."""
+    until = timezone.now() + dt.timedelta(seconds=settings.LEASE_SECONDS)
+    return bool(model._default_manager.filter(pk=pk, lease_token=token).update(lease_until=until))
+
+
+def commit(model: type[Job], pk: int, token: str, *, due_at: dt.datetime | None, **changes: Any) -> bool:
+    """Write the step's result and make the next step due, only if the lease is still ours. False: throw the result away."""
+    return bool(
+        model._default_manager.filter(pk=pk, lease_token=token).update(
+            due_at=due_at, enqueued_at=None, lease_token="", lease_until=None, attempts=0, **changes
+        )
+    )

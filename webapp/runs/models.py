@@ -1,0 +1,129 @@
+"""Run and watch: the run of a host's engine, its checkpoints, the acts asked of it and what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from webapp.fleet.models import Host
+from webapp.jobs import Job
+from webapp.tenants.models import VirtualMachine
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: User) -> RunQuerySet:
+        """Operators see every run; a tenant the runs of hosts on which one of its VMs is placed."""
+        if user.is_operator:
+            return self
+        return self.filter(host__placements__vm__tenant__slug__in=user.tenant_slugs).distinct()
+
+
+class Run(Job):
+    """The run of one host's engine. Worked in slices; `slice_no` is the next slice, `seq` the last step published."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        PAUSED = "paused"
+        DONE = "done"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+
+    host = models.ForeignKey(Host, models.PROTECT, related_name="runs")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.RUNNING)
+    scenario = models.JSONField()  # of hsvm_engine.scenarios: with the acts below everything needed to replay the run
+    engine_version = models.CharField(max_length=32)
+    rate = models.PositiveIntegerField(null=True)  # accesses a second; null = as fast as the worker can
+    length = models.PositiveBigIntegerField(null=True)  # accesses after which it is done; null = until stopped
+    slice_no = models.PositiveIntegerField(default=0)
+    seq = models.PositiveBigIntegerField(default=0)
+    op = models.PositiveBigIntegerField(default=0)
+    accesses = models.PositiveBigIntegerField(default=0)
+    digest = models.CharField(max_length=64, blank=True, default="")
+    wanted = models.CharField(max_length=8, blank=True, default="")  # pause or cancel, read at every slice start
+    reason = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["host"], condition=Q(state__in=["running", "paused"]), name="runs_one_live_run_a_host"
+            )
+        ]
+
+
+class Checkpoint(models.Model):
+    """The sealed state of a run before slice `slice_no`. A snapshot holds page contents, so it is sealed with SEAL_KEY."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
+    slice_no = models.PositiveIntegerField()
+    seq = models.PositiveBigIntegerField()
+    op = models.PositiveBigIntegerField()
+    digest = models.CharField(max_length=64)
+    sealed = models.BinaryField()
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-slice_no"]
+        constraints = [models.UniqueConstraint(fields=["run", "slice_no"], name="runs_checkpoint_once")]
+
+
+class Act(models.Model):
+    """Something asked of a running host: start or stop a VM, an operator's act, an attack drill. The slice that takes it
+    up writes its own number into it, so a slice done again does the same acts."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DONE = "done"
+        REFUSED = "refused"
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="acts")
+    vm = models.ForeignKey(VirtualMachine, models.PROTECT, null=True, blank=True, related_name="acts")
+    kind = models.CharField(max_length=16)  # start_vm stop_vm agreement reclaim hv_read core_dump drill ...
+    data = models.JSONField(default=dict)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    slice_no = models.PositiveIntegerField(null=True, blank=True)
+    result = models.JSONField(default=dict)
+    asked_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    def visible_to(self, user: User) -> EventQuerySet:
+        """Operators see every event; a tenant those about its own VMs."""
+        if user.is_operator:
+            return self
+        return self.filter(vm__tenant__slug__in=user.tenant_slugs)
+
+
+class Event(models.Model):
+    """Something that happened in a run and is worth telling. `number` counts from 1 within the run."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="events")
+    number = models.PositiveIntegerField()
+    op = models.PositiveBigIntegerField()
+    at = models.DateTimeField(auto_now_add=True)
+    kind = models.CharField(max_length=16)  # started stopped denied allowed drill breach note
+    vm = models.ForeignKey(VirtualMachine, models.PROTECT, null=True, blank=True, related_name="events")
+    title = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=16, blank=True, default="")
+    check_name = models.CharField(max_length=32, blank=True, default="")
+    detail = models.JSONField(default=dict)
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="runs_event_once")]

@@ -1,0 +1,247 @@
+"""One settings file. Everything that differs between demo, tests and production is read from the environment, strictly."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+
+def env_str(name: str, default: str) -> str:
+    return os.environ.get(name, default)
+
+
+def env_flag(name: str, default: bool) -> bool:
+    value = os.environ.get(name, "1" if default else "0")
+    if value not in {"0", "1"}:
+        raise ImproperlyConfigured(f"{name} must be 0 or 1, not {value!r}")
+    return value == "1"
+
+
+def env_int(name: str, default: int, *, low: int, high: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+    return int(value)
+
+
+def private_file(path: Path, *, size: int) -> bytes:
+    """The bytes of a 0600 file that is made on first use, so that a demo started again still opens its data."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        content = path.read_bytes()
+        if len(content) != size:
+            raise ImproperlyConfigured(f"{path} should hold {size} bytes and holds {len(content)}") from None
+        return content
+    with os.fdopen(descriptor, "wb") as handle:
+        content = secrets.token_bytes(size)
+        handle.write(content)
+    return content
+
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+RUN_DIR = Path(env_str("HSVM_RUN_DIR", str(BASE_DIR / ".run"))).resolve()
+RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+DEBUG = False
+TLS = env_flag("HSVM_TLS", True)
+BIND = env_str("HSVM_BIND", "127.0.0.1")
+PORT = env_int("HSVM_PORT", 8000, low=1, high=65535)
+LOOPBACK = BIND in {"127.0.0.1", "::1", "localhost"}
+if not TLS and not LOOPBACK:
+    raise ImproperlyConfigured("HSVM_TLS=0 is allowed only together with a loopback HSVM_BIND")
+
+SECRET_KEY = os.environ.get("HSVM_SECRET_KEY") or private_file(RUN_DIR / "secret.key", size=48).hex()
+# Seals checkpoints and signing keys at rest: a checkpoint holds page contents.
+SEAL_KEY = private_file(RUN_DIR / "seal.key", size=32)
+
+ALLOWED_HOSTS = [h for h in env_str("HSVM_HOSTS", "127.0.0.1,localhost,[::1]").split(",") if h]
+SCHEME = "https" if TLS else "http"
+# Sockets are accepted from these full origins only (scheme, host, port).
+ORIGINS = [o for o in env_str("HSVM_ORIGINS", "").split(",") if o] or [
+    f"{SCHEME}://{host}:{PORT}" for host in ALLOWED_HOSTS
+]
+CSRF_TRUSTED_ORIGINS = [o for o in ORIGINS if "*" not in o]
+
+INSTALLED_APPS = [
+    "webapp.ops",
+    "webapp.classroom",
+    "webapp.runs",
+    "webapp.agreements",
+    "webapp.fleet",
+    "webapp.tenants",
+    "webapp.accounts",
+    "webapp.audit",
+    "webapp.live",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_vite",
+    "csp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "webapp.urls"
+ASGI_APPLICATION = "webapp.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "webapp" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "webapp.accounts.context.frame",
+            ],
+        },
+    }
+]
+
+
+def database(url: str) -> dict[str, object]:
+    """SQLite by default; postgres://user:password@host:port/name needs the extra `postgres`."""
+    if not url:
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(RUN_DIR / "vpms.sqlite3"),
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",  # a deferred read-then-write fails with "database is locked"
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+            # Threads share an in-memory test database badly; a file behaves like the real one.
+            "TEST": {"NAME": str(RUN_DIR / "test.sqlite3")},
+        }
+    parts = urlsplit(url)
+    if parts.scheme != "postgres" or not parts.hostname or len(parts.path) < 2:
+        raise ImproperlyConfigured("HSVM_DATABASE must read postgres://user:password@host:port/name")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path[1:],
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname,
+        "PORT": str(parts.port or 5432),
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"pool": True},
+    }
+
+
+DATABASES = {"default": database(env_str("HSVM_DATABASE", ""))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# One Valkey or Redis: unix://PATH in the demo, rediss://... in production.
+REDIS_URL = env_str("HSVM_REDIS", f"unix://{RUN_DIR / 'valkey.sock'}")
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # Without socket_timeout None the client ends idle sockets after 5 s.
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
+    }
+}
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 2000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 6,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    "unacked_mutex_expire": 5,
+}
+
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "/sign-in/"
+LOGIN_REDIRECT_URL = "/home/"
+LOGOUT_REDIRECT_URL = "/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 15}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
+SESSION_COOKIE_NAME = "__Host-session" if TLS else "session"
+CSRF_COOKIE_NAME = "__Host-csrf" if TLS else "csrf"
+SECURE_SSL_REDIRECT = TLS
+SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_flag("HSVM_BEHIND_PROXY", False) else None
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576 + 4096
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 400
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "webapp" / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+WHITENOISE_USE_FINDERS = True
+DJANGO_VITE = {
+    "default": {
+        "dev_mode": False,
+        "manifest_path": BASE_DIR / "webapp" / "static" / "live" / ".vite" / "manifest.json",
+        "static_url_prefix": "live",
+    }
+}
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env_str("HSVM_LOG", "INFO")},
+}
+
+# Pace and limits of the site, each in one place.
+SLICE_SECONDS = 0.5  # target length of one slice of a run
+SLICE_HARD_SECONDS = 5  # below the broker's visibility timeout of 6 s
+LEASE_SECONDS = 6
+NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)

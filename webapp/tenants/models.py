@@ -1,0 +1,106 @@
+"""Declare: tenants, who acts for them, their VMs and what they wish for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+
+class Tenant(models.Model):
+    slug = models.CharField(max_length=63, unique=True)
+    name = models.CharField(max_length=120)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Membership(models.Model):
+    """A role of a person. Operators and teachers belong to the site, owners and members to a tenant."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MEMBER = "member"
+        OPERATOR = "operator"
+        TEACHER = "teacher"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role.choices)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "tenant", "role"], name="tenants_membership_once"),
+            models.CheckConstraint(
+                condition=Q(role__in=["owner", "member"], tenant__isnull=False)
+                | Q(role__in=["operator", "teacher"], tenant__isnull=True),
+                name="tenants_membership_scope",
+            ),
+        ]
+
+
+class VmQuerySet(models.QuerySet["VirtualMachine"]):
+    def visible_to(self, user: User) -> VmQuerySet:
+        """The VMs of the person's own tenants. Operators see running VMs by the host's pages, not by this door."""
+        return self.filter(tenant__slug__in=user.tenant_slugs)
+
+
+class VirtualMachine(models.Model):
+    """One VM of one tenant. `name` is the policy document's `vm`, unique on the platform."""
+
+    class State(models.TextChoices):
+        STOPPED = "stopped"
+        HELD = "held"  # wants to start; a negotiation decides
+        STARTING = "starting"  # agreed; the host's run has not taken it up yet
+        RUNNING = "running"
+        STOPPING = "stopping"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="vms")
+    name = models.CharField(max_length=63, unique=True)
+    trace = models.CharField(max_length=63)  # the recorded program that it runs
+    state = models.CharField(max_length=16, choices=State.choices, default=State.STOPPED)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VmQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["stopped", "held", "starting", "running", "stopping"]), name="tenants_vm_state"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PolicyQuerySet(models.QuerySet["Policy"]):
+    def visible_to(self, user: User) -> PolicyQuerySet:
+        """A wish is its tenant's secret: not even operators read it here."""
+        return self.filter(vm__tenant__slug__in=user.tenant_slugs)
+
+
+class Policy(models.Model):
+    """One version of the wishes for a VM: the document exactly as given (policy.md section 5.2). Rows never change."""
+
+    vm = models.ForeignKey(VirtualMachine, models.CASCADE, related_name="policies")
+    version = models.PositiveIntegerField()
+    document = models.TextField()
+    sha256 = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+
+    objects = PolicyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-version"]
+        constraints = [models.UniqueConstraint(fields=["vm", "version"], name="tenants_policy_version_once")]

@@ -1,0 +1,13 @@
+"""Routing of HTTP: every app brings its own pages, webapp.api its routers."""
+
+from django.urls import include, path
+
+from webapp.api import api
+
+urlpatterns = [
+    path("api/", api.urls),
+    *[
+        path("", include(f"webapp.{app}.urls"))
+        for app in ("accounts", "audit", "tenants", "fleet", "agreements", "runs", "classroom", "ops")
+    ],
+]
