@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -30,17 +31,17 @@ def env_int(name: str, default: int, *, low: int, high: int) -> int:
 
 
 def private_file(path: Path, *, size: int) -> bytes:
-    """The bytes of a 0600 file that is made on first use, so that a demo started again still opens its data."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        content = path.read_bytes()
-        if len(content) != size:
-            raise ImproperlyConfigured(f"{path} should hold {size} bytes and holds {len(content)}") from None
-        return content
-    with os.fdopen(descriptor, "wb") as handle:
-        content = secrets.token_bytes(size)
-        handle.write(content)
+    """The bytes of a 0600 file that is made once, also when several processes start together."""
+    if not path.exists():
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(secrets.token_bytes(size))
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)  # the first one wins, whole
+        fresh.unlink()
+    content = path.read_bytes()
+    if len(content) != size:
+        raise ImproperlyConfigured(f"{path} should hold {size} bytes and holds {len(content)}")
     return content
 
 

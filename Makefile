@@ -1,0 +1,80 @@
+# Two commands matter: make demo and make test. make help lists the rest.
+PYTHON ?= python3
+PORT ?= 8000
+RUN_DIR ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
+FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
+
+RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
+.PHONY: help demo test setup preflight lock bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo "Options: PORT=8123 RUN_DIR=some/dir DEMO_PASSWORD=... (demo), E2E=0 (test without browser), PYTHON=python3.12"
+
+demo: $(RUN)/demo.pid ## start the whole product on http://127.0.0.1:8000 (Ctrl-C ends it)
+
+# A SIGINT that is sent to make alone does not reach its child, but make then removes the file it was making:
+# the supervisor writes its process id there and ends in good order when the file goes.
+$(RUN)/demo.pid: setup
+	@exec env HSVM_RUN_DIR="$(RUN)" $(PY) manage.py demo --port $(PORT) --pid-file "$@"
+
+test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
+	@cd frontend && npm run --silent check && npm test --silent
+	@$(PY) -m pytest -n 2 --dist loadfile $(if $(filter 0,$(E2E)),-m "not e2e")
+	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)
+
+bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
+	@$(PY) -m benchmarks
+
+setup: preflight $(VENV)/.stamp-run $(VENV)/.stamp-ext frontend/.stamp-build ## only prepare: venv, extensions, frontend
+
+preflight:
+	@sh .ci/preflight $(PYTHON)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV)
+
+# uv is ten times faster; where it is missing or cannot reach the index, plain pip installs the same locked files.
+define install
+	@echo "installing $(1)"
+	@{ [ -x $(VENV)/bin/uv ] || $(PY) -m pip install -q --require-hashes -r requirements-uv.lock 2>$(VENV)/uv.log; \
+	   $(VENV)/bin/uv pip install -q --python $(PY) --require-hashes -r $(1) 2>>$(VENV)/uv.log; } \
+	 || $(PY) -m pip install -q --require-hashes -r $(1)
+endef
+
+$(VENV)/.stamp-run: requirements.lock requirements-uv.lock | $(VENV)/bin/python
+	$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements-dev.lock $(VENV)/.stamp-run
+	$(call install,requirements-dev.lock)
+	@touch $@
+
+$(VENV)/.stamp-ext: $(SOURCES) setup.py pyproject.toml $(VENV)/.stamp-run
+	@echo "building the engine and the solver"
+	@$(PY) -m pip install -q --no-deps --no-build-isolation -e . >$(VENV)/build.log 2>&1 || { tail -n 30 $(VENV)/build.log; exit 1; }
+	@touch $@
+
+$(VENV)/.stamp-browser: $(VENV)/.stamp-dev tests/e2e/browser.py
+	@$(if $(filter 0,$(E2E)),true,$(PY) tests/e2e/browser.py && touch $@)
+
+frontend/.stamp-npm: frontend/package-lock.json frontend/package.json
+	@cd frontend && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+frontend/.stamp-build: frontend/.stamp-npm $(FRONTEND)
+	@cd frontend && npm run --silent build
+	@touch $@
+
+lock: ## remake the lock files from pyproject.toml
+	@sh .ci/lock
+
+clean: ## remove everything that make made, the demo's data included
+	rm -rf $(VENV) .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live webapp/staticfiles
+	find hsvm_engine webapp -name '*.so' -delete

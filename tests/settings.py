@@ -1,0 +1,12 @@
+"""The site's settings under test: plain http on loopback, a run directory of its own."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HSVM_TLS", "0")
+os.environ.setdefault("HSVM_RUN_DIR", str(Path(__file__).resolve().parent.parent / ".run" / "test"))
+os.environ.setdefault("HSVM_LOG", "WARNING")
+
+import webapp.settings as site  # noqa: E402  reads the environment that is set above
+
+globals().update({name: value for name, value in vars(site).items() if name.isupper()})
