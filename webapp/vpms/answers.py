@@ -15,7 +15,7 @@ Offers = Mapping[str, Sequence[str]]
 
 
 def check_answers(answers: Any) -> None:
-    """Every question and answer exists, each answer has a strength and at least one is a must or a prefer; else BadInput."""
+    """Every question, answer and strength exists and at least one is a must or a prefer; otherwise BadInput."""
     faults: list[Fault] = []
     if not isinstance(answers, Mapping):
         raise BadInput([Fault("$", "must be an object of answers")])
@@ -147,7 +147,7 @@ def _wishes(answers: Answers, offers: Offers) -> dict[str, Any]:
 
 
 def _chosen(switch: Switch, answer: int, offers: Offers) -> str:
-    """The value that an answer stands for; if the host does not offer it, the next stricter one, else the next laxer."""
+    """The value that an answer stands for; if the host cannot do it, the next stricter one, else the next laxer."""
     wanted = switch.names.index(switch.answers[answer])
     offered = offers.get(switch.name, switch.unless_said or switch.names)
     possible = [index for index, name in enumerate(switch.names) if name in offered]
@@ -165,7 +165,7 @@ def _scores(switch: Switch, chosen: str, strength: str) -> dict[str, int | str]:
 
 
 def largest_remainder(total: int, shares: Sequence[int]) -> list[int]:
-    """`total` points divided in proportion to `shares`, exactly; left-over points go to the largest remainders, then in order."""
+    """`total` points in proportion to `shares`, exactly; left-over points go to the largest remainders, in order."""
     whole = sum(shares)
     parts = [total * share // whole for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda index: (-(total * shares[index] % whole), index))

@@ -1,0 +1,273 @@
+"""Strict reading of policy, host and event documents: refused whole with path and reason, or understood completely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from webapp import strictjson
+from webapp.errors import BadInput, Fault
+from webapp.strictjson import member
+from webapp.vpms.formats import EVENTS, HOST, OPERATOR, POLICY, PREDICATE
+from webapp.vpms.shapes import (
+    Array,
+    Faults,
+    Object,
+    OneOf,
+    Shape,
+    Time,
+)
+from webapp.vpms.vocabulary import PER_VM, RESOURCES, SWITCHES
+
+KIB: Final = 1024
+
+
+@dataclass(frozen=True)
+class Rule:
+    """If `when` has one of `when_in`, `then` must have one of `then_in`."""
+
+    when: str
+    when_in: frozenset[str]
+    then: str
+    then_in: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One VM's policy, understood; `document` is what was given and what the digest is over."""
+
+    document: Mapping[str, Any]
+    vm: str
+    tenant: str
+    version: int
+    size: Mapping[str, int]
+    trust_class: str
+    classes: frozenset[str]
+    exhibits: frozenset[str]
+    refuses: frozenset[str]
+    switches: Mapping[str, Mapping[str, Any]]
+    rules: tuple[Rule, ...]
+    disagreement: Mapping[str, Any]
+    delegate: Mapping[str, Any]
+    maintenance: tuple[tuple[int, int], ...] | None
+    not_before: str | None
+    not_after: str | None
+
+    @cached_property
+    def sha256(self) -> str:
+        return strictjson.digest(self.document)
+
+    def valid_at(self, now: str) -> bool:
+        """Inside its validity: notBefore <= now < notAfter. Times of this form compare as strings."""
+        return (self.not_before is None or self.not_before <= now) and (self.not_after is None or now < self.not_after)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host and its operator's terms, understood; `document` is what was given and what the digest is over."""
+
+    document: Mapping[str, Any]
+    host: str
+    zone: str
+    attested: bool
+    capabilities: Mapping[str, tuple[str, ...]]
+    capacity: Mapping[str, int]
+    per_vm: frozenset[str]
+    law: Mapping[str, tuple[str, ...]]
+    offers: Mapping[str, tuple[str, ...]]
+    actions: frozenset[str]
+    maintenance_min: int
+    preferences: Mapping[str, Any] | None
+    prices: Mapping[str, int]
+    running: frozenset[str]
+    departed: tuple[Mapping[str, str], ...]
+    agreement: Mapping[str, Any] | None
+
+    @cached_property
+    def sha256(self) -> str:
+        return strictjson.digest(self.document)
+
+    def is_shared(self, switch: str) -> bool:
+        return SWITCHES[switch].shared_by_nature or switch not in self.per_vm
+
+    def offered(self, switch: str) -> tuple[str, ...]:
+        """D(s) = capabilities, law and offers together, strict to lax; never empty in a host that was read."""
+        allowed = [self.capabilities.get(switch), self.law.get(switch), self.offers.get(switch)]
+        return tuple(name for name in SWITCHES[switch].names if all(part is None or name in part for part in allowed))
+
+
+def read_policy(source: bytes | str | Mapping[str, Any]) -> Policy:
+    """The policy in this text or decoded object, or BadInput naming every fault (at most 20)."""
+    document = _decode(source, 64 * KIB, 8)
+    _check(POLICY, document, _policy_faults)
+    labels, validity = document.get("labels", {}), document.get("validity", {})
+    windows = document.get("maintenance")
+    return Policy(
+        document=document,
+        vm=document["vm"],
+        tenant=document["tenant"],
+        version=document["version"],
+        size={"cache_ways": 1, "bandwidth_pct": 10, **document["size"]},
+        trust_class=document.get("trustClass", "default"),
+        classes=frozenset(labels.get("conflictClass", ())),
+        exhibits=frozenset(labels.get("exhibits", ())),
+        refuses=frozenset(labels.get("refuses", ())),
+        switches=document["switches"],
+        rules=tuple(_rule(item) for item in document.get("rules", ())),
+        disagreement={"budget": 0, **document["disagreement"]},
+        delegate={"deadline_s": 86400, "onTimeout": "reject", **document["delegate"]},
+        maintenance=None if windows is None else tuple((start, end) for start, end in windows),
+        not_before=validity.get("notBefore"),
+        not_after=validity.get("notAfter"),
+    )
+
+
+def read_host(source: bytes | str | Mapping[str, Any]) -> Host:
+    """The host in this text or decoded object, or BadInput naming every fault (at most 20)."""
+    document = _decode(source, strictjson.MIB, 16)
+    _check(HOST, document, _host_faults)
+    return _host(document)
+
+
+def read_event(source: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
+    """The event in this text or decoded object, or BadInput. `migrate` may carry a `target` of host and policies."""
+    document = _decode(source, strictjson.MIB, 16)
+    kind = document.get("kind") if isinstance(document, dict) else None
+    fields = EVENTS.get(kind) if isinstance(kind, str) else None
+    target = Object({"host": HOST, "policies": Array(POLICY, most=64)})
+    optional: dict[str, Shape] = {"at": Time(), **({"target": target} if kind == "migrate" else {})}
+    shape = Object({"format": OneOf(["vpms-event/1"]), "kind": OneOf(list(EVENTS)), **(fields or {})}, optional)
+    if fields is None and isinstance(document, dict):  # one fault says it; the fields of an unknown kind are unknown
+        document = {key: document[key] for key in ("format", "kind") if key in document}
+    _check(shape, document, lambda given, faults: None)
+    return dict(document)
+
+
+def check_set(policies: Sequence[Policy], host: Host) -> None:
+    """1 to 64 policies of different VMs, and one for each VM that runs on the host; otherwise BadInput."""
+    names = [policy.vm for policy in policies]
+    faults = [
+        Fault("$.vm", f"{name} is the VM of two policies") for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    if not 1 <= len(policies) <= 64:
+        faults.append(Fault("$", "1 to 64 policies are expected"))
+    missing = sorted(host.running - set(names))
+    faults += [Fault("$.running", f"{name} runs on this host, but its policy is not given") for name in missing]
+    if faults:
+        raise BadInput(faults)
+
+
+def offered_values(host: Host, size: Mapping[str, int]) -> dict[str, list[str]]:
+    """For each switch the values that this host can give to a VM of this size if alone (plain answers use them)."""
+    offered = {name: list(host.offered(name)) for name in SWITCHES}
+    for resource in RESOURCES:
+        need = 1 if resource.amount is None else {"cache_ways": 1, "bandwidth_pct": 10, **size}[resource.amount]
+        if need > host.capacity[resource.capacity]:
+            left = [name for name in offered[resource.switch] if name not in resource.values]
+            offered[resource.switch] = left or offered[resource.switch]
+    return offered
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a document kind. Rules between members (weights sum to 1000, ...) are said in `$comment`."""
+    shape, comment = {
+        "policy": (POLICY, "weights sum to 1000; exhibits and refuses differ; floor is required where it counts"),
+        "host": (HOST, "capabilities, law and offers of a switch have a value in common; preferences: shared switches"),
+        "agreement": (PREDICATE, "the predicate of an in-toto Statement"),
+    }[kind]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$comment": comment, **shape.schema()}
+
+
+def _decode(source: bytes | str | Mapping[str, Any], max_bytes: int, max_depth: int) -> Any:
+    if isinstance(source, bytes | str):
+        return strictjson.load(source, max_bytes=max_bytes, max_depth=max_depth)
+    strictjson.check(source, max_depth=max_depth)
+    return source
+
+
+def _check(shape: Shape, document: Any, further: Callable[[Any, Faults], None]) -> None:
+    """Shape first; what members say about each other is looked at only in documents of the right shape."""
+    faults: Faults = []
+    shape.check(document, "$", faults)
+    if not faults:
+        further(document, faults)
+    if faults:
+        raise BadInput(faults)
+
+
+def _rule(item: Mapping[str, Any]) -> Rule:
+    when, then = item["when"], item["then"]
+    return Rule(when["switch"], frozenset(when["in"]), then["switch"], frozenset(then["in"]))
+
+
+def _host(document: Mapping[str, Any]) -> Host:
+    operator = document["operator"]
+    unsaid = {name: switch.unless_said for name, switch in SWITCHES.items() if switch.unless_said}
+    return Host(
+        document=document,
+        host=document["host"],
+        zone=document["zone"],
+        attested=document["attested"],
+        capabilities={**unsaid, **{name: tuple(row) for name, row in document.get("capabilities", {}).items()}},
+        capacity=document["capacity"],
+        per_vm=frozenset(document.get("per_vm", PER_VM)),
+        law={name: tuple(row) for name, row in operator.get("law", {}).items()},
+        offers={name: tuple(row) for name, row in operator.get("offers", {}).items()},
+        actions=frozenset(operator.get("actions", ())),
+        maintenance_min=operator.get("maintenance_min", 0),
+        preferences=operator.get("preferences"),
+        prices=operator.get("prices", {}),
+        running=frozenset(document.get("running", ())),
+        departed=tuple(document.get("departed", ())),
+        agreement=document.get("agreement"),
+    )
+
+
+def _weight_fault(switches: Mapping[str, Any], path: str, faults: Faults) -> None:
+    total = sum(wish["weight"] for wish in switches.values())
+    if total != 1000:
+        faults.append(Fault(path, f"the weights sum to {total}; they must sum to exactly 1000"))
+
+
+def _policy_faults(document: Mapping[str, Any], faults: Faults) -> None:
+    """Faults between members, in the order of the document."""
+    for key, value in document.items():
+        path = member("$", key)
+        if key == "vm" and value == OPERATOR:
+            faults.append(Fault(path, f"must not be {OPERATOR}"))
+        elif key == "switches":
+            _weight_fault(value, path, faults)
+        elif key == "labels":
+            both = sorted(set(value.get("exhibits", ())) & set(value.get("refuses", ())))
+            faults += [
+                Fault(f"{path}.refuses", f"{label} is also among the labels that this VM exhibits") for label in both
+            ]
+        elif key == "rules":
+            for index, rule in enumerate(value):
+                if rule["when"]["switch"] == rule["then"]["switch"]:
+                    faults.append(Fault(f"{path}[{index}].then.switch", "must differ from the switch of when"))
+        elif key == "delegate":
+            needed = value["mode"] == "auto-within-bounds" or value.get("onTimeout") == "accept-if-above-floor"
+            if needed and "floor" not in value:
+                faults.append(Fault(f"{path}.floor", "is missing"))
+        elif key == "maintenance":
+            for index, (start, end) in enumerate(value):
+                if start >= end:
+                    faults.append(Fault(f"{path}[{index}]", "must end after it starts"))
+
+
+def _host_faults(document: Mapping[str, Any], faults: Faults) -> None:
+    host = _host(document)
+    for name in SWITCHES:
+        if not host.offered(name):
+            part = "offers" if name in host.offers else "law" if name in host.law else None
+            path = f"$.operator.{part}.{name}" if part else f"$.capabilities.{name}"
+            faults.append(Fault(path, "leaves no value that capabilities, law and offers have in common"))
+    if host.preferences is not None:
+        path = "$.operator.preferences.switches"
+        for name in host.preferences["switches"]:
+            if not host.is_shared(name):
+                faults.append(Fault(member(path, name), "is not a shared switch on this host"))
+        _weight_fault(host.preferences["switches"], path, faults)

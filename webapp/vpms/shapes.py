@@ -1,0 +1,197 @@
+"""Shapes of documents: one description gives the strict check, fault by fault, and the JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from webapp.errors import Fault
+from webapp.strictjson import member
+
+ID_PATTERN: Final = "^[a-z0-9][a-z0-9._-]{0,62}$"
+TIME_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+Faults = list[Fault]
+
+
+class Shape(Protocol):
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        """Append a fault for everything in `value` that the shape does not allow."""
+
+    def schema(self) -> dict[str, Any]:
+        """The same as JSON Schema (draft 2020-12)."""
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Integer:
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not is_integer(value):
+            faults.append(Fault(path, "must be an integer"))
+        elif not self.low <= value <= self.high:
+            faults.append(Fault(path, f"must lie between {self.low} and {self.high}"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+class Boolean:
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, bool):
+            faults.append(Fault(path, "must be true or false"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+class OneOf:
+    """One of the listed strings."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, str) or value not in self.names:
+            faults.append(Fault(path, f"must be {'one of ' if len(self.names) > 1 else ''}{', '.join(self.names)}"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.names)} if len(self.names) > 1 else {"const": self.names[0]}
+
+
+class Matching:
+    """A string that matches a pattern; `what` names it in the fault."""
+
+    def __init__(self, pattern: str, what: str) -> None:
+        self.pattern, self.what = pattern, what
+        self._match = re.compile(pattern.removesuffix("$") + r"\Z").match
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, str) or not self._match(value):
+            faults.append(Fault(path, f"must be {self.what}"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": self.pattern}
+
+
+class Time(Matching):
+    """A time `YYYY-MM-DDTHH:MM:SSZ` of the calendar; such strings compare like the times they name."""
+
+    def __init__(self) -> None:
+        super().__init__(TIME_PATTERN, "a time like 2026-01-31T12:00:00Z")
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        before = len(faults)
+        super().check(value, path, faults)
+        if len(faults) == before:
+            try:
+                datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")
+            except ValueError:
+                faults.append(Fault(path, f"must be {self.what}"))
+
+
+class Nullable:
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if value is not None:
+            self.shape.check(value, path, faults)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"type": "null"}, self.shape.schema()]}
+
+
+class Array:
+    """A list; `different` forbids an item given twice."""
+
+    def __init__(self, item: Shape, *, most: int = 256, least: int = 0, different: bool = False) -> None:
+        self.item, self.most, self.least, self.different = item, most, least, different
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, list):
+            faults.append(Fault(path, "must be an array"))
+            return
+        if len(value) > self.most:
+            faults.append(Fault(path, f"must have at most {self.most} items"))
+            return
+        if len(value) < self.least:
+            faults.append(Fault(path, "must not be empty" if self.least == 1 else f"must have {self.least} items"))
+        for index, item in enumerate(value):
+            self.item.check(item, f"{path}[{index}]", faults)
+            if self.different and item in value[:index]:
+                faults.append(Fault(f"{path}[{index}]", "is given twice"))
+
+    def schema(self) -> dict[str, Any]:
+        shape: dict[str, Any] = {"type": "array", "items": self.item.schema(), "maxItems": self.most}
+        if self.least:
+            shape["minItems"] = self.least
+        if self.different:
+            shape["uniqueItems"] = True
+        return shape
+
+
+class Object:
+    """An object with exactly these members; those in `optional` may be absent."""
+
+    def __init__(
+        self,
+        required: Mapping[str, Shape],
+        optional: Mapping[str, Shape] | None = None,
+        *,
+        least: int = 0,
+        unknown: str = "is not a field of this document",
+    ) -> None:
+        self.required, self.optional, self.least, self.unknown = required, optional or {}, least, unknown
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, dict):
+            faults.append(Fault(path, "must be an object"))
+            return
+        if len(value) < self.least:
+            faults.append(Fault(path, "must not be empty"))
+        for key, item in value.items():
+            shape = self.required.get(key) or self.optional.get(key)
+            if shape is None:
+                faults.append(Fault(member(path, key), self.unknown))
+            else:
+                shape.check(item, member(path, key), faults)
+        for key in self.required:
+            if key not in value:
+                faults.append(Fault(member(path, key), "is missing"))
+
+    def schema(self) -> dict[str, Any]:
+        members = {**self.required, **self.optional}
+        shape: dict[str, Any] = {
+            "type": "object",
+            "properties": {key: item.schema() for key, item in members.items()},
+            "required": list(self.required),
+            "additionalProperties": False,
+        }
+        if self.least:
+            shape["minProperties"] = self.least
+        return shape
+
+
+class ById:
+    """An object whose keys are ids and whose members all have one shape."""
+
+    def __init__(self, item: Shape) -> None:
+        self.item = item
+        self._id = Matching(ID_PATTERN, "an id")
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, dict):
+            faults.append(Fault(path, "must be an object"))
+            return
+        for key, item in value.items():
+            self._id.check(key, member(path, key), faults)
+            self.item.check(item, member(path, key), faults)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "propertyNames": self._id.schema(), "additionalProperties": self.item.schema()}
