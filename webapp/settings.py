@@ -98,6 +98,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "webapp.pages.RefusalMiddleware",
 ]
 
 ROOT_URLCONF = "webapp.urls"
@@ -246,3 +247,4 @@ SLICE_SECONDS = 0.5  # target length of one slice of a run
 SLICE_HARD_SECONDS = 5  # below the broker's visibility timeout of 6 s
 LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
+WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
