@@ -9,7 +9,7 @@ from django.db import models
 
 
 class User(AbstractUser):
-    """A person. What a person may do stands in Membership rows (webapp.tenants); `rights_version` rises when they change."""
+    """A person. Roles are Membership rows (webapp.tenants); `rights_version` rises when they change."""
 
     rights_version = models.PositiveIntegerField(default=1)
 
@@ -29,3 +29,12 @@ class User(AbstractUser):
     def tenant_slugs(self) -> list[str]:
         """The tenants for which this person may act, sorted."""
         return sorted({slug for _, slug in self._roles if slug})
+
+
+class Attempts(models.Model):
+    """Failed sign-ins of one account from one address. `key` is a digest: no name that somebody mistyped is kept."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    failures = models.PositiveIntegerField(default=0)
+    blocked_until = models.DateTimeField()
+    last_at = models.DateTimeField()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -26,7 +27,7 @@ class SigningKey(models.Model):
 
 class NegotiationQuerySet(models.QuerySet["Negotiation"]):
     def visible_to(self, user: User) -> NegotiationQuerySet:
-        """Operators (as mediators) see that it exists and its terms; a tenant sees those in which one of its VMs is a party."""
+        """Operators, as mediators, see all; a tenant sees those in which one of its VMs is a party."""
         if user.is_operator:
             return self
         return self.filter(seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
@@ -50,7 +51,15 @@ class Negotiation(Job):
         NO_AGREEMENT = "NO_AGREEMENT"
         WITHDRAWN = "WITHDRAWN"
 
-    OPEN = (State.DRAFT, State.DETECTED, State.INVITED, State.COMMITTED, State.PROPOSED, State.ACCEPTED_ALL, State.SIGNED)
+    OPEN = (
+        State.DRAFT,
+        State.DETECTED,
+        State.INVITED,
+        State.COMMITTED,
+        State.PROPOSED,
+        State.ACCEPTED_ALL,
+        State.SIGNED,
+    )
 
     host = models.ForeignKey(Host, models.PROTECT, related_name="negotiations")
     requester = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="requests")
@@ -81,6 +90,24 @@ class Seat(models.Model):
             models.UniqueConstraint(fields=["negotiation", "vm"], name="agreements_seat_once"),
             models.UniqueConstraint(fields=["negotiation", "pseudonym"], name="agreements_pseudonym_once"),
         ]
+
+
+class Message(models.Model):
+    """What a person sent to a negotiation, in the order in which it came. The worker hands each to the protocol once;
+    so nobody's answer is lost while a proposal is being computed."""
+
+    negotiation = models.ForeignKey(Negotiation, models.CASCADE, related_name="messages")
+    vm = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="+")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    round = models.PositiveSmallIntegerField()
+    accept = models.BooleanField()
+    reason = models.CharField(max_length=500, blank=True, default="")
+    sent_at = models.DateTimeField()
+    handled = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["negotiation", "vm", "round"], name="agreements_answer_once")]
 
 
 class Agreement(models.Model):

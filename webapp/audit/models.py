@@ -35,6 +35,17 @@ class Entry(models.Model):
         ordering = ["seq"]
 
 
+class Head(models.Model):
+    """The one row that names the end of the chain. Writers lock it, so entries are appended one after another; and a
+    chain whose tail was removed no longer ends where it says."""
+
+    length = models.PositiveBigIntegerField(default=0)
+    hash = models.CharField(max_length=64, default="0" * 64)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_one_head")]
+
+
 class Audience(models.Model):
     """Which tenant may read an entry. Kept outside the chain: it decides reading, not what happened."""
 

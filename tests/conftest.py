@@ -1,0 +1,117 @@
+"""The cast: alice and bob act for two tenants that share host h1, olga operates it, ines teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+HOST: dict[str, Any] = {
+    "format": "vpms-host/1",
+    "host": "h1",
+    "zone": "z1",
+    "attested": True,
+    "capabilities": {"memory_protection": ["hsvm", "none"], "hugepages": ["2m", "4k"]},
+    "capacity": {
+        "cores": 2,
+        "memory_mib": 64,
+        "hugepage_mib": 0,
+        "cache_ways": 12,
+        "bandwidth_pct": 100,
+        "key_slots": 0,
+    },
+    "operator": {
+        "law": {"audit_level": ["full", "metadata"]},
+        "offers": {},
+        "actions": ["reclaim"],
+        "maintenance_min": 0,
+        "preferences": None,
+        "prices": {"relocate": 5, "dedicated_host": 40},
+    },
+    "running": [],
+    "departed": [],
+    "agreement": None,
+}
+
+# Two wishes that clash over what the whole host shares, and can be settled.
+CAREFUL = {
+    "q1": {"answer": "nobody", "strength": "must"},
+    "q2": {"answer": "never", "strength": "prefer"},
+    "q3": {"answer": "class", "strength": "prefer"},
+    "q4": {"answer": "no", "strength": "prefer"},
+    "q7": {"answer": "protection", "strength": "prefer"},
+}
+QUICK = {
+    "q2": {"answer": "anyone", "strength": "prefer"},
+    "q3": {"answer": "anyone", "strength": "prefer"},
+    "q4": {"answer": "yes", "strength": "prefer"},
+    "q7": {"answer": "speed", "strength": "prefer"},
+}
+
+
+def wishes(
+    answers: dict[str, dict[str, str]], *, vm: str, tenant: str, version: int = 1, **more: Any
+) -> dict[str, Any]:
+    """A policy document for these answers on h1; people decide."""
+    from webapp.vpms import documents
+    from webapp.vpms.answers import document_from_answers
+
+    document = document_from_answers(
+        answers,
+        vm=vm,
+        tenant=tenant,
+        version=version,
+        size={"vcpus": 1, "memory_mib": 8},
+        delegate={"mode": "human", "deadline_s": 3600, "onTimeout": "reject"},
+        disagreement={"kind": "do-not-start", "utility": 200, "budget": 0},
+        offers=documents.offered_values(documents.read_host(HOST), {"vcpus": 1, "memory_mib": 8}),
+    )
+    return {**document, **more}
+
+
+@dataclass
+class Cast:
+    alice: Any
+    bob: Any
+    olga: Any
+    ines: Any
+    alpha: Any
+    beta: Any
+    h1: Any
+    a_db: Any
+    b_web: Any
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    """Everybody with role, VM, wishes and place; nothing runs yet."""
+    return make_cast()
+
+
+@pytest.fixture
+def live_cast(transactional_db: None) -> Iterator[Cast]:
+    """The same, really committed, for tests with threads."""
+    yield make_cast()
+
+
+def make_cast() -> Cast:
+    from webapp.accounts.models import User
+    from webapp.fleet.services import host_create, placement_set
+    from webapp.tenants.services import membership_add, policy_save, tenant_create, vm_create
+
+    people = {name: User.objects.create(username=name) for name in ("alice", "bob", "olga", "ines")}
+    alpha = tenant_create(by=None, slug="alpha", name="Alpha Clinic")
+    beta = tenant_create(by=None, slug="beta", name="Beta Shop")
+    membership_add(by=None, user=people["alice"], role="owner", tenant=alpha)
+    membership_add(by=None, user=people["bob"], role="owner", tenant=beta)
+    membership_add(by=None, user=people["olga"], role="operator")
+    membership_add(by=None, user=people["ines"], role="teacher")
+    h1 = host_create(by=people["olga"], document=HOST)
+    a_db = vm_create(by=people["alice"], tenant=alpha, name="a-db", trace="sqlite")
+    b_web = vm_create(by=people["bob"], tenant=beta, name="b-web", trace="gzip")
+    for vm, by, answers in ((a_db, people["alice"], CAREFUL), (b_web, people["bob"], QUICK)):
+        policy_save(by=by, vm=vm, document=wishes(answers, vm=vm.name, tenant=vm.tenant.slug))
+        placement_set(by=by, vm=vm, host=h1)
+    return Cast(**people, alpha=alpha, beta=beta, h1=h1, a_db=a_db, b_web=b_web)

@@ -1,0 +1,92 @@
+"""Sign in, sign out, theme, and the way from the sign-in to the person's own area."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import views as auth_views
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from webapp.accounts import services
+from webapp.accounts.context import THEMES
+from webapp.roles import role_names
+
+AREAS = {"tenant": "/tenant/", "operator": "/operator/", "teacher": "/teach/", "student": "/learn/"}
+NO_FIT = "This name and password do not fit together. Both are read as typed, capital letters included."
+AWAY = "Signing in is not possible at the moment. Nothing was changed. Try again in a minute."
+YEAR = 365 * 24 * 3600
+
+
+def safe_next(request: HttpRequest, otherwise: str) -> str:
+    """The page named by `next` if it is one of this site, else the given one."""
+    wanted = request.POST.get("next", "")
+    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if ours else otherwise
+
+
+class SignInForm(AuthenticationForm):
+    """Name and password; while a delay runs, no password is looked at, right or wrong."""
+
+    error_messages = {"invalid_login": NO_FIT, "inactive": NO_FIT}
+
+    def clean(self) -> dict[str, Any]:
+        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
+        key = services.attempts_key(username=self.cleaned_data.get("username") or "", address=address)
+        wait = services.sign_in_delay(key=key)
+        if wait:
+            raise ValidationError(
+                f"Too many tries. Your account is not locked: the next try is looked at in {wait} s.", code="delay"
+            )
+        try:
+            cleaned = super().clean()
+        except ValidationError:
+            services.sign_in_failed(key=key)
+            raise
+        if self.get_user() is not None:  # without a password nothing was tried, so nothing is forgotten
+            services.sign_in_succeeded(key=key)
+        return cleaned
+
+
+class SignIn(auth_views.LoginView):
+    template_name = "accounts/sign_in.html"
+    authentication_form = SignInForm
+    redirect_authenticated_user = True
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        delayed = form.has_error("__all__", code="delay")
+        return self.render_to_response(self.get_context_data(form=form), status=429 if delayed else 422)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except DatabaseError:  # the counters are away: fail closed, say so
+            return HttpResponse(AWAY, status=503)
+
+
+class SignOut(auth_views.LogoutView):
+    http_method_names = ["post", "options"]
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """To the first area that the person may enter."""
+    return redirect(AREAS[role_names(request.user)[0]])
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Remember the chosen theme in a cookie and go back; works without script and without signing in."""
+    chosen = request.POST.get("theme", "")
+    if chosen not in THEMES:
+        return render(request, "accounts/refused.html", {"reason": f"theme: one of {', '.join(THEMES)}."}, status=422)
+    response = HttpResponseRedirect(safe_next(request, "/"))
+    response.set_cookie("theme", chosen, max_age=YEAR, samesite="Lax", secure=settings.TLS, httponly=True)
+    return response

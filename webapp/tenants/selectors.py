@@ -1,0 +1,60 @@
+"""Reads of what tenants declare; every door takes the person who looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import Max
+
+from webapp.errors import VpmsError
+from webapp.tenants.models import Policy, PolicyQuerySet, Tenant, VirtualMachine, VmQuerySet
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from webapp.accounts.models import User
+
+
+def missing() -> VpmsError:
+    """The one answer for what does not exist and for what somebody may not see."""
+    return VpmsError("not_found", 404, message="There is nothing here that you may see.")
+
+
+def tenants_of(*, user: User) -> QuerySet[Tenant]:
+    """The tenants for which the person acts."""
+    return Tenant.objects.filter(slug__in=user.tenant_slugs)
+
+
+def vms_of(*, user: User) -> VmQuerySet:
+    """The VMs of the person's tenants, with tenant and host at hand."""
+    return VirtualMachine.objects.visible_to(user).select_related("tenant", "placement__host")
+
+
+def vms_with_version(*, user: User) -> VmQuerySet:
+    """The same with `newest_version`, the number of the newest wishes."""
+    return vms_of(user=user).annotate(newest_version=Max("policies__version"))
+
+
+def vm_get(*, user: User, name: str) -> VirtualMachine:
+    """The person's VM of this name; a foreign one is as missing as one that does not exist."""
+    vm = vms_of(user=user).filter(name=name).first()
+    if vm is None:
+        raise missing()
+    return vm
+
+
+def policies_of(*, user: User, vm: VirtualMachine) -> PolicyQuerySet:
+    """Every version of the wishes for the VM, newest first."""
+    return Policy.objects.visible_to(user).filter(vm=vm).select_related("created_by")
+
+
+def policy_newest(*, user: User, vm: VirtualMachine) -> Policy | None:
+    return policies_of(user=user, vm=vm).first()
+
+
+def policy_get(*, user: User, vm: VirtualMachine, version: int) -> Policy:
+    """One version; missing ones and foreign ones are answered alike."""
+    policy = policies_of(user=user, vm=vm).filter(version=version).first()
+    if policy is None:
+        raise missing()
+    return policy
