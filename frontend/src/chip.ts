@@ -1,0 +1,38 @@
+/** The live chip of the top bar: exactly five states, each word + icon + colour; with "Pause" and "Reconnect now". */
+
+import { el } from "./dom";
+
+export type Shown = "live" | "reconnecting" | "paused" | "recording" | "offline";
+
+export interface ChipState { state: Shown; ageSeconds: number; moment: string }
+
+export function chipWords({ state, ageSeconds, moment }: ChipState): string {
+  switch (state) {
+    case "live": return "Live";
+    case "reconnecting": return `Reconnecting (data ${ageSeconds} s old)`;
+    case "paused": return "Paused by you";
+    case "recording": return `Recording (viewing ${moment}, not now)`;
+    case "offline": return "Offline - showing saved data";
+  }
+}
+
+export class Chip {
+  private readonly word = el("span", { class: "live-chip", "data-state": "offline" });
+  private readonly pause = el("button", { type: "button", class: "button button-quiet" }, "Pause");
+  private readonly reconnect = el("button", { type: "button", class: "button button-quiet" }, "Reconnect now");
+
+  constructor(host: HTMLElement, togglePause: () => void, reconnectNow: () => void) {
+    this.pause.addEventListener("click", togglePause);
+    this.reconnect.addEventListener("click", reconnectNow);
+    host.replaceChildren(this.word, this.pause, this.reconnect);
+  }
+
+  draw(chip: ChipState): void {
+    const words = chipWords(chip);
+    if (this.word.textContent !== words) this.word.textContent = words;
+    this.word.dataset["state"] = chip.state;
+    this.pause.hidden = chip.state !== "live" && chip.state !== "paused";
+    this.pause.textContent = chip.state === "paused" ? "Go on" : "Pause";
+    this.reconnect.hidden = chip.state !== "reconnecting" && chip.state !== "offline";
+  }
+}

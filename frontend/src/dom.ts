@@ -1,0 +1,69 @@
+/** Small helpers for views: elements, redraws merged into one animation frame, a polite voice of one message a second. */
+
+export function el<K extends keyof HTMLElementTagNameMap>(
+  tag: K, attributes: Record<string, string> = {}, ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** A toolbar button: an icon when one is named, else its text; the name is always there for screen readers. */
+export function button(name: string, press: () => void, icon = ""): HTMLButtonElement {
+  const face = icon === "" ? name : el("span", { class: "icon", "data-icon": icon, "aria-hidden": "true" });
+  const made = el("button", { type: "button", class: "button button-quiet", "aria-label": name, title: name }, face);
+  made.addEventListener("click", press);
+  return made;
+}
+
+const waiting = new Set<() => void>();
+/** Calls `draw` once in the next animation frame, however often it is asked for. */
+export function schedule(draw: () => void): void {
+  if (waiting.size === 0) {
+    requestAnimationFrame(() => {
+      const now = [...waiting];
+      waiting.clear();
+      for (const each of now) each();
+    });
+  }
+  waiting.add(draw);
+}
+
+/** A polite live region that says the newest message, at most one a second. */
+export class Voice {
+  readonly element = el("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
+  private next = "";
+  private busy = false;
+
+  say(message: string): void {
+    this.next = message;
+    if (this.busy) return;
+    this.busy = true;
+    this.element.textContent = message;
+    setTimeout(() => {
+      this.busy = false;
+      if (this.next !== this.element.textContent) this.say(this.next);
+    }, 1000);
+  }
+}
+
+export const count = (value: number): string => value.toLocaleString("en-US");
+export const hex = (value: number): string => `0x${value.toString(16)}`;
+export const share = (part: number, whole: number): string => (whole === 0 ? "-" : `${((100 * part) / whole).toFixed(1)} %`);
+
+const OUTCOMES = new Set(["BLOCKED", "DETECTED", "SUCCEEDED", "OUT OF SCOPE", "NOT APPLICABLE", "ERROR"]);
+/** The class of an outcome word; words outside the vocabulary stay plain text. */
+export const outcomeClass = (word: string): string =>
+  OUTCOMES.has(word) ? `outcome outcome-${word.toLowerCase().replaceAll(" ", "-")}` : word === "STALE RESULT" ? "outcome outcome-stale" : "";
+
+/** Makes `body` hold exactly these rows of cells; a cell is text or a ready element. */
+export function fillRows(body: HTMLElement, rows: (string | Node)[][], numeric: readonly number[] = []): void {
+  body.replaceChildren(...rows.map((row) => el("tr", {}, ...row.map((cell, i) => el("td", numeric.includes(i) ? { class: "num" } : {}, cell)))));
+}
+
+export function table(caption: string, heads: string[], numeric: readonly number[] = []): { element: HTMLTableElement; body: HTMLElement } {
+  const body = el("tbody");
+  const head = el("tr", {}, ...heads.map((name, i) => el("th", numeric.includes(i) ? { scope: "col", class: "num" } : { scope: "col" }, name)));
+  return { element: el("table", { class: "table table-compact" }, el("caption", {}, caption), el("thead", {}, head), body), body };
+}

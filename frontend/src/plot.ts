@@ -1,0 +1,44 @@
+/** The only importer of uPlot: lines over operation numbers on the dark canvas of the map. */
+
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+export interface Line { label: string; colour: string; dash: number[] }
+
+export class Plot {
+  private plot: uPlot | null = null;
+  private key = "";
+
+  constructor(private readonly host: HTMLElement, private readonly height: number) {
+    new ResizeObserver(() => {
+      if (this.plot !== null && this.plot.width !== this.width()) this.plot.setSize({ width: this.width(), height });
+    }).observe(host);
+  }
+
+  /** `rows[0]` are operation numbers, the others one value from 0 to 1 per line (null: unknown). */
+  show(lines: Line[], rows: (number | null)[][]): void {
+    const key = JSON.stringify(lines);
+    if (key !== this.key || this.plot === null) {
+      this.key = key;
+      this.plot?.destroy();
+      this.plot = new uPlot(this.options(lines), rows as uPlot.AlignedData, this.host);
+    } else this.plot.setData(rows as uPlot.AlignedData);
+  }
+
+  private width(): number {
+    return Math.max(200, Math.floor(this.host.clientWidth));
+  }
+
+  private options(lines: Line[]): uPlot.Options {
+    const axis = { stroke: "#E8EAED", grid: { stroke: "#2B303B", width: 1 }, ticks: { stroke: "#3A404C", width: 1 }, font: "12px Inter Variable, sans-serif" };
+    return {
+      width: this.width(), height: this.height, legend: { show: false }, cursor: { show: false },
+      scales: { x: { time: false }, y: { range: [0, 1] } },
+      axes: [
+        { ...axis, values: (_plot, ticks) => ticks.map((tick) => tick.toLocaleString("en-US")) },
+        { ...axis, values: (_plot, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`), size: 56 },
+      ],
+      series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, dash: line.dash, points: { show: false } }))],
+    };
+  }
+}
