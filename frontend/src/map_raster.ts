@@ -12,7 +12,7 @@ export type Lettering = (stamp: Stamp, size: number, look: Look) => void;
 const BACKGROUND = pixel("#000000");
 const TEXTURE_FROM = 4;
 const LETTER_FROM = 8;
-const GAP_FROM = 6;
+const GAP_FROM = 12;
 
 export function stampOf(look: Look, size: number, letter: Lettering): Stamp {
   const stamp = new Uint32Array(size * size).fill(pixel(look.colour));

@@ -37,7 +37,7 @@ export class CursorPanel {
     this.element.replaceChildren(
       this.row("Page", el("span", { class: "mono" }, hex(mfn)), ` (${count(mfn)})`),
       this.row("Address", el("span", { class: "mono" }, hex(mfn * PAGE_BYTES))),
-      this.row("Owner", ...named(ownerOf(state, mfn))),
+      this.row("Owner", el("span", { class: "map-owner" }, ...named(ownerOf(state, mfn)))),
       this.row("In extent", el("span", { class: "mono" }, `${hex(first)}-${hex(first + length - 1)}`), ` ${count(length)} pages`),
       this.row("Violation", el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? "yes" : "none")),
     );

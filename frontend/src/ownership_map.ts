@@ -81,7 +81,7 @@ export class OwnershipMap {
   /** Sizes both canvases to whole device pixels at a whole position: anything else blurs the cells. */
   private measure(): Window {
     const ratio = devicePixelRatio || 1;
-    const height = Math.max(240, Math.min(innerHeight - 160, 900));
+    const height = Math.max(240, Math.min(innerHeight - 100, 900));
     const window = fit(this.grid, { width: Math.max(64, this.room.clientWidth) * ratio, height: height * ratio });
     this.base = window.cell;
     this.stage.style.margin = "0";
