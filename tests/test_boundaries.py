@@ -62,9 +62,7 @@ def test_compiled_modules_import_nothing_foreign(package: str, allowed: str) -> 
 
 def test_only_four_files_of_the_site_know_the_engine() -> None:
     users = {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "webapp").rglob("*.py")
-        if "hsvm_engine" in imports_of(path)
+        str(path.relative_to(ROOT)) for path in (ROOT / "webapp").rglob("*.py") if "hsvm_engine" in imports_of(path)
     }
     assert users <= ENGINE_USERS
 

@@ -1,0 +1,56 @@
+"""One demo and one browser for all browser tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.e2e.browser import FLAGS, find
+from tests.e2e.stack import PASSWORD, Demo, running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.fspath).startswith(here):
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running(tmp_path_factory.mktemp("demo")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(demo: Demo, chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """sign_in("alice") opens a page of its own browser context in which alice is signed in; None stays anonymous."""
+    opened: list[BrowserContext] = []
+
+    def open_page(name: str | None, **options: object) -> Page:
+        context = chromium.new_context(base_url=demo.url, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(15_000)
+        opened.append(context)
+        page = context.new_page()
+        if name:
+            page.goto("/sign-in/")
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password", exact=True).fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(lambda url: "/sign-in/" not in url)
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
