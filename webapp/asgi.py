@@ -10,17 +10,18 @@ http = get_asgi_application()  # Django must be set up before anything below is 
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import OriginValidator
 from django.conf import settings
 from django.urls import path
 
-from webapp.live.consumers import LiveConsumer
+from webapp.live.consumers import LiveConsumer, abortable, from_origins
+from webapp.live.hub import lifespan
 
 application = ProtocolTypeRouter(
     {
         "http": http,
-        "websocket": OriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/", LiveConsumer.as_asgi())])), settings.ORIGINS
+        "websocket": abortable(
+            from_origins(AuthMiddlewareStack(URLRouter([path("ws/", LiveConsumer.as_asgi())])), settings.ORIGINS)
         ),
+        "lifespan": lifespan,
     }
 )
