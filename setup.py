@@ -47,13 +47,15 @@ def extensions() -> list[Extension]:
     core = sorted((HERE / "hsvm_engine" / "core").glob("*.pyx"))
     solver = sorted((HERE / "webapp" / "solver").glob("*.pyx"))
     modules = cythonize(
-        [extension(path) for path in (*core, *solver)],
+        [extension(path) for path in core],
         nthreads=2,
         compiler_directives=DIRECTIVES,
         shared_utility_qualified_name=SHARED,
         language_level=3,
     )
-    return [shared_module(), *modules]
+    # The solver imports nothing of ours, so it does not use the engine's shared module.
+    alone = cythonize([extension(path) for path in solver], compiler_directives=DIRECTIVES, language_level=3)
+    return [shared_module(), *modules, *alone]
 
 
 setup(ext_modules=extensions(), options={"build_ext": {"parallel": 2}})

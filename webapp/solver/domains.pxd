@@ -1,0 +1,91 @@
+"""The problem as plain arrays, its domains, and the sums over issues that bound every completion from above."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+cdef int64_t LARGE
+
+cdef enum Stage:
+    IDEAL = 0
+    WORST_OFF = 1
+    PRODUCT = 2
+    FIRST = 3
+
+ctypedef struct Problem:
+    # the instance
+    int issues, parties, scarce, values, links, facts
+    int *offset            # first value of each issue, and one past the last
+    int *issue_of          # issue of each value
+    int *link_start        # links of an issue: parties for whom its values differ
+    int *link_party
+    int64_t **link_weight  # of a link, by local value; the least is 0
+    int64_t *link_store
+    int64_t *base          # utility that a party gets whatever is chosen
+    int64_t *reserve       # d_i
+    int64_t *range         # ideal - d_i; 0: left out of both objectives
+    int64_t *capacity
+    int64_t *use           # by resource, then value
+    int *fact_source       # value
+    int *fact_target       # issue
+    uint8_t **fact_allows  # by local value of the target
+    uint8_t *fact_store
+    int *by_source_start
+    int *by_source
+    int *by_target_start
+    int *by_target
+    # the node: domains and the sums over issues that follow from them
+    uint8_t *alive
+    int *count
+    uint8_t *flat          # all values left give everyone the same
+    int64_t *best          # of a link: most that the issue can still give the party
+    int64_t *upper         # of a party: base + sum of best
+    int64_t *line          # integer multiples of the weighted utility, by value (stage 1)
+    int64_t *line_best
+    int64_t line_upper
+    double *slope          # tangent of the logarithms, by value (stage 2)
+    double *slope_best
+    double slope_upper
+    int64_t *least_use     # by resource, then issue
+    int64_t *used          # by resource: sum of least uses
+    # undoing
+    int *removed
+    int removed_count
+    int64_t *saved
+    int64_t saved_count
+    int *queue
+    uint8_t *pending
+    int queue_head, queue_count
+    int64_t *level_sums    # by level: upper, used, line_upper
+    double *level_slope
+    int *level_removed
+    int64_t *level_saved
+    int level
+    # the search
+    int *order
+    int *ranked            # values of each issue in the order in which they are tried
+    int target             # stage 0: whose ideal
+    int64_t target_need
+    int64_t *need          # least u_i - d_i that still counts
+    int64_t line_need
+    int64_t *line_factor
+    double slope_constant
+    double *multiplier     # lambda
+    bint only_feasible, found, finished, stopped
+    int64_t *found_utility
+    int *found_value
+    double found_log
+    int64_t worst_over, worst_under   # the least gain of the outcome found, as a fraction
+    int64_t nodes, node_limit
+    double deadline, open_bound
+    double *spread
+    double *scratch
+    int64_t *sorted_a
+    int64_t *sorted_b
+    void *blocks                # all memory of the problem, each block pointing to the next
+
+cdef void *room(Problem *s, size_t count, size_t size) except NULL
+cdef load(Problem *s, bytes sizes, bytes weights, bytes reserve, bytes forbidden, bytes facts, bytes scarce, bytes use)
+cdef void release(Problem *s) noexcept
+cdef bint propagate(Problem *s) noexcept nogil
+cdef bint enter(Problem *s, int value) noexcept nogil
+cdef void leave(Problem *s) noexcept nogil
+cdef int only(Problem *s, int q) noexcept nogil

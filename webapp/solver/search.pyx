@@ -1,0 +1,279 @@
+"""Exact branch and bound for one negotiation: bytes in, plain values out. Imports nothing of the product.
+
+Stage IDEAL finds the most that each party could get, WORST_OFF the greatest minimum gain, PRODUCT the greatest product
+of gains among those, FIRST the first such outcome in canonical order. Near ties are decided in big integers.
+"""
+
+from libc.math cimport INFINITY, fabs
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from webapp.solver.bounds cimport MARGIN, choose_line, choose_slope, log_of, node_bound, prepare, promising
+from webapp.solver.domains cimport FIRST, IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
+from webapp.solver.domains cimport enter, leave, load, only, propagate, release
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <time.h>
+    static inline double hs_now(void) {
+        struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    }
+    /* a/b < c/d for positive b, d, without rounding */
+    static inline int hs_less(int64_t a, int64_t b, int64_t c, int64_t d) {
+        return (__int128)a * d < (__int128)c * b;
+    }
+    /* floor and ceiling of n*k/m for n, k >= 0, m > 0 */
+    static inline int64_t hs_floor(int64_t n, int64_t k, int64_t m) { return (int64_t)((__int128)n * k / m); }
+    static inline int64_t hs_ceil(int64_t n, int64_t k, int64_t m) { return (int64_t)(((__int128)n * k + m - 1) / m); }
+    """
+    double hs_now() noexcept nogil
+    bint hs_less(int64_t a, int64_t b, int64_t c, int64_t d) noexcept nogil
+    int64_t hs_floor(int64_t n, int64_t k, int64_t m) noexcept nogil
+    int64_t hs_ceil(int64_t n, int64_t k, int64_t m) noexcept nogil
+
+
+cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
+    """The next open issue, those that still matter to someone first; -1 at a leaf."""
+    cdef int n, q, idle = -1
+    for n in range(s.issues):
+        q = s.order[n]
+        if s.count[q] > 1:
+            if stage != PRODUCT or not s.flat[q]:
+                return q
+            if idle < 0:
+                idle = q
+    return idle
+
+
+cdef void search(Problem *s, Stage stage) noexcept nogil:
+    cdef int q, n, value
+    s.nodes += 1
+    if s.nodes >= s.node_limit or (s.nodes & 255 == 0 and hs_now() > s.deadline):
+        s.stopped = True
+        s.open_bound = max(s.open_bound, node_bound(s, stage))
+        return
+    q = next_issue(s, stage)
+    if q < 0:
+        leaf(s, stage)
+        return
+    if stage == PRODUCT and s.flat[q] and compare(s, s.upper, s.found_utility) <= 0:
+        return                         # every completion gives exactly these utilities
+    for n in range(s.offset[q], s.offset[q + 1]):
+        value = s.ranked[n]
+        if not s.alive[value]:
+            continue
+        if enter(s, value) and promising(s, stage):
+            if s.stopped:
+                s.open_bound = max(s.open_bound, node_bound(s, stage))
+            else:
+                search(s, stage)
+        leave(s)
+        if s.finished:
+            return
+
+
+cdef void leaf(Problem *s, Stage stage) noexcept nogil:
+    """A complete outcome that passed `promising`: keep it if it is better (stages 0-2) or exactly as good (3)."""
+    cdef int i, q
+    cdef int64_t over = 1, under = 1
+    cdef bint first = True
+    if stage == IDEAL:
+        s.target_need = s.upper[s.target] + 1
+        s.found = True
+        return
+    if stage == PRODUCT and compare(s, s.upper, s.found_utility) <= 0:
+        return
+    if stage == FIRST and compare(s, s.upper, s.found_utility) != 0:
+        return
+    s.found = True
+    memcpy(s.found_utility, s.upper, 8 * s.parties)
+    for q in range(s.issues):
+        s.found_value[q] = only(s, q) - s.offset[q]
+    s.finished = stage == FIRST or s.only_feasible
+    if s.only_feasible:
+        return
+    s.found_log = log_of(s, s.upper)
+    if stage != WORST_OFF:
+        return
+    for i in range(s.parties):
+        if s.range[i] and (first or hs_less(s.upper[i] - s.reserve[i], s.range[i], over, under)):
+            over, under, first = s.upper[i] - s.reserve[i], s.range[i], False
+    s.worst_over, s.worst_under = over, under
+    if first:                          # nobody can gain: the first outcome is as good as any
+        s.line_need = LARGE
+        return
+    s.line_need = 0
+    for i in range(s.parties):
+        if s.range[i]:
+            s.need[i] = hs_floor(over, s.range[i], under) + 1
+            s.line_need += s.line_factor[i] * (s.need[i] + s.reserve[i] - s.base[i])
+
+
+cdef int compare(Problem *s, const int64_t *mine, const int64_t *other) noexcept nogil:
+    """-1, 0 or 1: the exact order of the products of (1000 (u - d) + range). Logarithms decide only clear cases."""
+    cdef int i, n = 0
+    cdef double difference = log_of(s, mine) - log_of(s, other)
+    if fabs(difference) > MARGIN:
+        return 1 if difference > 0 else -1
+    for i in range(s.parties):
+        if s.range[i]:
+            insert(s, s.sorted_a, n, 1000 * (mine[i] - s.reserve[i]) + s.range[i])
+            insert(s, s.sorted_b, n, 1000 * (other[i] - s.reserve[i]) + s.range[i])
+            n += 1
+    for i in range(n):
+        if s.sorted_a[i] != s.sorted_b[i]:
+            with gil:
+                return compare_exactly(s, n)
+    return 0
+
+
+cdef inline void insert(Problem *s, int64_t *row, int n, int64_t value) noexcept nogil:
+    while n > 0 and row[n - 1] > value:
+        row[n] = row[n - 1]
+        n -= 1
+    row[n] = value
+
+
+cdef int compare_exactly(Problem *s, int n) noexcept:
+    cdef object a = 1, b = 1
+    cdef int i
+    for i in range(n):
+        a *= s.sorted_a[i]
+        b *= s.sorted_b[i]
+    return (a > b) - (a < b)
+
+
+cdef bint run_stage(Problem *s, Stage stage) noexcept nogil:
+    """Search from the root; true if the stage was finished within the limits."""
+    s.finished = False
+    prepare(s, stage)
+    if promising(s, stage):
+        search(s, stage)
+    return not s.stopped
+
+
+cdef list find_ideals(Problem *s):
+    """The most that each party could get; None where the limit came first; [] if there is no outcome at all."""
+    cdef int i
+    cdef list found = []
+    for i in range(s.parties):
+        s.target, s.target_need, s.found = i, 0, False
+        if not run_stage(s, IDEAL):
+            return None
+        if not s.found:
+            return []
+        found.append(s.target_need - 1)
+    return found
+
+
+cdef bint search_worst_off(Problem *s) noexcept nogil:
+    cdef int i
+    choose_line(s)
+    s.line_need = 0
+    for i in range(s.parties):
+        s.need[i] = 0
+        s.line_need += s.line_factor[i] * (s.reserve[i] - s.base[i])
+    s.found = False
+    return run_stage(s, WORST_OFF)
+
+
+cdef list shares(Problem *s):
+    """The multipliers as integers that sum to 1,000,000, by largest remainder; all 0 if nobody can gain."""
+    cdef int i
+    cdef list parts = [0] * s.parties, rest = []
+    for i in range(s.parties):
+        if s.range[i]:
+            parts[i] = int(s.multiplier[i] * 1e6)
+            rest.append((parts[i] - s.multiplier[i] * 1e6, i))
+    rest.sort()
+    for i in range(1000000 - sum(parts) if rest else 0):
+        parts[rest[i % len(rest)][1]] += 1
+    return parts
+
+
+cdef dict answer(Problem *s, str status, list ideals, int stage=0, object gain_upper=None, object log_upper=None):
+    """What the caller sees. `stage` 0: nothing was left open; else the stage that a limit cut off."""
+    cdef int q
+    cdef list chosen = []
+    if status == "agreed":
+        for q in range(s.issues):
+            chosen.append(s.found_value[q])
+    return {
+        "status": status,
+        "assignment": chosen if status == "agreed" else None,
+        "ideals": ideals,
+        "proven": stage == 0 and status != "unknown",
+        "stage": stage,
+        "min_gain_upper": gain_upper,
+        "nash_upper": log_upper,
+        "nodes": s.nodes,
+        "multipliers": shares(s) if status == "agreed" and not s.only_feasible else None,
+    }
+
+
+cdef dict feasible(Problem *s):
+    """Any outcome in which every party has its reservation."""
+    cdef int i
+    s.only_feasible = True
+    for i in range(s.parties):
+        s.range[i] = max(1, s.upper[i] - s.reserve[i])
+    with nogil:
+        search_worst_off(s)
+    if s.found:
+        return answer(s, "agreed", None)
+    return answer(s, "unknown" if s.stopped else "no_agreement", None)
+
+
+cdef dict settle(Problem *s):
+    cdef int i
+    cdef list ideals = find_ideals(s)
+    if ideals is None:
+        return answer(s, "unknown", None)
+    if not ideals:
+        return answer(s, "no_agreement", None)
+    for i in range(s.parties):
+        if ideals[i] < s.reserve[i]:
+            return answer(s, "no_agreement", ideals)
+        s.range[i] = ideals[i] - s.reserve[i]
+    s.open_bound = -INFINITY
+    with nogil:
+        search_worst_off(s)
+    if not s.found:
+        return answer(s, "unknown" if s.stopped else "no_agreement", ideals)
+    if s.stopped:
+        bound = max(s.open_bound, s.worst_over / s.worst_under)
+        return answer(s, "agreed", ideals, WORST_OFF, bound)
+    for i in range(s.parties):
+        s.need[i] = hs_ceil(s.worst_over, s.range[i], s.worst_under) if s.range[i] else 0
+    s.open_bound = -INFINITY
+    with nogil:
+        choose_slope(s, <double> s.worst_over / <double> s.worst_under)
+        run_stage(s, PRODUCT)
+    if s.stopped:
+        return answer(s, "agreed", ideals, PRODUCT, None, max(s.open_bound, s.found_log))
+    with nogil:
+        run_stage(s, FIRST)
+    return answer(s, "agreed", ideals, FIRST if s.stopped else 0)
+
+
+def solve(
+    *, bytes sizes, bytes weights, bytes reserve, bytes forbidden, bytes facts, bytes capacity, bytes use,
+    bint only_feasible=False, double time_limit=10.0, int64_t node_limit=0,
+):
+    """The one outcome that policy.md section 8 defines, or the best found within the limits and what bounds it.
+
+    All buffers are native 64-bit integers: values per issue; weight by party and value; reservation by party; pairs
+    (issue, value); facts as (issue, value, other issue, n, n allowed values); capacities; use by resource and value.
+    """
+    cdef Problem problem
+    memset(&problem, 0, sizeof(Problem))
+    try:
+        load(&problem, sizes, weights, reserve, forbidden, facts, capacity, use)
+        problem.node_limit = node_limit if node_limit > 0 else LARGE
+        problem.deadline = hs_now() + time_limit
+        if not propagate(&problem):
+            return answer(&problem, "no_agreement", None)
+        return feasible(&problem) if only_feasible else settle(&problem)
+    finally:
+        release(&problem)
