@@ -341,7 +341,7 @@ export class OwnershipMap {
   }
 }
 
-export const inkOf = (colour: string): string => (colour === "#0072B2" || colour === "#0F1115" || colour === "#69707B" ? "#FFFFFF" : "#000000");
+export const inkOf = (colour: string): string => (colour === "#0072B2" || colour === "#0F1115" || colour === "#656B71" ? "#FFFFFF" : "#000000");
 
 /** Draws a VM's letter into a stamp, with a rim of the base colour so that no texture swallows it. */
 const lettering: Lettering = (stamp, size, look) => {

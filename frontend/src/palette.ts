@@ -14,10 +14,10 @@ const PINNED: readonly (readonly [string, Texture])[] = [
 ];
 const FIXED: Record<string, Look> = {
   free: { colour: CANVAS, letter: "", texture: "none", className: "owner-free" },
-  hypervisor: { colour: "#A9B1BC", letter: "", texture: "hatch", className: "owner-hypervisor" },
+  hypervisor: { colour: "#B9BCBF", letter: "", texture: "hatch", className: "owner-hypervisor" },
   hsvm: { colour: "#FFFFFF", letter: "", texture: "crosshatch", className: "owner-hsvm" },
 };
-const OTHER: Look = { colour: "#69707B", letter: "", texture: "none", className: "owner-other" };
+const OTHER: Look = { colour: "#656B71", letter: "", texture: "none", className: "owner-other" };
 
 export function lookOf(owner: Pick<Owner, "owner" | "letter">): Look {
   const pinned = owner.letter.length === 1 ? owner.letter.charCodeAt(0) - 65 : -1;

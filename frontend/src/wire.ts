@@ -56,6 +56,7 @@ const HEADER = 32;
 const KEYFRAME = 1;
 const DELTA = 2;
 const MAX_FRAMES = 1 << 24;
+const OTHER = 254;
 
 // ---- binary: maps -------------------------------------------------------------------------------------------------
 
@@ -105,6 +106,8 @@ async function readKeyframe(reader: Reader): Promise<Pick<MapKeyframe, "owners" 
       letter: text(r["letter"], "letter"),
     };
   });
+  // Byte 254 means "other" without being announced: frames of a VM that has just gone.
+  if (!owners.some((owner) => owner.byte === OTHER)) owners.push({ byte: OTHER, owner: "other", name: "other", letter: "" });
   const violations = readViolations(reader);
   const map = await inflate(reader.take(reader.left), frames);
   const known = new Uint8Array(256);

@@ -1,0 +1,164 @@
+import { describe, expect, it } from "vitest";
+import { backOff, LiveSocket, type World } from "./socket";
+import { Store, type MapState } from "./store";
+import { delta, keyframe } from "./testing";
+
+class FakeSocket {
+  readyState = 0;
+  binaryType = "";
+  sent: { type: string; topic?: string; last?: number | null; hz?: number }[] = [];
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: string | ArrayBuffer }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  send(raw: string): void { this.sent.push(JSON.parse(raw) as FakeSocket["sent"][number]); }
+  close(): void { this.readyState = 3; }
+  open(): void { this.readyState = 1; this.onopen?.(); }
+  drop(code = 1006, reason = ""): void { this.readyState = 3; this.onclose?.({ code, reason }); }
+  give(data: string | ArrayBuffer): void { this.onmessage?.({ data }); }
+}
+
+function bench() {
+  const sockets: FakeSocket[] = [];
+  const timers: { at: number; then: () => void }[] = [];
+  let now = 0;
+  const world: World = {
+    open: () => { const made = new FakeSocket(); sockets.push(made); return made as unknown as WebSocket; },
+    random: () => 0.5,
+    now: () => now,
+    after: (ms, then) => {
+      const timer = { at: now + ms, then };
+      timers.push(timer);
+      return () => { const i = timers.indexOf(timer); if (i >= 0) timers.splice(i, 1); };
+    },
+  };
+  const pass = (ms: number): void => {
+    const end = now + ms;
+    for (;;) {
+      const next = timers.filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at)[0];
+      if (next === undefined) break;
+      timers.splice(timers.indexOf(next), 1);
+      now = next.at;
+      next.then();
+    }
+    now = end;
+  };
+  const store = new Store();
+  const socket = new LiveSocket("ws://x/ws/", store, () => undefined, () => undefined, world);
+  return { sockets, socket, store, pass, latest: () => sockets.at(-1) as FakeSocket };
+}
+
+const settle = async (): Promise<void> => { for (let i = 0; i < 5; i++) await new Promise((done) => setTimeout(done, 5)); };
+const MAP = "run/1/map";
+
+describe("the socket", () => {
+  it("waits from 0.5 to 15 s, never less, never more", () => {
+    for (let attempt = 0; attempt < 40; attempt++) {
+      for (const random of [0, 0.3, 0.999]) {
+        expect(backOff(attempt, random)).toBeGreaterThanOrEqual(500);
+        expect(backOff(attempt, random)).toBeLessThanOrEqual(15_000);
+      }
+    }
+    expect(backOff(0, 1)).toBe(500);
+    expect(backOff(20, 1)).toBe(15_000);
+  });
+
+  it("asks for each topic on opening, and after a drop with the last number seen", async () => {
+    const { socket, latest, sockets, pass } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    latest().open();
+    expect(latest().sent).toEqual([{ type: "subscribe", topic: MAP, last: null }]);
+    latest().give(keyframe({ run: 1, seq: 7, map: Uint8Array.of(0, 1) }));
+    await settle();
+    latest().drop();
+    expect(socket.connection).toBe("reconnecting");
+    pass(15_000);
+    expect(sockets.length).toBe(2);
+    latest().open();
+    expect(latest().sent).toEqual([{ type: "subscribe", topic: MAP, last: 7 }]);
+    expect(socket.connection).toBe("live");
+  });
+
+  it("repairs a gap by asking once, and applies frames in order though keyframes inflate slowly", async () => {
+    const { socket, latest, store } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    latest().open();
+    latest().give(keyframe({ run: 1, seq: 1, map: new Uint8Array(100_000) }));
+    latest().give(delta({ run: 1, seq: 2, base: 1, changes: [[5, 3]] }));
+    latest().give(delta({ run: 1, seq: 4, base: 3, changes: [[6, 3]] }));
+    latest().give(delta({ run: 1, seq: 5, base: 4, changes: [[7, 3]] }));
+    await settle();
+    const state = store.get(MAP) as MapState;
+    expect([state.seq, state.map[5], state.map[6]]).toEqual([2, 3, 0]);
+    expect(latest().sent.slice(1)).toEqual([{ type: "subscribe", topic: MAP, last: 2 }]);
+    latest().give(JSON.stringify({ type: "replay", topic: MAP, from: 3, to: 5 }));
+    latest().give(delta({ run: 1, seq: 3, base: 2, changes: [] }));
+    latest().give(delta({ run: 1, seq: 4, base: 3, changes: [[6, 3]] }));
+    latest().give(delta({ run: 1, seq: 5, base: 4, changes: [[7, 3]] }));
+    await settle();
+    expect([state.seq, state.map[6], state.map[7]]).toEqual([5, 3, 3]);
+  });
+
+  it("asks from scratch after a damaged frame and keeps what it has", async () => {
+    const { socket, latest, store } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    latest().open();
+    latest().give(keyframe({ run: 1, seq: 1, map: Uint8Array.of(0, 0) }));
+    const broken = new Uint8Array(delta({ run: 1, seq: 2, base: 1, changes: [[0, 1]] }));
+    broken[40] = 77;
+    latest().give(broken.buffer);
+    await settle();
+    expect(latest().sent.at(-1)).toEqual({ type: "subscribe", topic: MAP, last: null });
+    expect(store.seq(MAP)).toBe(1);
+  });
+
+  it("lets go of a paused topic and takes it up again where it stood", async () => {
+    const { socket, latest, store } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    latest().open();
+    latest().give(keyframe({ run: 1, seq: 1, map: Uint8Array.of(0) }));
+    await settle();
+    socket.unwatch(MAP);
+    latest().give(delta({ run: 1, seq: 2, base: 1, changes: [[0, 1]] }));
+    await settle();
+    expect(store.seq(MAP)).toBe(1);
+    socket.watch(MAP);
+    expect(latest().sent.slice(1)).toEqual([{ type: "unsubscribe", topic: MAP }, { type: "subscribe", topic: MAP, last: 1 }]);
+  });
+
+  it("asks hidden tabs' rate down and catches up on return", () => {
+    const { socket, latest } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    latest().open();
+    socket.setHidden(true);
+    socket.setHidden(false);
+    expect(latest().sent.slice(1)).toEqual([{ type: "rate", hz: 1 }, { type: "rate", hz: 20 }, { type: "subscribe", topic: MAP, last: null }]);
+  });
+
+  it("stays quiet after its rights were taken, until the reader asks", () => {
+    const { socket, latest, sockets, pass } = bench();
+    socket.connect();
+    latest().open();
+    latest().drop(4003, "You no longer have access.");
+    pass(120_000);
+    expect([sockets.length, socket.connection, socket.ended]).toEqual([1, "offline", "You no longer have access."]);
+    socket.reconnectNow();
+    expect(sockets.length).toBe(2);
+  });
+
+  it("gives up a connection that died without a word, and says offline after a minute", () => {
+    const { socket, latest, sockets, pass } = bench();
+    socket.connect();
+    latest().open();
+    pass(61_000);
+    expect(sockets.length).toBeGreaterThan(1);
+    for (let i = 0; i < 20; i++) { latest().drop(); pass(15_000); }
+    expect(socket.connection).toBe("offline");
+    latest().open();
+    expect(socket.connection).toBe("live");
+  });
+});
