@@ -135,14 +135,14 @@ class _Composer(yaml.SafeLoader):
         self.file, self.flow, self.depth = file, flow, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         refusal = self._refusal(event)
         if refusal:
             raise _at(event, self.file, refusal)
         self.depth += not isinstance(event, yaml.ScalarEvent)
         if self.depth > MAX_DEPTH:
             raise _at(event, self.file, f"nested deeper than {MAX_DEPTH}")
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         self.depth -= not isinstance(event, yaml.ScalarEvent)
         return node
 
@@ -430,7 +430,7 @@ class _Reader:
             raise _at(node, self.file, f"{what} must be bytes in lower-case hex")
         return text
 
-    def reference(self, node: yaml.Node, what: str, kind: str | None, scope: Scope, phase: str) -> Reference:
+    def reference(self, node: yaml.ScalarNode, what: str, kind: str | None, scope: Scope, phase: str) -> Reference:
         match = _REFERENCE.fullmatch(node.value)
         if match is None or (self.json and node.style is None):
             raise _at(node, self.file, f"{what}: {node.value[:64]} is not $name or $name.field")

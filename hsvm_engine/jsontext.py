@@ -24,7 +24,7 @@ class _Duplicate(ValueError):
 def load_json(text: str, *, file: str, first_line: int = 1, max_depth: int = MAX_DEPTH) -> Any:
     """Read one JSON value strictly: no NaN, floats, duplicate keys, lone surrogates or deep nesting.
 
-    Cost is linear in the text. Every refusal is a `TextError` with its place; `first_line` is the line of the first one.
+    Cost is linear in the text. Every refusal is a `TextError` with its place, counted from `first_line`.
     """
     _scan(text, file, first_line, max_depth)
     try:

@@ -1,0 +1,310 @@
+"""Runs attack files through their ports, with fuel, and reports the outcome that was observed.
+
+A verdict names the step that decided, the check that refused with its inputs, and the paper's section. Where no step
+was refused and the attack still came to nothing, the deciding check is found by experiment: the attack runs again on
+fresh machines with one check switched off at a time, and the one without which it succeeds is the one that held.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from hsvm_engine.architectures import ARCHITECTURES, SKIPPABLE
+from hsvm_engine.attackfile import (
+    MAX_OPERATIONS,
+    PHASES,
+    Attack,
+    LetStep,
+    OperationStep,
+    Reference,
+    RepeatStep,
+    Scalar,
+    Step,
+    Value,
+)
+from hsvm_engine.core.machine import Machine
+from hsvm_engine.observer import SECRET_BYTES, Observer
+from hsvm_engine.operations import OPERATIONS
+
+DEFAULT_MACHINE = {"frames": 8192, "hypervisor_frames": 1024, "protected_frames": 1024, "cores": 1}
+SKIPPED = "SKIPPED"
+U64 = (1 << 64) - 1
+
+
+class AttackError(Exception):
+    """The attack could not be carried out as written: its outcome is ERROR, never BLOCKED."""
+
+
+class _Unbound(Exception):
+    """A step needs a result that an earlier, refused step did not give."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One executed step: number in the order of execution, phase, line in the file, operation as applied, result."""
+
+    number: int
+    phase: str
+    line: int
+    op: dict[str, Any]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was observed, and the step, check, inputs and section that explain it."""
+
+    attack: str
+    title: str
+    architecture: str
+    outcome: str
+    reason: str
+    evidence: str | None
+    paper: str
+    check: str | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    step: Done | None = None
+    seed: int = 0
+    digest: str | None = None
+    says: str = ""
+    steps: tuple[Done, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def secret_of(seed: int) -> bytes:
+    """The victim's 16 secret bytes: random to every reader of the file, the same for the same seed."""
+    return hashlib.sha256(b"the victim's secret %d" % seed).digest()[:SECRET_BYTES]
+
+
+def boot(attack: Attack, architecture: str, *, seed: int, options: Mapping[str, Any]) -> Machine:
+    """A fresh machine as the file asks for it; ValueError names what is wrong with it."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture is one of {', '.join(ARCHITECTURES)}, not {architecture}")
+    shape = {**DEFAULT_MACHINE, "seed": seed, **attack.machine}
+    if not ARCHITECTURES[architecture].protected_region:
+        shape["protected_frames"] = 0
+    return Machine(**shape, architecture=architecture, options=dict(options))
+
+
+def run_attack(
+    attack: Attack, architecture: str, *, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> Verdict:
+    """Run every phase on a fresh machine and report what was observed. The same arguments give the same verdict."""
+    options = dict(options or {})
+    if architecture in attack.declared:
+        outcome, reason = attack.declared[architecture]
+        return Verdict(outcome=outcome, reason=reason, **_heading(attack, architecture, seed))
+    machine = boot(attack, architecture, seed=seed, options=options)
+    run = Run(attack, machine, secret_of(seed))
+    verdict = run.verdict(architecture, seed, PHASES)
+    if verdict.outcome == "BLOCKED" and verdict.check is None:
+        verdict = _by_experiment(verdict, attack, architecture, seed, options)
+    return verdict
+
+
+def drill(
+    machine: Machine,
+    attack: Attack,
+    bindings: Mapping[str, int | str],
+    *,
+    secret: bytes,
+    written: Mapping[int, bytes] | None = None,
+    after: bool = False,
+) -> Verdict:
+    """Run only the attacker's phase (and, with `after`, the victim's last look) against a living machine.
+
+    `bindings` rebinds the file's `let` names and gives the handles (`victim`) that its setup would have made. `written`
+    says what the victim has at which guest-physical addresses, for the last look. The machine stays as it was left.
+    """
+    run = Run(attack, machine, secret, bindings)
+    run.observer.expect_memory(written or {})
+    phases = ("attacker", "after") if after else ("attacker",)
+    return run.verdict(machine.architecture, 0, phases, digest=False)
+
+
+class Run:
+    """One execution of an attack against one machine."""
+
+    def __init__(
+        self, attack: Attack, machine: Machine, secret: bytes, bindings: Mapping[str, int | str] | None = None
+    ) -> None:
+        self.attack, self.machine = attack, machine
+        bindings = bindings or {}
+        victim = bindings.get("victim")
+        cores = {core: (handle, vcpu) for core, handle, vcpu in machine.dump()["cores"]}
+        self.observer = Observer(victim if isinstance(victim, int) else None, secret, cores)
+        self.names: dict[str, Any] = {}
+        self._let(attack.let)
+        self.names.update(bindings)
+        self.done: list[Done] = []
+        self.found: tuple[str, str, Done] | None = None  # outcome, reason, deciding step: the first one stands
+
+    def verdict(self, architecture: str, seed: int, phases: tuple[str, ...], *, digest: bool = True) -> Verdict:
+        heading = _heading(self.attack, architecture, seed)
+        try:
+            for phase in phases:
+                for step in _unroll(self.attack.phases[phase]):
+                    self._step(step, phase)
+        except AttackError as error:
+            last = self.done[-1] if self.done else None
+            return Verdict(outcome="ERROR", reason=str(error), step=last, steps=tuple(self.done), **heading)
+        heading.update(steps=tuple(self.done), digest=self.machine.digest() if digest else None)
+        if self.found:
+            outcome, reason, decided = self.found
+            return Verdict(outcome=outcome, reason=reason, step=decided, inputs=dict(decided.op), **heading)
+        return _blocked(self.done, heading)
+
+    # one step
+
+    def _step(self, step: Step, phase: str) -> None:
+        if isinstance(step, LetStep):
+            self._let(step)
+            return
+        assert isinstance(step, OperationStep)
+        if len(self.done) >= MAX_OPERATIONS:
+            raise AttackError(f"out of fuel after {MAX_OPERATIONS} operations")
+        try:
+            op = {"op": step.op, **{name: self._value(value) for name, value in step.fields.items()}}
+        except _Unbound as missing:
+            if phase in ("setup", "victim"):
+                raise AttackError(f"line {step.line}: {missing}") from None
+            op, result = {"op": step.op}, {"status": SKIPPED, "reason": str(missing)}
+            self.done.append(Done(len(self.done) + 1, phase, step.line, op, result))
+            return
+        self._fair(step, op, phase)
+        before = self._pages_of_victim() if self._balloons_victim(op) else set()
+        result = self.machine.apply(op)
+        done = Done(len(self.done) + 1, phase, step.line, op, result)
+        self.done.append(done)
+        if before:
+            self.observer.given_up(before - self._pages_of_victim())
+        if step.bind:
+            self.names[step.bind] = result
+            if step.bind == "victim" and result["status"] == "OK":
+                self.observer.victim = result["vm"]
+        self._observe(done, phase)
+
+    def _fair(self, step: OperationStep, op: Mapping[str, Any], phase: str) -> None:
+        """Refuse what would let a file fake an outcome: speaking as the victim, or handing its secret to another."""
+        guest = OPERATIONS[step.op].port == "guest"
+        victims = guest and self.observer.runs_victim(op["core"])
+        if phase == "attacker" and victims:
+            raise AttackError(f"line {step.line}: core {op['core']} runs the victim, whom an attacker cannot speak for")
+        if phase != "attacker" and not victims and _holds_secret(op, self.observer.secret):
+            raise AttackError(f"line {step.line}: only the victim itself can use its secret")
+
+    def _observe(self, done: Done, phase: str) -> None:
+        op, result = done.op, done.result
+        self.observer.any_step(op, result)
+        finding = None
+        if phase == "attacker":
+            finding = self.observer.attacker_step(result)
+        elif phase in ("setup", "victim") and result["status"] != "OK":
+            raise AttackError(f"line {done.line}: {op['op']} of the {phase} answered {result['status']}")
+        elif OPERATIONS[op["op"]].port == "guest" and self.observer.runs_victim(op["core"]):
+            finding = self.observer.victim_step(op, result)
+            if result["status"] == "F_TAMPERED" and self.found is None:
+                self.found = "DETECTED", "the engine stopped the victim before it could use what was changed", done
+        if finding and self.found is None:
+            self.found = "SUCCEEDED", finding, done
+
+    def _balloons_victim(self, op: Mapping[str, Any]) -> bool:
+        return op["op"] == "balloon" and bool(op["vm"] == self.observer.victim)
+
+    def _pages_of_victim(self) -> set[int]:
+        leaves = self.machine.dump()["leaves"].get(self.observer.victim, [])
+        return {gpn + i for gpn, _mfn, size, _perm in leaves for i in range(size)}
+
+    # values
+
+    def _let(self, step: LetStep) -> None:
+        for name, value in step.names.items():
+            self.names[name] = self._scalar(value)
+
+    def _value(self, value: Value) -> Any:
+        if isinstance(value, dict):
+            return {name: self._scalar(part) for name, part in value.items()}
+        return self._scalar(value)
+
+    def _scalar(self, value: Scalar) -> Any:
+        if not isinstance(value, Reference):
+            return value
+        if value.name == "secret":
+            return _part_of_secret(self.observer.secret, value.field)
+        if value.name not in self.names:
+            raise _Unbound(f"{value} is not bound")
+        found = self.names[value.name]
+        if not isinstance(found, dict):
+            return found
+        fields = {name: part for name, part in found.items() if name not in ("status", "check", "inputs")}
+        chosen = value.field or (next(iter(fields)) if len(fields) == 1 else "")
+        if chosen not in fields:
+            raise _Unbound(f"{value} has no value: that step answered {found['status']}")
+        return fields[chosen]
+
+
+def _heading(attack: Attack, architecture: str, seed: int) -> dict[str, Any]:
+    return {
+        "attack": attack.id,
+        "title": attack.title,
+        "says": attack.says,
+        "architecture": architecture,
+        "evidence": attack.evidence.get(architecture),
+        "paper": attack.paper,
+        "seed": seed,
+    }
+
+
+def _unroll(steps: tuple[Step, ...]) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, RepeatStep):
+            for _ in range(step.count):
+                yield from _unroll(step.steps)
+        else:
+            yield step
+
+
+def _part_of_secret(secret: bytes, part: str | None) -> str | int:
+    """The secret as hex bytes, or one half as a register holds it (little endian)."""
+    if part is None:
+        return secret.hex()
+    return int.from_bytes(secret[:8] if part == "low" else secret[8:], "little")
+
+
+def _holds_secret(op: Mapping[str, Any], secret: bytes) -> bool:
+    """Whether the bytes or registers that this operation stores hold a telling part of the secret."""
+    registers = op.get("registers", {})
+    given = bytes.fromhex(op.get("data", ""))
+    given += b"".join((value & U64).to_bytes(8, "little") for value in registers.values())
+    return any(secret[i : i + 4] in given for i in range(0, len(secret), 4))
+
+
+def _blocked(done: list[Done], heading: dict[str, Any]) -> Verdict:
+    """Every attacking step was refused or harmless: the first one that a protection check refused explains it."""
+    for step in done:
+        if step.phase == "attacker" and step.result.get("check"):
+            check, inputs = step.result["check"], step.result.get("inputs", {})
+            reason = f"{step.op['op']} was refused with {step.result['status']} by {check}"
+            return Verdict(outcome="BLOCKED", reason=reason, check=check, inputs=inputs, step=step, **heading)
+    return Verdict(outcome="BLOCKED", reason="no attacking step did any harm", **heading)
+
+
+def _by_experiment(
+    verdict: Verdict, attack: Attack, architecture: str, seed: int, options: Mapping[str, Any]
+) -> Verdict:
+    """Name the check without which the harmless step would have succeeded."""
+    already = list(options.get("skip", ()))
+    for check in SKIPPABLE:
+        if check in already:
+            continue
+        machine = boot(attack, architecture, seed=seed, options={**options, "skip": [*already, check]})
+        without = Run(attack, machine, secret_of(seed)).verdict(architecture, seed, PHASES, digest=False)
+        if without.outcome == "SUCCEEDED" and without.step is not None:
+            step = verdict.steps[without.step.number - 1]
+            reason = f"{step.op['op']} came to nothing: without {check} {without.reason}"
+            shown = {name: value for name, value in step.op.items() if name != "data"}
+            return replace(verdict, reason=reason, check=check, step=step, inputs=shown)
+    return verdict
