@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.jsontext import load_json
 
 FORMAT = "hsvm-scenario/1"
@@ -165,7 +166,7 @@ def demo(architecture: str = "hsvm") -> Scenario:
         machine={
             "frames": 64 * PAGES_PER_MIB,
             "hypervisor_frames": 1_024,
-            "protected_frames": 0 if architecture == "nested" else 1_024,
+            "protected_frames": 1_024 if ARCHITECTURES[architecture].protected_region else 0,
             "cores": 2,
             "architecture": architecture,
         },
