@@ -1,0 +1,23 @@
+"""The H-SVM machine: one simulated host under a hypervisor that may be compromised. Contract: docs of the engine, machine.pyi.
+
+This is the front door; nothing outside imports `hsvm_engine.core`.
+"""
+
+from hsvm_engine.architectures import ARCHITECTURES, Architecture, Cost
+from hsvm_engine.core.machine import Machine
+from hsvm_engine.core.types import InvariantError, Owner, Status
+from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Cost",
+    "DevicePort",
+    "GuestPort",
+    "HypervisorPort",
+    "InvariantError",
+    "Machine",
+    "Owner",
+    "PhysicalPort",
+    "Status",
+]

@@ -1,0 +1,70 @@
+"""Machine frames: the page-ownership table, their bytes, and the pool that tables and contexts are made of."""
+
+from hsvm_engine.core.journal cimport Journal
+from hsvm_engine.core.types cimport NO_FRAME, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    CHUNK = 1024          # pages of content per allocation
+
+cdef enum Note_t:         # low two bits of Frames.note: what a pool frame is used for
+    POOL_FREE = 0
+    POOL_TABLE = 1        # a nested page table
+    POOL_CONTEXT = 2      # the saved context of one vcpu
+    POOL_RESERVE = 3      # the table page a 2 MiB leaf will need when it is split; the other bits hold gpn >> 9
+
+cdef struct Frames:
+    uint32_t count            # frames of the host
+    uint32_t hypervisor       # [0, hypervisor) belongs to the hypervisor at boot
+    uint32_t protected        # [protected, count) belongs to H-SVM; = count where nothing is protected
+    bint strict               # ownership changes only by the rows of `may_change`
+    Journal *journal
+    # The ownership table. Under H-SVM its bytes *are* the content of the first protected frames.
+    uint8_t *table
+    uint32_t table_first      # first frame that holds the table
+    uint32_t table_frames     # 0 where the table is no simulated memory
+    bint table_written        # someone stored into those frames other than by `set_owner`
+    uint16_t *owner           # one entry per frame, at the start of the table
+    uint64_t *owned           # frames per owner value
+    # Content: only frames with a non-zero byte have a page here.
+    uint32_t *page            # 1 + index of the frame's page, 0 = all bytes zero
+    uint8_t **chunk           # CHUNK pages, then CHUNK holders (uint32: the frame of each page)
+    uint32_t chunks           # chunks allocated
+    uint32_t free_page        # 1 + head of the list of pages given back, linked by their holder field
+    uint32_t free_pages       # pages that can be taken without allocating
+    uint32_t fresh_page       # first page never taken
+    # Pool: [pool_first, pool_end), taken upwards or downwards.
+    uint32_t pool_first
+    uint32_t pool_end
+    bint pool_down            # unprotected rows take from the end of the hypervisor's region
+    uint16_t pool_owner       # only frames of this owner are taken
+    uint32_t pool_hint        # no free frame lies before this place in the order of taking
+    uint32_t *link            # next table of the same VM, NO_FRAME at the end
+    uint32_t *note            # use of a pool frame, see Note_t
+
+cdef inline uint8_t *peek(Frames *f, uint32_t mfn) noexcept nogil:
+    """The frame's bytes, or NULL while all of them are zero."""
+    cdef uint32_t page = f.page[mfn]
+    if page:
+        page -= 1
+        return f.chunk[page / CHUNK] + <size_t>(page % CHUNK) * 4096
+    if mfn - f.table_first < f.table_frames:
+        return f.table + <size_t>(mfn - f.table_first) * 4096
+    return NULL
+
+cdef inline uint64_t entry_read(Frames *f, uint32_t mfn, uint32_t index) noexcept nogil:
+    """One of the 512 little-endian 8-byte words of a frame."""
+    cdef uint8_t *bytes = peek(f, mfn)
+    return (<uint64_t *>bytes)[index] if bytes != NULL else 0
+
+cdef bint frames_open(Frames *f, uint32_t count, uint32_t hypervisor, uint32_t protected, Journal *journal) noexcept
+cdef void frames_close(Frames *f) noexcept
+cdef bint frames_reserve(Frames *f, uint32_t pages) noexcept nogil
+cdef void frame_read(Frames *f, uint32_t mfn, uint32_t offset, uint32_t length, uint8_t *out) noexcept nogil
+cdef void frame_write(Frames *f, uint32_t mfn, uint32_t offset, uint32_t length, const uint8_t *data) noexcept nogil
+cdef void entry_write(Frames *f, uint32_t mfn, uint32_t index, uint64_t value) noexcept nogil
+cdef void frame_zero(Frames *f, uint32_t mfn) noexcept nogil
+cdef bint frame_is_zero(Frames *f, uint32_t mfn) noexcept nogil
+cdef void set_owner(Frames *f, uint32_t mfn, uint16_t owner) noexcept nogil
+cdef uint32_t pool_find(Frames *f, uint32_t wanted, uint32_t *out) noexcept nogil
+cdef void pool_take(Frames *f, uint32_t mfn, uint32_t note) noexcept nogil
+cdef void pool_give(Frames *f, uint32_t mfn, bint wipe) noexcept nogil

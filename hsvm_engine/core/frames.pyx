@@ -1,0 +1,225 @@
+"""Frames, their owners and their bytes.
+
+A frame has exactly one owner. The rows of a protected host (engine.md section 3):
+
+    FREE       -> VM(v)         page_map           content is zero and stays so
+    VM(v)      -> FREE          page_unmap, balloon, delete_vm      zeroed first
+    FREE       -> HYPERVISOR    claim
+    HYPERVISOR -> FREE          release            zeroed first
+    VM(a)      -> VM(b)         must never occur
+    VM(v)      -> HYPERVISOR    must never occur
+    HSVM      <-> anything      must never occur: pool and table use are both HSVM
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from hsvm_engine.core.journal cimport journal_change
+from hsvm_engine.core.types cimport FIRST_VM, FREE, HSVM, HYPERVISOR, MAX_SLOT, PAGE, hsvm_assert, hsvm_clean, hsvm_junk
+
+
+cdef bint frames_open(Frames *f, uint32_t count, uint32_t hypervisor, uint32_t protected, Journal *journal) noexcept:
+    """Set the owners as at boot; False if the computer has no memory. `protected` frames at the end, 0 for none."""
+    cdef uint32_t i
+    cdef size_t table_bytes
+    f.count = count
+    f.hypervisor = hypervisor
+    f.protected = count - protected
+    f.journal = journal
+    # 16 bytes an entry are paid for; the simulator uses the first two, and untouched memory costs nothing.
+    f.table_frames = <uint32_t>((16 * <uint64_t>count + PAGE - 1) / PAGE) if protected else 0
+    f.table_first = f.protected
+    table_bytes = <size_t>f.table_frames * PAGE if protected else <size_t>count * 2
+    f.table = <uint8_t *>calloc(table_bytes, 1)
+    f.owned = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
+    f.page = <uint32_t *>calloc(count, sizeof(uint32_t))
+    f.chunk = <uint8_t **>calloc(count / CHUNK + 2, sizeof(uint8_t *))
+    f.link = <uint32_t *>calloc(count, sizeof(uint32_t))
+    f.note = <uint32_t *>calloc(count, sizeof(uint32_t))
+    if not (f.table and f.owned and f.page and f.chunk and f.link and f.note):
+        return False
+    f.owner = <uint16_t *>f.table
+    for i in range(hypervisor):
+        f.owner[i] = HYPERVISOR
+    for i in range(f.protected, count):
+        f.owner[i] = HSVM
+    f.owned[<int>HYPERVISOR] = hypervisor
+    f.owned[<int>HSVM] = protected
+    f.owned[<int>FREE] = count - hypervisor - protected
+    f.pool_down = protected == 0
+    f.pool_first = 0 if f.pool_down else f.protected + f.table_frames
+    f.pool_end = hypervisor if f.pool_down else count
+    f.pool_owner = HYPERVISOR if f.pool_down else HSVM
+    return True
+
+
+cdef void frames_close(Frames *f) noexcept:
+    cdef uint32_t i
+    if f.chunk != NULL:
+        for i in range(f.chunks):
+            free(f.chunk[i])
+    free(f.table)
+    free(f.owned)
+    free(f.page)
+    free(f.chunk)
+    free(f.link)
+    free(f.note)
+    memset(f, 0, sizeof(Frames))
+
+
+# Content
+
+cdef inline uint32_t *holder(Frames *f, uint32_t page) noexcept nogil:
+    """Where the frame that uses `page` is noted."""
+    return <uint32_t *>(f.chunk[page / CHUNK] + <size_t>CHUNK * PAGE) + page % CHUNK
+
+
+cdef bint frames_reserve(Frames *f, uint32_t pages) noexcept nogil:
+    """Make sure that `pages` frames can become non-zero without allocating; False changes nothing."""
+    cdef uint8_t *chunk
+    while f.free_pages < pages and f.chunks <= f.count / CHUNK:
+        chunk = <uint8_t *>calloc(CHUNK, PAGE + sizeof(uint32_t))
+        if chunk == NULL:
+            return False
+        f.chunk[f.chunks] = chunk
+        f.chunks += 1
+        f.free_pages += CHUNK
+    return True
+
+
+cdef uint8_t *touch(Frames *f, uint32_t mfn) noexcept nogil:
+    """The frame's bytes for writing. Cannot fail: every operation starts with `frames_reserve`."""
+    cdef uint8_t *bytes = peek(f, mfn)
+    cdef uint32_t page
+    if bytes != NULL:
+        if f.page[mfn] == 0:
+            f.table_written = True
+        return bytes
+    hsvm_assert(f.free_pages > 0, "pages were reserved before the operation")
+    if f.free_page:
+        page = f.free_page - 1
+        f.free_page = holder(f, page)[0]
+    else:
+        page = f.fresh_page
+        f.fresh_page += 1
+    f.free_pages -= 1
+    holder(f, page)[0] = mfn
+    f.page[mfn] = page + 1
+    bytes = peek(f, mfn)
+    hsvm_clean(bytes)
+    return bytes
+
+
+cdef void frame_read(Frames *f, uint32_t mfn, uint32_t offset, uint32_t length, uint8_t *out) noexcept nogil:
+    cdef uint8_t *bytes = peek(f, mfn)
+    if bytes == NULL:
+        memset(out, 0, length)
+    else:
+        memcpy(out, bytes + offset, length)
+
+
+cdef bint all_zero(const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef uint32_t i = 0
+    cdef uint64_t word = 0
+    while i + 8 <= length:
+        memcpy(&word, data + i, 8)
+        if word:
+            return False
+        i += 8
+    while i < length:
+        if data[i]:
+            return False
+        i += 1
+    return True
+
+
+cdef void frame_write(Frames *f, uint32_t mfn, uint32_t offset, uint32_t length, const uint8_t *data) noexcept nogil:
+    """Store bytes; zeros written to a zero frame need no page."""
+    if peek(f, mfn) == NULL and all_zero(data, length):
+        return
+    memcpy(touch(f, mfn) + offset, data, length)
+
+
+cdef void entry_write(Frames *f, uint32_t mfn, uint32_t index, uint64_t value) noexcept nogil:
+    frame_write(f, mfn, index * 8, 8, <uint8_t *>&value)
+
+
+cdef void frame_zero(Frames *f, uint32_t mfn) noexcept nogil:
+    """Wipe the frame; its page is given back."""
+    cdef uint32_t page = f.page[mfn]
+    cdef uint8_t *bytes = peek(f, mfn)
+    if bytes == NULL:
+        return
+    memset(bytes, 0, PAGE)
+    if page == 0:                       # a frame of the ownership table
+        f.table_written = True
+        return
+    hsvm_junk(bytes)
+    holder(f, page - 1)[0] = f.free_page
+    f.free_page = page
+    f.free_pages += 1
+    f.page[mfn] = 0
+
+
+cdef bint frame_is_zero(Frames *f, uint32_t mfn) noexcept nogil:
+    cdef uint8_t *bytes = peek(f, mfn)
+    return bytes == NULL or all_zero(bytes, PAGE)
+
+
+# Owners
+
+cdef inline bint may_change(uint16_t old, uint16_t new) noexcept nogil:
+    """The transition table in the head of this file."""
+    if old == FREE:
+        return new == HYPERVISOR or new >= FIRST_VM
+    return new == FREE and old != HSVM
+
+
+cdef void set_owner(Frames *f, uint32_t mfn, uint16_t owner) noexcept nogil:
+    """Give the frame to `owner`; the caller has checked. The only place where ownership changes after boot."""
+    cdef uint16_t old = f.owner[mfn]
+    cdef uint32_t place
+    if old == owner:
+        return
+    hsvm_assert(not f.strict or may_change(old, owner), "an ownership row that must never occur")
+    f.owner[mfn] = owner
+    f.owned[old] -= 1
+    f.owned[owner] += 1
+    journal_change(f.journal, mfn, old, owner)
+    if owner == f.pool_owner and f.pool_first <= mfn < f.pool_end:
+        place = f.pool_end - 1 - mfn if f.pool_down else mfn - f.pool_first
+        f.pool_hint = min(f.pool_hint, place)
+
+
+# Pool
+
+cdef uint32_t pool_find(Frames *f, uint32_t wanted, uint32_t *out) noexcept nogil:
+    """Write the next `wanted` free pool frames in the order of taking; fewer if there are fewer. Takes nothing."""
+    cdef uint32_t found = 0, place = f.pool_hint, mfn
+    cdef uint32_t end = f.pool_end - f.pool_first
+    while found < wanted and place < end:
+        mfn = f.pool_end - 1 - place if f.pool_down else f.pool_first + place
+        if f.note[mfn] == POOL_FREE and f.owner[mfn] == f.pool_owner:
+            if found == 0:
+                f.pool_hint = place
+            out[found] = mfn
+            found += 1
+        place += 1
+    if found == 0 and wanted:
+        f.pool_hint = end
+    return found
+
+
+cdef void pool_take(Frames *f, uint32_t mfn, uint32_t note) noexcept nogil:
+    """Put a frame that `pool_find` named to its use, all bytes zero."""
+    frame_zero(f, mfn)                  # the hypervisor may have written there where nothing is protected
+    f.note[mfn] = note
+
+
+cdef void pool_give(Frames *f, uint32_t mfn, bint wipe) noexcept nogil:
+    """Give the frame back to the pool."""
+    cdef uint32_t place = f.pool_end - 1 - mfn if f.pool_down else mfn - f.pool_first
+    if wipe:
+        frame_zero(f, mfn)
+    f.note[mfn] = POOL_FREE
+    f.pool_hint = min(f.pool_hint, place)

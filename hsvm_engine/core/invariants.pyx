@@ -1,0 +1,255 @@
+"""Invariants of engine.md section 9. A check that is switched off, or that the row does not make, switches its rules off too."""
+
+from libc.stdlib cimport calloc, free
+
+from hsvm_engine.core.context cimport Core, Vm, vm_find
+from hsvm_engine.core.frames cimport (
+    CHUNK, NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_RESERVE, POOL_TABLE, Frames, entry_read, frame_is_zero,
+)
+from hsvm_engine.core.paging cimport LARGE, PRESENT, Leaf, Translation, each_leaf, guest_walk, nested_walk, number_in
+from hsvm_engine.core.tlb cimport Level
+from hsvm_engine.core.types cimport (
+    CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, MAX_SLOT, NPT_PROTECTION, OK, OWNER_CHECK,
+    PAGE, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t, uint16_t,
+)
+from hsvm_engine.core.types import InvariantError
+
+
+cdef bint entry_agrees(Host *h, uint32_t which, uint64_t place, bint guest_too) noexcept nogil:
+    """Whether a TLB entry says what a walk would say now; without `guest_too` only its nested half is asked.
+
+    A guest that edits its own table without a flush makes only itself stale: that is no fault of the host.
+    """
+    cdef Level *level = &h.tlb.level[which]
+    cdef uint64_t tag = level.tag[place]
+    cdef uint32_t space = (tag >> 1) & 0x7FFFFFF, data = level.data[place], i, pages = HUGE if tag & 1 else 1
+    cdef uint64_t cr3 = h.tlb.space[space].cr3
+    cdef Vm *vm = vm_find(h, h.tlb.space[space].handle)
+    cdef Leaf leaf
+    cdef Translation x
+    if vm == NULL:
+        return False
+    if cr3 and guest_too:
+        return (guest_walk(&h.frames, vm.root, cr3, (tag >> 28) << 12, &x, NULL) == OK and x.mfn == data >> 4
+                and x.perm == data & 7)
+    for i in range(pages):
+        if nested_walk(&h.frames, vm.root, level.gpn[place] + i, &leaf, NULL) != OK or leaf.mfn != (data >> 4) + i:
+            return False
+        if (data & 7) & ~leaf.perm or (not cr3 and leaf.perm != data & 7):
+            return False
+    return True
+
+
+cdef struct Visited:
+    Host *host
+    Vm *vm
+    uint32_t *leaves        # per frame: leaves that map it
+    uint32_t bad            # frame at which the visit stopped
+    int why
+
+
+cdef bint count_leaf(void *context, Leaf *leaf) noexcept nogil:
+    cdef Visited *v = <Visited *>context
+    cdef uint32_t mfn
+    for mfn in range(leaf.mfn, leaf.mfn + leaf.size):
+        v.bad = mfn
+        if mfn >= v.host.frames.count or v.host.frames.owner[mfn] == HSVM:
+            v.why = 1
+            return True
+        if v.host.frames.owner[mfn] != v.vm.slot:
+            v.why = 2
+            return True
+        v.leaves[mfn] += 1
+    return False
+
+
+cdef void check_counts(Host *h) except *:
+    cdef Frames *f = &h.frames
+    cdef uint32_t i
+    cdef uint64_t *seen = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
+    if seen == NULL:
+        raise MemoryError
+    try:
+        for i in range(f.count):
+            seen[f.owner[i]] += 1
+        for i in range(MAX_SLOT + 1):
+            if seen[i] != f.owned[i]:
+                raise InvariantError(f"owner-counts: {f.owned[i]} frames are booked on owner {i}, the table says {seen[i]}")
+            if i >= FIRST_VM and seen[i] and h.vm[i] == NULL:
+                raise InvariantError(f"owner-counts: {seen[i]} frames belong to slot {i}, where no VM lives")
+    finally:
+        free(seen)
+
+
+cdef void check_pool(Host *h) except *:
+    """Every table and context frame is used once."""
+    cdef Frames *f = &h.frames
+    cdef uint32_t slot, i, table, used = 0, noted = 0
+    cdef Vm *vm
+    cdef uint8_t *seen = <uint8_t *>calloc(f.count, 1)
+    if seen == NULL:
+        raise MemoryError
+    try:
+        for slot in range(FIRST_VM, h.vm_end):
+            vm = h.vm[slot]
+            if vm == NULL:
+                continue
+            table = vm.tables
+            while table != NO_FRAME:
+                if seen[table] or f.note[table] & 3 not in (POOL_TABLE, POOL_RESERVE):
+                    raise InvariantError(f"tables: frame {table} is not one table of one VM")
+                seen[table] = 1
+                used += 1
+                table = f.link[table]
+            if not seen[vm.root]:
+                raise InvariantError(f"tables: root of VM {vm.handle} is not among its tables")
+            for i in range(vm.vcpus):
+                if seen[vm.context[i]] or f.note[vm.context[i]] != POOL_CONTEXT:
+                    raise InvariantError(f"tables: frame {vm.context[i]} is not one context of one vcpu")
+                seen[vm.context[i]] = 1
+                used += 1
+        for i in range(f.pool_first, f.pool_end):
+            noted += f.note[i] != POOL_FREE
+        if used != noted:
+            raise InvariantError(f"tables: {noted} pool frames are in use, VMs know {used}")
+    finally:
+        free(seen)
+
+
+cdef void check_tree(Host *h, Vm *vm, uint32_t table, uint32_t level, uint8_t *seen) except *:
+    """Tables form a tree: each is reached once, and only this VM's own tables are."""
+    cdef Frames *f = &h.frames
+    cdef uint32_t i
+    cdef uint64_t entry
+    if seen[table]:
+        raise InvariantError(f"tree: frame {table} is reached twice in the tables of VM {vm.handle}")
+    if f.owner[table] != HSVM or f.note[table] != POOL_TABLE:
+        raise InvariantError(f"tree: frame {table} is no protected table")
+    seen[table] = 1
+    if level == 1:
+        return
+    for i in range(512):
+        entry = entry_read(f, table, i)
+        if entry & PRESENT and not (level == 2 and entry & LARGE):
+            if number_in(entry) >= f.count:
+                raise InvariantError(f"tree: frame {table} names a frame that the host does not have")
+            check_tree(h, vm, <uint32_t>number_in(entry), level - 1, seen)
+
+
+cdef void check_trees(Host *h) except *:
+    cdef uint32_t slot
+    cdef uint8_t *seen = <uint8_t *>calloc(h.frames.count, 1)
+    if seen == NULL:
+        raise MemoryError
+    try:
+        for slot in range(FIRST_VM, h.vm_end):
+            if h.vm[slot] != NULL:
+                check_tree(h, h.vm[slot], h.vm[slot].root, 4, seen)
+    finally:
+        free(seen)
+
+
+cdef void check_leaves(Host *h) except *:
+    """A leaf maps a frame of its VM, never a protected one; a VM's frame has exactly one leaf."""
+    cdef uint32_t slot, mfn
+    cdef Visited v
+    v.leaves = <uint32_t *>calloc(h.frames.count, sizeof(uint32_t))
+    v.host, v.why = h, 0
+    if v.leaves == NULL:
+        raise MemoryError
+    try:
+        for slot in range(FIRST_VM, h.vm_end):
+            v.vm = h.vm[slot]
+            if v.vm != NULL and each_leaf(&h.frames, v.vm.root, 4, 0, False, NULL, count_leaf, &v):
+                rule = "leaf-protected: a leaf maps H-SVM's" if v.why == 1 else "leaf-owner: a leaf maps somebody else's"
+                raise InvariantError(f"{rule} frame {v.bad} into VM {v.vm.handle}")
+        for mfn in range(h.frames.count):
+            if h.frames.owner[mfn] >= FIRST_VM and v.leaves[mfn] != 1:
+                raise InvariantError(f"one-leaf: frame {mfn} has {v.leaves[mfn]} leaves")
+    finally:
+        free(v.leaves)
+
+
+cdef void check_zero(Host *h) except *:
+    """FREE frames are zero; pool frames that nothing uses are too."""
+    cdef Frames *f = &h.frames
+    cdef uint32_t page, mfn
+    for page in range(f.fresh_page):
+        mfn = (<uint32_t *>(f.chunk[page / CHUNK] + <size_t>CHUNK * PAGE))[page % CHUNK]
+        if mfn >= f.count or f.page[mfn] != page + 1 or frame_is_zero(f, mfn):
+            continue
+        if f.owner[mfn] == FREE or (f.owner[mfn] == HSVM and f.note[mfn] == POOL_FREE):
+            raise InvariantError(f"free-is-zero: frame {mfn} is free and holds a non-zero byte")
+
+
+cdef void check_tlb(Host *h) except *:
+    cdef uint32_t which
+    cdef uint64_t place
+    cdef Level *level
+    for which in range(2 * h.cores):
+        level = &h.tlb.level[which]
+        for place in range(<uint64_t>level.sets * level.ways):
+            if level.tag[place] and not entry_agrees(h, which, place, False):
+                raise InvariantError(
+                    f"tlb: core {which // 2}, level {1 + which % 2}, place {place} differs from a walk, or its VM is gone")
+
+
+cdef void check_cores(Host *h) except *:
+    """A vcpu is on at most one core, and both sides say so."""
+    cdef uint32_t slot, i, running = 0, booked = 0
+    cdef Core *core
+    cdef Vm *vm
+    for i in range(h.cores):
+        core = &h.core[i]
+        if core.vm != NULL:
+            running += 1
+            if core.vm.core[core.vcpu] != i + 1:
+                raise InvariantError(f"cores: core {i} runs a vcpu that is booked elsewhere")
+    for slot in range(FIRST_VM, h.vm_end):
+        vm = h.vm[slot]
+        if vm != NULL:
+            for i in range(vm.vcpus):
+                booked += vm.core[i] != 0
+    if booked != running:
+        raise InvariantError(f"cores: {booked} vcpus are booked on cores, {running} run")
+
+
+cdef void check_contexts(Host *h) except *:
+    """Saved contexts lie in protected frames."""
+    cdef uint32_t slot, i
+    cdef Vm *vm
+    for slot in range(FIRST_VM, h.vm_end):
+        vm = h.vm[slot]
+        if vm != NULL:
+            for i in range(vm.vcpus):
+                if h.frames.owner[vm.context[i]] != HSVM:
+                    raise InvariantError(f"contexts: a context of VM {vm.handle} lies in frame {vm.context[i]}")
+
+
+cdef list check_host(Host *h):
+    """Names of the rules that were checked; raises InvariantError at the first that is broken."""
+    cdef bint bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)       # nobody stores past the checks
+    cdef bint tables = bus and is_on(h.checks, NPT_PROTECTION) and is_on(h.checks, PROTECTED_CHECK)
+    cdef bint owners = tables and is_on(h.checks, OWNER_CHECK) and is_on(h.checks, SLOT_CHECK)
+    cdef list done = ["tables", "cores"]
+    check_pool(h)
+    check_cores(h)
+    if bus or h.frames.table_frames == 0:
+        check_counts(h)
+        done.append("owner-counts")
+    if tables:
+        check_trees(h)
+        done.append("tree")
+    if owners:
+        check_leaves(h)
+        done += ["leaf-owner", "leaf-protected", "one-leaf"]
+    if owners and is_on(h.checks, ZERO_ON_RELEASE):
+        check_zero(h)
+        done.append("free-is-zero")
+    if tables and is_on(h.checks, TLB_SHOOTDOWN):
+        check_tlb(h)
+        done.append("tlb")
+    if tables and is_on(h.checks, CONTEXT_PROTECTION):
+        check_contexts(h)
+        done.append("contexts")
+    return done

@@ -1,0 +1,87 @@
+"""Nested and guest page tables as bytes of frames, and the two-dimensional walk over them.
+
+An entry has 8 bytes, AMD64 format:
+
+    bit 0   present
+    bit 1   writable
+    bit 2   user (set in every entry that the machine writes)
+    bit 7   page size: a 2 MiB leaf, looked at in level 2 of a nested table only
+    bits 12..51   number of the frame (nested table) or guest page (guest table)
+    bit 63  no execute
+
+A page number has 36 bits: level 4 (root) uses bits 35..27, level 3 26..18, level 2 17..9, level 1 8..0.
+"""
+
+from hsvm_engine.core.frames cimport Frames
+from hsvm_engine.core.types cimport Status_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    PRESENT = 1
+    WRITABLE = 2
+    USER = 4
+    LARGE = 128
+    TABLE_FLAGS = 7
+    MAX_REFERENCES = 24   # (4 + 1) * (4 + 1) - 1
+
+cdef struct Leaf:             # where a guest page lies
+    uint64_t gpn              # first guest page of the leaf
+    uint32_t mfn              # frame of the page asked for; of `each_leaf`, first frame of the leaf
+    uint32_t size             # guest pages: 1 or 512
+    uint32_t perm             # bits of Perm_t
+    uint32_t references       # table entries read
+    uint32_t table            # table frame that holds the entry
+    uint32_t index            # place in it, 0..511
+
+cdef struct Path:             # the tables on the way to a guest page
+    uint32_t table[5]         # [4] is the root; [lowest] the deepest that exists
+    uint32_t lowest           # 4..1
+    uint64_t entry            # the entry found in table[lowest]
+
+cdef struct Reference:        # one memory reference of a walk
+    uint32_t guest_level      # 4..1 while a guest table's address is resolved, 0 for the page itself
+    uint32_t nested_level     # 4..1, or 0: the guest table's own entry
+    uint32_t mfn
+    uint32_t offset           # bytes
+    uint64_t entry
+    uint32_t perm             # bits of Perm_t that this entry allows, 0 when it is not present
+
+cdef struct Translation:
+    uint64_t gpn
+    uint32_t mfn
+    uint32_t perm
+    uint32_t size             # guest pages that one TLB entry may cover: 1 or 512
+    uint32_t references       # table entries read, 0 on a TLB hit
+    uint32_t hit              # 1 first level, 2 second level, 3 miss
+    bint guest_fault          # the fault lies in the guest's own table
+    uint64_t fault_gpa        # else: the guest-physical address that could not be reached
+
+ctypedef bint (*Visit)(void *context, Leaf *leaf) noexcept nogil      # True stops the visit
+
+cdef inline uint32_t index_of(uint64_t page, uint32_t level) noexcept nogil:
+    return <uint32_t>(page >> (9 * (level - 1))) & 511
+
+cdef inline uint64_t number_in(uint64_t entry) noexcept nogil:
+    return (entry >> 12) & 0xFFFFFFFFFFULL
+
+cdef inline uint32_t perm_in(uint64_t entry) noexcept nogil:
+    """Permission bits of a present entry: readable, and w and x as it says."""
+    return 1 | (entry & WRITABLE) | (0 if entry >> 63 else 4)
+
+cdef inline uint64_t leaf_entry(uint64_t number, uint32_t perm) noexcept nogil:
+    cdef uint64_t entry = number << 12 | PRESENT | USER
+    if perm & 2:
+        entry |= WRITABLE
+    if not perm & 4:
+        entry |= <uint64_t>1 << 63
+    return entry
+
+cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil
+cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, Translation *t,
+                         Reference *log) noexcept nogil
+cdef void path_find(Frames *f, uint32_t root, uint64_t gpn, Path *path) noexcept nogil
+cdef bint path_maps(Frames *f, Path *path) noexcept nogil
+cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bint down, uint8_t *visited,
+                    Visit visit, void *context) noexcept nogil
+cdef uint32_t reserve_of(Frames *f, uint32_t head, uint64_t gpn) noexcept nogil
+cdef bint is_listed(Frames *f, uint32_t head, uint32_t table) noexcept nogil
+cdef void leaf_split(Frames *f, uint32_t directory, uint64_t gpn, uint32_t table) noexcept nogil
