@@ -70,7 +70,8 @@ class Trace:
 
 
 def _pack(addresses: Addresses) -> bytes:
-    differences: npt.NDArray[np.int64] = np.diff(addresses.view(np.int64), prepend=np.int64(0))
+    differences = addresses.astype(np.int64)
+    differences[1:] -= differences[:-1].copy()
     zigzag = ((differences << 1) ^ (differences >> 63)).astype(np.uint64)
     sizes = np.ones(len(zigzag), np.int64)
     for byte in range(1, MAX_DIFFERENCE_BYTES):

@@ -134,24 +134,18 @@ class Change:
     seq: int
     frames: Frames
     owners: Slots  # before
-    ways: npt.NDArray[np.uint32]
-    slots: Slots  # before, of the VM in each way; 0 where the way was empty
+    ways: Ways  # before
     vms: list[dict[str, Any]]  # before
 
     def then(self, later: Change) -> Change:
         """Both changes as one. The later one must begin where this one ends."""
         if later.base != self.seq:
             raise ValueError(f"a change from {later.base} does not follow one to {self.seq}")
-        frames, owners = _earlier(self.frames, self.owners, later.frames, later.owners)
-        ways, slots = _earlier(self.ways, self.slots, later.ways, later.slots)
-        return Change(self.base, later.seq, frames, owners, ways, slots, self.vms)
-
-
-def _earlier(
-    keys: npt.NDArray[np.uint32], values: Slots, later_keys: npt.NDArray[np.uint32], later_values: Slots
-) -> tuple[npt.NDArray[np.uint32], Slots]:
-    together, first = np.unique(np.concatenate((keys, later_keys)), return_index=True)
-    return together, np.concatenate((values, later_values))[first]
+        frames, first = np.unique(np.concatenate((self.frames, later.frames)), return_index=True)
+        owners = np.concatenate((self.owners, later.owners))[first]
+        ways = np.concatenate((self.ways, later.ways))
+        _, first = np.unique(ways["index"], return_index=True)
+        return Change(self.base, later.seq, frames, owners, ways[first], self.vms)
 
 
 @dataclass
@@ -181,9 +175,8 @@ class State:
         ways = step.tlb["index"].astype(np.uint32)
         if len(ways) and int(ways[-1]) >= len(self.tlb):
             raise ValueError(f"step {step.number} names a way that the TLBs do not have")
-        old = self.tlb[ways]
-        slots = np.where(old["valid"] == 1, old["slot"], 0).astype(np.uint16)
-        change = Change(self.number, step.number, step.changed, self.owners[step.changed], ways, slots, self.vms)
+        owners = self.owners[step.changed]
+        change = Change(self.number, step.number, step.changed, owners, self.tlb[ways], self.vms)
         self.owners[step.changed] = step.owner
         self.tlb[ways] = step.tlb
         self.number, self.op, self.violations = step.number, step.op, step.violations
@@ -244,18 +237,18 @@ def map_delta(state: State, run: int, change: Change, visible: Visible = None) -
 
 def tlb_keyframe(state: State, run: int, visible: Visible = None) -> str:
     """Every filled way that a view may see."""
-    shown = _shown(state.tlb, visible)
-    return _text(state, run, "tlb", state.number, _entries(state, state.tlb[shown], visible), visible)
+    ways = _aged(state.tlb, visible)
+    return _text(state, run, "tlb", state.number, _entries(state, ways[_shown(ways, visible)], visible), visible)
 
 
 def tlb_delta(state: State, run: int, change: Change, visible: Visible = None) -> str:
     """The ways of a view that changed; a row with only its index is now empty, or no longer the viewer's."""
     _ends_at(state, change)
-    ways = state.tlb[change.ways]
-    shown = _shown(ways, visible)
-    was = change.slots != 0 if visible is None else np.isin(change.slots, sorted(visible))
-    data = _entries(state, ways[shown], visible)
-    data["entries"] += [[index] for index in change.ways[was & ~shown].tolist()]
+    index = change.ways["index"]
+    before, after = _aged(change.ways, visible), _aged(state.tlb[index], visible)
+    was, shown = _shown(before, visible), _shown(after, visible)
+    data = _entries(state, after[shown & (before != after)], visible)
+    data["entries"] += [[emptied] for emptied in index[was & ~shown].tolist()]
     data["entries"].sort(key=lambda entry: entry[0])
     return _text(state, run, "tlb", change.base, data, visible, kind="delta")
 
@@ -339,6 +332,15 @@ def _op(state: State, visible: Visible) -> int:
     if visible is None:
         return state.op
     return sum(row["references"] for row in state.counters["vms"] if row["slot"] in visible)
+
+
+def _aged(ways: Ways, visible: Visible) -> Ways:
+    """The ways as a view may see them: an age counts the evictions of a set by everybody, so tenants see 0."""
+    if visible is None:
+        return ways
+    ways = ways.copy()
+    ways["age"] = 0
+    return ways
 
 
 def _shown(ways: Ways, visible: Visible) -> npt.NDArray[np.bool_]:

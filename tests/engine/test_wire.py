@@ -167,7 +167,7 @@ def steps_of(drawn: list[tuple[dict[int, int], dict[int, int]]], vms: list[dict[
             8 + i,
             vms,
             frames,
-            ways(*(way(index, slot, vpn=i) if slot > 2 else (index, *empty) for index, slot in filled.items())),
+            ways(*(way(index, slot, vpn=i // 2) if slot > 2 else (index, *empty) for index, slot in filled.items())),
         )
         for i, (frames, filled) in enumerate(drawn)
     ]
@@ -215,6 +215,7 @@ def test_a_tenant_cannot_tell_who_else_is_there(drawn: list[tuple[dict[int, int]
         known.op += 0 if keep else 17
         seen: list[object] = [map_keyframe(known, 1, OWN), tlb_keyframe(known, 1, OWN), counters(known, 1, OWN)]
         for each in steps_of([(others(frames), others(filled)) for frames, filled in drawn], vms):
+            each.tlb["age"] = 9 if keep else 1  # ages tell of evictions by others
             change = known.apply(each)
             seen += [map_delta(known, 1, change, OWN), tlb_delta(known, 1, change, OWN), counters(known, 1, OWN)]
         return seen

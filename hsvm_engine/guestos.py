@@ -1,0 +1,280 @@
+"""The guest operating system of a VM: it gives memory to a program on first touch and takes it back when it ends.
+
+Guest-physical memory is laid out as
+
+    0                the boot page: the guest's 16 secret bytes
+    1 .. tables      pages that become the guest's page tables, mapped when the machine asks for one (exactly rw)
+    tables .. kernel the kernel, touched at boot
+    kernel .. pages  memory of the program: pages never used before first, then those given back longest ago
+
+The hypervisor's side is one callback, `back(gpn, perm)`: map a free frame at this guest page, or say there is none.
+All pages but tables are mapped rwx, so the machine never takes a page of the program for a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hsvm_engine.core.machine import Machine
+
+PAGE_BITS = 12
+SECRET_BYTES = 16
+MASK = (1 << 64) - 1
+FETCH = 2
+
+Back = Callable[[int, str], bool]
+
+
+class SplitMix:
+    """A random source whose whole state is one integer, so that it can be saved with everything else."""
+
+    def __init__(self, state: int) -> None:
+        self.state = state & MASK
+
+    def next(self) -> int:
+        """64 random bits."""
+        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
+        mixed = ((self.state ^ (self.state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & MASK
+        return mixed ^ (mixed >> 31)
+
+    def below(self, limit: int) -> int:
+        """An integer in 0..limit-1; the bias is below limit / 2^64."""
+        return (self.next() * limit) >> 64
+
+
+def secret_of(name: str, seed: int) -> bytes:
+    """The guest's secret: the same for the same VM and seed, and not to be guessed from its name by an attacker."""
+    return hashlib.sha256(f"guest secret {seed} {name}".encode()).digest()[:SECRET_BYTES]
+
+
+class GuestError(Exception):
+    """The guest cannot go on: its reason is the text. `fatal` guests cannot even start another process."""
+
+    def __init__(self, reason: str, *, fatal: bool = False) -> None:
+        super().__init__(reason)
+        self.fatal = fatal
+
+
+class OutOfFrames(Exception):
+    """The host has no free frame for the page that the guest needs; it may have one later."""
+
+
+class GuestOS:
+    """Memory management of one guest. Every method needs one of its vcpus on `core`."""
+
+    def __init__(self, machine: Machine, *, pages: int, seed: int, secret: bytes, back: Back) -> None:
+        self.machine, self.pages, self.secret, self._back = machine, pages, secret, back
+        self.tables = 1 + max(32, pages // 32)
+        self.kernel = self.tables + pages // 16
+        self.random = SplitMix(seed)
+        self.backed: set[int] = set()  # pages of the program and the kernel that have a frame
+        self.program: dict[int, tuple[int, str]] = {}  # virtual page -> guest page and permission, oldest first
+        self.free: deque[int] = deque()  # guest pages given back by ended processes, longest ago first
+        self.fresh = self.kernel  # the lowest guest page that was never used
+        self.next_table = 1
+        self.processes = 0
+        self.cr3 = 0
+        self.touched = 0  # first touches of the running process
+
+    def boot(self, core: int) -> None:
+        """Write the secret and the kernel into memory."""
+        self._fill(core, 0, self.secret)
+        for gpn in range(self.tables, self.kernel):
+            self._fill(core, gpn, self._content())
+
+    def rewrite_secret(self, core: int) -> None:
+        """Put the secret into the boot page again, wherever that page lies now."""
+        self._fill(core, 0, self.secret)
+
+    def load_tables(self, core: int) -> None:
+        """Make the vcpu on `core` use this guest's page tables; vcpus other than the first start without."""
+        if self.cr3 and self._registers(core)["cr3"] != self.cr3:
+            self._must(self.machine.guest.guest_set_registers(core=core, registers={"cr3": self.cr3}), "loading cr3")
+
+    def fault(self, core: int, result: dict[str, Any], kind: int) -> None:
+        """Answer the fault that stopped the program, so that the same access can be tried again."""
+        status, gva = result["status"], result["gva"]
+        page = gva >> PAGE_BITS
+        known = self.program.get(page)
+        if status == "F_NOT_PRESENT" and known is None:
+            self._first_touch(core, page, "rx" if kind == FETCH else "rw")
+        elif status == "F_NOT_PRESENT" and known is not None and known[0] not in self.backed:
+            self._fill(core, known[0], self._content())  # taken by the balloon: read from disk again
+        elif status == "F_PERMISSION" and known is not None and known[1] != "rwx":
+            self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "widening a page")
+            self._map(core, page, known[0], "rwx")
+        else:
+            raise GuestError(f"{status} at {gva:#x}")
+
+    def exit_process(self, core: int) -> None:
+        """End the running process: its pages are free for the next one, the tables stay for it, empty."""
+        for page, (gpn, _) in self.program.items():
+            self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "ending a process")
+            self.free.append(gpn)
+        self._next_process()
+
+    def abandon_process(self, core: int) -> None:
+        """Forget a process whose tables can no longer be trusted; the next one starts with new tables."""
+        self.free.extend(gpn for gpn, _ in self.program.values())
+        self._must(self.machine.guest.guest_set_registers(core=core, registers={"cr3": 0}), "leaving the tables")
+        self.cr3 = 0
+        self._next_process()
+
+    def spare(self) -> int:
+        """How many pages the balloon driver can give: all that hold neither kernel nor tables nor secret."""
+        return sum(gpn >= self.kernel for gpn in self.backed)
+
+    def ballooned(self, released: int) -> None:
+        """Note that the machine took the `released` highest pages, which is what its balloon rule takes."""
+        for gpn in sorted(self.backed)[len(self.backed) - released :]:
+            self.backed.discard(gpn)
+
+    # --- one page ---
+
+    def _first_touch(self, core: int, page: int, perm: str) -> None:
+        gpn = self._take(core)
+        try:
+            self._fill(core, gpn, self._content())
+            self._map(core, page, gpn, perm)
+        except (OutOfFrames, GuestError):
+            self.free.appendleft(gpn)
+            raise
+        self.touched += 1
+
+    def _take(self, core: int) -> int:
+        """A guest page for the program: a fresh one, else a free one, else the one that it touched first."""
+        if self.fresh < self.pages:
+            self.fresh += 1
+            return self.fresh - 1
+        if not self.free:
+            page, (gpn, _) = next(iter(self.program.items()))
+            self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "paging out")
+            del self.program[page]
+            return gpn
+        return self.free.popleft()
+
+    def _map(self, core: int, page: int, gpn: int, perm: str) -> None:
+        """Enter the page in the guest's page table, with as many new table pages as that takes."""
+        self.program.pop(page, None)
+        while True:
+            result = self.machine.guest.guest_map(core=core, gva=page << PAGE_BITS, gpn=gpn, perm=perm)
+            if result["status"] != "E_NOMEM":
+                break
+            if self.next_table >= self.tables:
+                raise GuestError("no memory is left for page tables", fatal=True)
+            if not self._back(self.next_table, "rw"):
+                raise OutOfFrames
+            self.next_table += 1
+        self._must(result, "mapping a page")
+        self.program[page] = (gpn, perm)
+        if not self.cr3:
+            self.cr3 = self._registers(core)["cr3"]
+
+    def _fill(self, core: int, gpn: int, data: bytes) -> None:
+        """Write into a page as the kernel does; the hypervisor backs it at the first touch."""
+        write = self.machine.guest.guest_write
+        result = write(core=core, gpa=gpn << PAGE_BITS, data=data.hex())
+        if result["status"] == "F_NOT_PRESENT":
+            if not self._back(gpn, "rwx"):
+                raise OutOfFrames
+            self.backed.add(gpn)
+            result = write(core=core, gpa=gpn << PAGE_BITS, data=data.hex())
+        self._must(result, "writing a page")
+
+    def _content(self) -> bytes:
+        return (self.random.next() | 1).to_bytes(8, "little")
+
+    def _registers(self, core: int) -> dict[str, int]:
+        result = self.machine.guest.guest_registers(core=core)
+        self._must(result, "reading registers")
+        registers: dict[str, int] = result["registers"]
+        return registers
+
+    def _next_process(self) -> None:
+        self.program.clear()
+        self.processes += 1
+        self.touched = 0
+
+    @staticmethod
+    def _must(result: dict[str, Any], what: str) -> None:
+        if result["status"] != "OK":
+            raise GuestError(f"{what} was answered with {result['status']}", fatal=True)
+
+    # --- saving ---
+
+    def save(self) -> dict[str, Any]:
+        """Everything that is not in the machine, as JSON."""
+        return {
+            "random": self.random.state,
+            "backed": sorted(self.backed),
+            "program": [[page, gpn, perm] for page, (gpn, perm) in self.program.items()],
+            "free": list(self.free),
+            "fresh": self.fresh,
+            "next_table": self.next_table,
+            "processes": self.processes,
+            "cr3": self.cr3,
+            "touched": self.touched,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take up the state that `save` gave."""
+        self.random = SplitMix(saved["random"])
+        self.backed = set(saved["backed"])
+        self.program = {page: (gpn, perm) for page, gpn, perm in saved["program"]}
+        self.free = deque(saved["free"])
+        self.fresh, self.next_table = saved["fresh"], saved["next_table"]
+        self.processes, self.cr3, self.touched = saved["processes"], saved["cr3"], saved["touched"]
+
+
+class ExtentAllocator:
+    """Chooses free frames the way a busy host does: each VM fills extents of 4 to 64 frames that lie scattered.
+
+    It keeps no list of free frames: the machine's ownership table is the only truth.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = SplitMix(seed)
+        self.extents: dict[int, list[int]] = {}  # handle -> next frame, end
+
+    def take(self, owners: Any, handle: int) -> int | None:
+        """A free frame for this VM, or None if the host has none."""
+        extent = self.extents.setdefault(handle, [0, 0])
+        while extent[0] < extent[1]:
+            mfn = extent[0]
+            extent[0] += 1
+            if owners[mfn] == 0:
+                return mfn
+        return self._open(owners, extent)
+
+    def _open(self, owners: Any, extent: list[int]) -> int | None:
+        frames = len(owners)
+        size = 4 << self.random.below(5)
+        for _ in range(16):
+            start = self.random.below(frames // size) * size
+            if not owners[start : start + size].any():
+                extent[:] = [start + 1, start + size]
+                return start
+        start = self.random.below(frames)  # crowded: whatever comes next
+        for first, last in ((start, frames), (0, start)):
+            free = (owners[first:last] == 0).nonzero()[0]
+            if len(free):
+                mfn = first + int(free[0])
+                extent[:] = [mfn + 1, min(mfn + 4, frames)]
+                return mfn
+        return None
+
+    def forget(self, handle: int) -> None:
+        """Forget the extent of a VM that is gone."""
+        self.extents.pop(handle, None)
+
+    def save(self) -> dict[str, Any]:
+        return {"random": self.random.state, "extents": [[handle, *extent] for handle, extent in self.extents.items()]}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.random = SplitMix(saved["random"])
+        self.extents = {handle: [first, last] for handle, first, last in saved["extents"]}
