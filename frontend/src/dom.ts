@@ -62,6 +62,47 @@ export function fillRows(body: HTMLElement, rows: (string | Node)[][], numeric: 
   body.replaceChildren(...rows.map((row) => el("tr", {}, ...row.map((cell, i) => el("td", numeric.includes(i) ? { class: "num" } : {}, cell)))));
 }
 
+const STEP = 200;
+
+/** A long table that shows the first rows and a button for more, refilled at most once a second so that no reader is pulled away. */
+export class LongTable {
+  readonly element: HTMLElement;
+  private readonly twin: { element: HTMLTableElement; body: HTMLElement };
+  private readonly more = el("button", { type: "button", class: "button" });
+  private limit = STEP;
+  private filledAt = 0;
+  private later: ReturnType<typeof setTimeout> | undefined;
+  private rows: () => { total: number; row: (index: number) => (string | Node)[] } = () => ({ total: 0, row: () => [] });
+
+  constructor(caption: string, heads: string[], private readonly numeric: readonly number[] = []) {
+    this.twin = table(caption, heads, numeric);
+    this.element = el("div", { class: "long-table" }, el("div", { class: "table-scroll" }, this.twin.element), el("div", { class: "actions" }, this.more));
+    this.more.addEventListener("click", () => {
+      this.limit += STEP;
+      this.fill();
+    });
+  }
+
+  /** Shows these rows now or within a second; the newest call wins. */
+  show(rows: typeof this.rows): void {
+    this.rows = rows;
+    const wait = this.filledAt + 1000 - Date.now();
+    if (wait <= 0) this.fill();
+    else this.later ??= setTimeout(() => this.fill(), wait);
+  }
+
+  private fill(): void {
+    clearTimeout(this.later);
+    this.later = undefined;
+    this.filledAt = Date.now();
+    const { total, row } = this.rows();
+    const shown = Math.min(total, this.limit);
+    fillRows(this.twin.body, total === 0 ? [["none"]] : Array.from({ length: shown }, (_, i) => row(i)), this.numeric);
+    this.more.hidden = shown === total;
+    this.more.textContent = `Show more (${count(shown)} of ${count(total)})`;
+  }
+}
+
 export function table(caption: string, heads: string[], numeric: readonly number[] = []): { element: HTMLTableElement; body: HTMLElement } {
   const body = el("tbody");
   const head = el("tr", {}, ...heads.map((name, i) => el("th", numeric.includes(i) ? { scope: "col", class: "num" } : { scope: "col" }, name)));

@@ -10,7 +10,7 @@ export type Stamp = Uint32Array;
 export type Lettering = (stamp: Stamp, size: number, look: Look) => void;
 
 const BACKGROUND = pixel("#000000");
-const TEXTURE_FROM = 4;
+const TEXTURE_FROM = 2;
 const LETTER_FROM = 8;
 const GAP_FROM = 12;
 

@@ -1,13 +1,12 @@
 /** What stands beside the map in words: the frame under the cursor, the exact legend, and the table twin. */
 
-import { count, el, fillRows, hex, share, table } from "./dom";
+import { count, el, fillRows, hex, LongTable, share, table } from "./dom";
 import { extents, extentStep, type Extent } from "./map_geometry";
 import { lookOf } from "./palette";
 import type { MapState } from "./store";
 import type { Owner } from "./wire";
 
 const PAGE_BYTES = 4096;
-const MORE = 200;
 
 export function swatch(owner: Pick<Owner, "owner" | "letter">): HTMLElement {
   const look = lookOf(owner);
@@ -38,7 +37,7 @@ export class CursorPanel {
       this.row("Page", el("span", { class: "mono" }, hex(mfn)), ` (${count(mfn)})`),
       this.row("Address", el("span", { class: "mono" }, hex(mfn * PAGE_BYTES))),
       this.row("Owner", el("span", { class: "map-owner" }, ...named(ownerOf(state, mfn)))),
-      this.row("In extent", el("span", { class: "mono" }, `${hex(first)}-${hex(first + length - 1)}`), ` ${count(length)} pages`),
+      this.row("In extent", el("span", { class: "mono" }, `${hex(first)}-${hex(first + length - 1)}`), ` ${count(length)} ${length === 1 ? "page" : "pages"}`),
       this.row("Violation", el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? "yes" : "none")),
     );
   }
@@ -67,55 +66,26 @@ export class Legend {
 
 /** Violations and extents as tables: what the canvas shows, without sight and without a pointer. */
 export class TableTwin {
-  private readonly extentsTable = table("Extents: runs of pages with one owner", ["First page", "Last page", "Pages", "Owner"], [2]);
-  private readonly violationsTable = table("Violations", ["Page", "Owner"]);
-  private readonly more = el("button", { type: "button", class: "button" }, "Show more extents");
-  readonly element = el(
-    "div", { class: "map-table", hidden: "" }, this.violationsTable.element,
-    el("div", { class: "table-scroll" }, this.extentsTable.element), el("div", { class: "actions" }, this.more),
-  );
-  private limit = MORE;
-  private drawnAt = 0;
-  private again: ReturnType<typeof setTimeout> | undefined;
+  private readonly extents = new LongTable("Extents: runs of pages with one owner", ["First page", "Last page", "Pages", "Owner"], [2]);
+  private readonly violations = new LongTable("Violations", ["Page", "Owner"]);
+  readonly element = el("div", { class: "map-table", hidden: "" }, this.violations.element, this.extents.element);
 
-  constructor(id: string, redraw: () => void) {
+  constructor(id: string) {
     this.element.id = id;
-    this.more.addEventListener("click", () => {
-      this.limit += MORE;
-      this.drawnAt = 0;
-      redraw();
-    });
   }
 
-  /** At most once a second, so that a reader is not pulled away under the cursor; the newest state always comes. */
   show(state: MapState): void {
     if (this.element.hidden) return;
-    const wait = this.drawnAt + 1000 - Date.now();
-    if (wait > 0) {
-      this.again ??= setTimeout(() => {
-        this.again = undefined;
-        this.show(state);
-      }, wait);
-      return;
-    }
-    this.drawnAt = Date.now();
-    const all = extents(state.map);
-    fillRows(this.extentsTable.body, all.slice(0, this.limit).map((extent) => this.extentRow(state, extent)), [2]);
-    this.more.hidden = all.length <= this.limit;
-    this.more.textContent = `Show more extents (${count(Math.min(this.limit, all.length))} of ${count(all.length)})`;
-    const wrong = [...state.violations].slice(0, MORE).map((mfn) => [el("span", { class: "mono" }, hex(mfn)), ...this.ownerCell(ownerOf(state, mfn))]);
-    fillRows(this.violationsTable.body, wrong.length > 0 ? wrong : [["none", ""]]);
-  }
-
-  private extentRow(state: MapState, extent: Extent): (string | Node)[] {
     const mono = (mfn: number): Node => el("span", { class: "mono" }, hex(mfn));
-    return [
-      mono(extent.start), mono(extent.start + extent.length - 1), count(extent.length),
-      ...this.ownerCell(state.owners.find((owner) => owner.byte === extent.byte)),
-    ];
-  }
-
-  private ownerCell(owner: Owner | undefined): Node[] {
-    return [el("span", { class: "map-owner" }, ...named(owner))];
+    const owner = (mfn: number): Node => el("span", { class: "map-owner" }, ...named(ownerOf(state, mfn)));
+    this.extents.show(() => {
+      const all = extents(state.map);
+      return { total: all.length, row: (i) => {
+        const { start, length } = all[i] as Extent;
+        return [mono(start), mono(start + length - 1), count(length), owner(start)];
+      } };
+    });
+    const wrong = state.violations;
+    this.violations.show(() => ({ total: wrong.length, row: (i) => [mono(wrong[i] as number), owner(wrong[i] as number)] }));
   }
 }

@@ -3,8 +3,8 @@
 import { button, count, el, hex, Voice } from "./dom";
 import { extentStep, fit, frameAt, gridOf, moved, nextCell, place, revealed, rings, zoomed, type Grid, type Window } from "./map_geometry";
 import { paint, stampsOf, type Lettering, type Stamp } from "./map_raster";
-import { CursorPanel, frameInWords, Legend, ownerOf, TableTwin } from "./map_side";
-import { lookOf } from "./palette";
+import { CursorPanel, frameInWords, Legend, TableTwin } from "./map_side";
+import { CANVAS, inkOf, lookOf } from "./palette";
 import type { MapState } from "./store";
 
 const RING = 14;
@@ -37,7 +37,7 @@ export class OwnershipMap {
 
   constructor(private readonly root: HTMLElement, private readonly redraw: () => void) {
     const id = `map-table-${root.id || Math.random().toString(36).slice(2)}`;
-    this.twin = new TableTwin(id, redraw);
+    this.twin = new TableTwin(id);
     this.stage = el("div", {
       class: "map-stage", tabindex: "0", role: "application", "aria-roledescription": "memory map", "aria-details": id,
       "aria-label": "Ownership map. Arrow keys move the cursor, plus and minus zoom, N and P go to violations.",
@@ -129,17 +129,21 @@ export class OwnershipMap {
   }
 
   private paintNumbers(context: CanvasRenderingContext2D, state: MapState, window: Window): void {
-    const size = Math.max(8, Math.min(12, window.cell / 4));
+    const colours = new Map(state.owners.map((owner) => [owner.byte, lookOf(owner).colour]));
+    context.font = `600 ${Math.max(8, Math.min(12, window.cell / 4))}px ${FONT}`;
+    context.textAlign = "center";
+    context.textBaseline = "bottom";
+    context.lineWidth = 2.5;
     for (let row = 0; row * window.cell < window.height; row++) {
       for (let column = 0; column * window.cell < window.width; column++) {
         const mfn = frameAt(this.grid, window.column + column, window.row + row);
         if (mfn === null) continue;
-        const owner = ownerOf(state, mfn);
-        context.fillStyle = owner === undefined || inkOf(lookOf(owner).colour) === "#FFFFFF" ? "#FFFFFF" : "#000000";
-        context.font = `600 ${size}px ${FONT}`;
-        context.textAlign = "center";
-        context.textBaseline = "bottom";
-        context.fillText(mfn.toString(16), (column + 0.5) * window.cell, (row + 1) * window.cell - 2);
+        const colour = colours.get(state.map[mfn] as number) ?? CANVAS;
+        context.strokeStyle = colour;
+        context.fillStyle = inkOf(colour);
+        const at = [mfn.toString(16), (column + 0.5) * window.cell, (row + 1) * window.cell - 2] as const;
+        context.strokeText(...at);
+        context.fillText(...at);
       }
     }
   }
@@ -340,8 +344,6 @@ export class OwnershipMap {
     return frameAt(this.grid, window.column + Math.floor(x / window.cell), window.row + Math.floor(y / window.cell));
   }
 }
-
-export const inkOf = (colour: string): string => (colour === "#0072B2" || colour === "#0F1115" || colour === "#656B71" ? "#FFFFFF" : "#000000");
 
 /** Draws a VM's letter into a stamp, with a rim of the base colour so that no texture swallows it. */
 const lettering: Lettering = (stamp, size, look) => {

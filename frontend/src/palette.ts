@@ -37,6 +37,13 @@ export function pixel(colour: string): number {
   return (0xff000000 | ((rgb & 0xff) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
 }
 
+/** Black or white, whichever stands out more from the colour. */
+export function inkOf(colour: string): "#000000" | "#FFFFFF" {
+  const rgb = parseInt(colour.slice(1), 16);
+  const linear = (channel: number): number => ((channel & 0xff) / 255) ** 2.2;
+  return 0.2126 * linear(rgb >> 16) + 0.7152 * linear(rgb >> 8) + 0.0722 * linear(rgb) > 0.18 ? "#000000" : "#FFFFFF";
+}
+
 /** The same colour towards black (or, for dark ones, towards white): the second tone of a texture. */
 export function shade(colour: string): number {
   const rgb = parseInt(colour.slice(1), 16);
@@ -48,6 +55,8 @@ export function shade(colour: string): number {
 /** Whether the texture's second tone lies at (x, y) of a cell of `size` pixels. Never at (0, 0): that pixel is the base colour. */
 export function inTexture(texture: Texture, x: number, y: number, size: number): boolean {
   if (x === 0 && y === 0) return false;
+  // Two or three pixels carry only the system's own hatches; the VMs' textures need four.
+  if (size < 4) return (texture === "hatch" && x === 1 && y === 1) || (texture === "crosshatch" && x + y === 1);
   const half = size >> 1;
   switch (texture) {
     case "solid":

@@ -1,23 +1,39 @@
 /** Server-rendered parts that follow a topic: when it moves, the page's own HTML is fetched and the part's content replaced. */
 
+import { el } from "./dom";
 import type { LiveSocket } from "./socket";
 import type { Store } from "./store";
+
+type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
+
+/** Whether someone has begun to fill something in here: that is never pulled away. */
+function begun(part: HTMLElement): boolean {
+  return [...part.querySelectorAll<Control>("input:not([type=hidden]), textarea, select")].some((control) => {
+    if (control === document.activeElement) return true;
+    if (control instanceof HTMLSelectElement) return [...control.options].some((option) => option.selected !== option.defaultSelected && option.defaultSelected);
+    if (control instanceof HTMLInputElement && (control.type === "checkbox" || control.type === "radio")) return control.checked !== control.defaultChecked;
+    return control.value !== control.defaultValue;
+  });
+}
 
 export function follow(part: HTMLElement, store: Store, socket: LiveSocket): void {
   const topic = part.dataset["refresh"];
   if (topic === undefined || part.id === "") return;
-  let first = true;
   let busy = false;
-  const renew = async (): Promise<void> => {
+
+  const renew = async (force = false): Promise<void> => {
     const seq = store.seq(topic);
     if (busy || seq === null || String(seq) === part.dataset["seq"]) return;
-    // A form that someone is filling in is never pulled away; it catches up when the focus leaves.
-    if (part.querySelector(":is(input, textarea, select):focus") !== null) return;
+    if (!force && begun(part)) return offer();
     busy = true;
     try {
-      const page = new DOMParser().parseFromString(await (await fetch(location.href, { headers: { accept: "text/html" } })).text(), "text/html");
-      const fresh = page.getElementById(part.id);
-      if (fresh !== null) part.replaceChildren(...fresh.childNodes);
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+      if (fresh === null) return;
+      const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];
+      const focused = reachable().findIndex((each) => each === document.activeElement);
+      part.replaceChildren(...fresh.childNodes);
+      reachable()[focused]?.focus({ preventScroll: true });
       part.dataset["seq"] = String(seq);
     } catch {
       // Offline: the chip says so, and the next message tries again.
@@ -26,12 +42,20 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     }
     if (store.seq(topic) !== seq) void renew();
   };
-  part.addEventListener("focusout", () => setTimeout(() => void renew(), 0));
-  store.subscribe(topic, () => {
-    // The first state only says where the page stands, unless the page knows its number and it differs.
-    if (first && (part.dataset["seq"] ?? "") === "") part.dataset["seq"] = String(store.seq(topic));
-    first = false;
-    void renew();
+
+  const offer = (): void => {
+    if (part.querySelector("[data-part=changed]") !== null) return;
+    const show = el("button", { type: "button", class: "button button-quiet" }, "Show the new state");
+    show.addEventListener("click", () => void renew(true));
+    part.prepend(el("div", { class: "notice notice-info", role: "status", "data-part": "changed" },
+      el("p", {}, "This has changed meanwhile. What you have begun to fill in is kept until you look. "), el("div", { class: "actions" }, show)));
+  };
+
+  // The page says with data-seq which state it shows; a page that does not say it counts from the first answer.
+  const stop = store.subscribe(topic, () => {
+    if ((part.dataset["seq"] ?? "") === "") part.dataset["seq"] = String(store.seq(topic));
+    if (part.isConnected) void renew();
+    else stop();
   });
   socket.watch(topic);
 }

@@ -1,6 +1,6 @@
 /** The TLB: per core both levels as sets x ways; every entry with tag, owner, size, permission and age; STALE in words. */
 
-import { button, count, el, fillRows, table, Voice } from "./dom";
+import { button, count, el, LongTable, Voice } from "./dom";
 import { swatch } from "./map_side";
 import { lookOf } from "./palette";
 import type { MapState, TlbState } from "./store";
@@ -29,7 +29,7 @@ export class TlbGrid {
   private readonly cores = el("div", { class: "actions", role: "group", "aria-label": "Core" });
   private readonly grids = el("div", { class: "tlb-grids" });
   private readonly summary = el("p", { class: "tlb-summary" });
-  private readonly twin = table("TLB entries in use", ["Core", "Level", "Set", "Way", "Tag", "Owner", "Size", "Permission", "Age", "State"], [0, 1, 2, 3, 8]);
+  private readonly twin = new LongTable("TLB entries in use", ["Core", "Level", "Set", "Way", "Tag", "Owner", "Size", "Permission", "Age", "State"], [0, 1, 2, 3, 8]);
   private readonly tableButton: HTMLButtonElement;
   private readonly voice = new Voice();
 
@@ -44,7 +44,7 @@ export class TlbGrid {
     this.tableButton.setAttribute("aria-pressed", "false");
     root.append(
       el("div", { class: "tlb-toolbar" }, this.summary, this.cores, this.tableButton), this.grids,
-      el("div", { class: "table-scroll" }, this.twin.element), this.voice.element,
+      this.twin.element, this.voice.element,
     );
   }
 
@@ -134,16 +134,20 @@ export class TlbGrid {
   }
 
   private fillTable(state: TlbState): void {
-    const rows = state.entries.flatMap((entry) => {
-      if (entry === null) return [];
-      const { core, level, set, way } = slotOf(state.geometry, entry.index);
-      const owner = this.ownerOf(entry);
-      return [[
-        String(core), String(level), String(set), String(way), el("span", { class: "mono" }, entry.vpn),
-        el("span", { class: "map-owner" }, swatch(owner), ` ${owner.name}`), sizeWord(entry.size), entry.perm, count(entry.age), entry.state,
-      ]];
+    this.twin.show(() => {
+      // What contradicts the tables comes first.
+      const used = state.entries.filter((entry) => entry !== null).sort((a, b) => Number(a.state === "ok") - Number(b.state === "ok"));
+      return { total: used.length, row: (i) => this.tableRow(state.geometry, used[i] as TlbEntry) };
     });
-    fillRows(this.twin.body, rows, [0, 1, 2, 3, 8]);
+  }
+
+  private tableRow(geometry: Geometry, entry: TlbEntry): (string | Node)[] {
+    const { core, level, set, way } = slotOf(geometry, entry.index);
+    const owner = this.ownerOf(entry);
+    return [
+      String(core), String(level), String(set), String(way), el("span", { class: "mono" }, entry.vpn),
+      el("span", { class: "map-owner" }, swatch(owner), ` ${owner.name}`), sizeWord(entry.size), entry.perm, count(entry.age), entry.state,
+    ];
   }
 }
 
