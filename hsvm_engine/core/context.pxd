@@ -82,7 +82,6 @@ cdef struct Out:                      # an operation's results and, of a refusal
     uint32_t hit
     uint32_t references
     uint32_t length                   # bytes in `data`
-    bint faulted                      # `gpa` is the address of a nested fault
     uint32_t zeroed
     uint32_t shot
     Check_t check
@@ -105,5 +104,6 @@ cdef void core_leave(Host *h, Core *core) noexcept nogil
 cdef bint is_guest_table(Vm *vm, uint64_t gpn) noexcept nogil
 cdef bint guest_tables_reserve(Vm *vm, uint32_t more) noexcept nogil
 cdef void guest_table_add(Vm *vm, uint64_t gpn) noexcept nogil
+cdef void guest_table_drop(Vm *vm, uint64_t gpn) noexcept nogil
 cdef Status_t refuse(Out *o, Check_t check, Status_t status) noexcept nogil
 cdef Status_t refuse_frame(Host *h, Out *o, Check_t check, uint32_t mfn, Status_t status) noexcept nogil

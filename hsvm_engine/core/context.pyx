@@ -161,6 +161,14 @@ cdef void guest_table_add(Vm *vm, uint64_t gpn) noexcept nogil:
     vm.guest_table_count += 1
 
 
+cdef void guest_table_drop(Vm *vm, uint64_t gpn) noexcept nogil:
+    """A page that is taken from the guest is none of its tables any more."""
+    cdef uint32_t place = guest_table_place(vm, gpn)
+    if place < vm.guest_table_count and vm.guest_tables[place] == gpn:
+        vm.guest_table_count -= 1
+        memmove(vm.guest_tables + place, vm.guest_tables + place + 1, (vm.guest_table_count - place) * sizeof(uint64_t))
+
+
 # Refusals
 
 cdef Status_t refuse(Out *o, Check_t check, Status_t status) noexcept nogil:

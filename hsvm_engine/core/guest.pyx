@@ -18,18 +18,12 @@ from hsvm_engine.core.types cimport (
 
 # Memory
 
-cdef Status_t reach(Host *h, Core *core, uint32_t space, uint64_t address, uint32_t need, Translation *x,
-                    Out *o) noexcept nogil:
-    """One access of the vcpu on `core`; a nested fault leaves its guest-physical address in `o`."""
-    cdef Status_t status = translate(&h.frames, &h.tlb, <uint32_t>(core - h.core), &core.mmu, space, address, need, x,
-                                     &core.vm.tally)
-    if status != OK and not x.guest_fault:
-        o.faulted = True
-        o.gpa = x.fault_gpa
-    return status
+cdef Status_t reach(Host *h, Core *core, uint32_t space, uint64_t address, uint32_t need, Translation *x) noexcept nogil:
+    """One access of the vcpu on `core`."""
+    return translate(&h.frames, &h.tlb, <uint32_t>(core - h.core), &core.mmu, space, address, need, x, &core.vm.tally)
 
 
-cdef Status_t reach_all(Host *h, Args *a, uint32_t need, Translation *x, Out *o) noexcept nogil:
+cdef Status_t reach_all(Host *h, Args *a, uint32_t need, Translation *x) noexcept nogil:
     """Translate every page of [gpa, gpa + length), at most two, before any byte moves."""
     cdef Core *core = &h.core[a.core]
     cdef uint64_t last = a.gpa + a.length - 1
@@ -38,9 +32,9 @@ cdef Status_t reach_all(Host *h, Args *a, uint32_t need, Translation *x, Out *o)
         return E_INPUT
     if core.vm == NULL:
         return E_STATE
-    status = reach(h, core, core.mmu.flat, a.gpa, need, &x[0], o)
+    status = reach(h, core, core.mmu.flat, a.gpa, need, &x[0])
     if status == OK and last >> 12 != a.gpa >> 12:
-        status = reach(h, core, core.mmu.flat, last & ~<uint64_t>4095, need, &x[1], o)
+        status = reach(h, core, core.mmu.flat, last & ~<uint64_t>4095, need, &x[1])
     return status
 
 
@@ -53,7 +47,7 @@ cdef Status_t guest_read(Host *h, Args *a, Out *o) noexcept nogil:
     """Load guest-physical bytes."""
     cdef Translation[2] x
     cdef uint32_t part = first_part(a)
-    cdef Status_t status = reach_all(h, a, PERM_R, x, o)
+    cdef Status_t status = reach_all(h, a, PERM_R, x)
     if status != OK:
         return status
     frame_read(&h.frames, x[0].mfn, a.gpa & 4095, part, o.data)
@@ -67,7 +61,7 @@ cdef Status_t guest_write(Host *h, Args *a, Out *o) noexcept nogil:
     """Store guest-physical bytes, all or none."""
     cdef Translation[2] x
     cdef uint32_t part = first_part(a)
-    cdef Status_t status = reach_all(h, a, PERM_W, x, o)
+    cdef Status_t status = reach_all(h, a, PERM_W, x)
     if status != OK:
         return status
     frame_write(&h.frames, x[0].mfn, a.gpa & 4095, part, a.data)
@@ -80,7 +74,7 @@ cdef Status_t guest_fetch(Host *h, Args *a, Out *o) noexcept nogil:
     """Fetch an instruction byte from a guest-physical address."""
     cdef Translation[2] x
     a.length = 1
-    return reach_all(h, a, PERM_X, x, o)
+    return reach_all(h, a, PERM_X, x)
 
 
 cdef Status_t guest_access(Host *h, Args *a, Out *o) noexcept nogil:
@@ -90,7 +84,7 @@ cdef Status_t guest_access(Host *h, Args *a, Out *o) noexcept nogil:
     cdef Status_t status
     if core.vm == NULL:
         return E_STATE
-    status = reach(h, core, core.mmu.paged, a.gva, a.kind, &x, o)
+    status = reach(h, core, core.mmu.paged, a.gva, a.kind, &x)
     if status == OK:
         o.gpa = x.gpn << 12 | (a.gva & 4095)
         o.mfn = x.mfn
@@ -105,11 +99,10 @@ cdef struct GuestPath:
     uint32_t[5] frame         # machine frame of the table at each level, down to `lowest`
     uint32_t lowest           # deepest level with a table, 5 = no table is loaded
     uint64_t entry            # the entry found there
-    uint64_t gpa              # its guest-physical address
     uint32_t perm             # what the nested leaf of that table allows
 
 
-cdef Status_t guest_path(Host *h, Core *core, uint64_t page, GuestPath *path, Out *o) noexcept nogil:
+cdef Status_t guest_path(Host *h, Core *core, uint64_t page, GuestPath *path) noexcept nogil:
     """Follow the guest's table towards `page`; the fault of a table page that cannot be reached."""
     cdef Leaf leaf
     cdef uint64_t table = number_in(core.registers[CR3])
@@ -123,11 +116,8 @@ cdef Status_t guest_path(Host *h, Core *core, uint64_t page, GuestPath *path, Ou
     while True:
         if table >> 36:
             return F_NOT_PRESENT
-        path.gpa = table << 12 | index_of(page, level) * 8
         status = nested_walk(&h.frames, core.mmu.root, table, &leaf, NULL)
         if status != OK:
-            o.faulted = True
-            o.gpa = path.gpa
             return status
         path.lowest = level
         path.frame[level] = leaf.mfn
@@ -137,14 +127,6 @@ cdef Status_t guest_path(Host *h, Core *core, uint64_t page, GuestPath *path, Ou
             return OK
         table = number_in(path.entry)
         level -= 1
-
-
-cdef Status_t may_edit(GuestPath *path, Out *o) noexcept nogil:
-    if path.perm & PERM_W:
-        return OK
-    o.faulted = True
-    o.gpa = path.gpa
-    return F_PERMISSION
 
 
 cdef struct Wanted:           # a search for pages that can become guest tables
@@ -193,14 +175,13 @@ cdef Status_t guest_map(Host *h, Args *a, Out *o) noexcept nogil:
         return E_INPUT
     if core.vm == NULL:
         return E_STATE
-    status = guest_path(h, core, page, &path, o)
+    status = guest_path(h, core, page, &path)
     if status != OK:
         return status
     if path.lowest == 1 and path.entry & PRESENT:
         return E_EXIST
-    status = may_edit(&path, o)
-    if status != OK:
-        return status
+    if not path.perm & PERM_W:
+        return F_PERMISSION
     w.host, w.vm, w.but, w.wanted, w.found = h, core.vm, a.gpn, path.lowest - 1, 0
     if not find_tables(h, core, &w):
         return E_NOMEM
@@ -232,14 +213,13 @@ cdef Status_t guest_unmap(Host *h, Args *a, Out *o) noexcept nogil:
         return E_INPUT
     if core.vm == NULL:
         return E_STATE
-    status = guest_path(h, core, page, &path, o)
+    status = guest_path(h, core, page, &path)
     if status != OK:
         return status
     if path.lowest != 1 or not path.entry & PRESENT:
         return E_NOENT
-    status = may_edit(&path, o)
-    if status != OK:
-        return status
+    if not path.perm & PERM_W:
+        return F_PERMISSION
     entry_write(&h.frames, path.frame[1], index_of(page, 1), 0)
     tlb_drop_page(&h.tlb, a.core, core.mmu.paged, page)
     return OK

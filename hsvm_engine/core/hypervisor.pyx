@@ -5,7 +5,7 @@ commits; a commit cannot fail.
 from libc.string cimport memset
 
 from hsvm_engine.core.context cimport (
-    ROOT_WORD, Core, Vm, context_fetch, context_store, core_enter, core_leave, refuse, refuse_frame, vm_drop, vm_find,
+    ROOT_WORD, Core, Vm, context_fetch, core_enter, core_leave, guest_table_drop, refuse, refuse_frame, vm_drop, vm_find,
     vm_make,
 )
 from hsvm_engine.core.frames cimport (
@@ -196,6 +196,7 @@ cdef void wipe(Host *h, uint32_t mfn, Out *o) noexcept nogil:
 
 cdef void release_page(Host *h, Vm *vm, uint32_t table, uint32_t index, uint64_t gpn, uint32_t mfn, Out *o) noexcept nogil:
     """Release the frame of one 4 KiB leaf, in the contract's order."""
+    guest_table_drop(vm, gpn)
     entry_write(&h.frames, table, index, 0)
     if is_on(h.checks, TLB_SHOOTDOWN):
         o.shot += tlb_shootdown(&h.tlb, vm.handle, gpn)

@@ -30,7 +30,7 @@ cdef bint entry_agrees(Host *h, uint32_t which, uint64_t place, bint guest_too) 
     if vm == NULL:
         return False
     if cr3 and guest_too:
-        return (guest_walk(&h.frames, vm.root, cr3, (tag >> 28) << 12, &x, NULL) == OK and x.mfn == data >> 4
+        return (guest_walk(&h.frames, vm.root, cr3, (tag >> 28) << 12, 0, &x, NULL) == OK and x.mfn == data >> 4
                 and x.perm == data & 7)
     for i in range(pages):
         if nested_walk(&h.frames, vm.root, level.gpn[place] + i, &leaf, NULL) != OK or leaf.mfn != (data >> 4) + i:

@@ -529,8 +529,6 @@ cdef class Machine:
                 if rows[number].results[i] == 0:
                     break
                 self._add_result(result, rows[number].results[i])
-        elif self.out.faulted:
-            result["gpa"] = self.out.gpa
         if self.out.check != NO_CHECK and status != OK:
             result["check"] = check_names[<int>self.out.check]
             result["inputs"] = self._inputs(number)
@@ -655,7 +653,7 @@ cdef class Machine:
         c = &self.host.core[n]
         if c.vm == NULL:
             return {"status": "E_STATE", "gpa": None, "mfn": None, "references": []}
-        status = guest_walk(&self.host.frames, c.mmu.root, c.mmu.cr3, address, &x, log)
+        status = guest_walk(&self.host.frames, c.mmu.root, c.mmu.cr3, address, 0, &x, log)
         references = [
             {"order": i + 1, "stage": "nested" if log[i].nested_level else "guest", "guest_level": log[i].guest_level,
              "nested_level": log[i].nested_level, "mfn": log[i].mfn, "offset": log[i].offset,

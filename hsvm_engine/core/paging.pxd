@@ -76,8 +76,8 @@ cdef inline uint64_t leaf_entry(uint64_t number, uint32_t perm) noexcept nogil:
     return entry
 
 cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil
-cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, Translation *t,
-                         Reference *log) noexcept nogil
+cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
+                         Translation *t, Reference *log) noexcept nogil
 cdef void path_find(Frames *f, uint32_t root, uint64_t gpn, Path *path) noexcept nogil
 cdef bint path_maps(Frames *f, Path *path) noexcept nogil
 cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bint down, uint8_t *visited,

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from hsvm_engine.core.frames cimport NO_FRAME, POOL_RESERVE, POOL_TABLE, entry_read, entry_write
-from hsvm_engine.core.types cimport F_NOT_PRESENT, HUGE, OK
+from hsvm_engine.core.types cimport F_NOT_PRESENT, F_PERMISSION, HUGE, OK
 
 
 cdef inline void log_reference(Reference *log, uint32_t nested_level, uint32_t mfn, uint32_t index,
@@ -54,10 +54,11 @@ cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Re
     return OK
 
 
-cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, Translation *t,
-                         Reference *log) noexcept nogil:
+cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
+                         Translation *t, Reference *log) noexcept nogil:
     """Translate `address` by the guest's table at `cr3` (0: by the nested table alone) and the nested table at `root`.
 
+    F_PERMISSION if one of them does not allow all of `need`; the guest's own table is asked first, before the page is reached.
     24 references with a guest table (each of its 4 entries and the page itself is found by a nested walk), 4 or 3 without.
     """
     cdef Leaf leaf
@@ -94,9 +95,9 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
             if level == 1:
                 break
             level -= 1
-        if table >> 36:
+        if table >> 36 or need & ~perm:
             t.guest_fault = True
-            return F_NOT_PRESENT
+            return F_PERMISSION if need & ~perm else F_NOT_PRESENT
         page = table
     t.gpn = page
     here = NULL if log == NULL else log + t.references
@@ -109,7 +110,7 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
     t.mfn = leaf.mfn
     t.perm = leaf.perm & perm
     t.size = 1 if cr3 else leaf.size
-    return status
+    return F_PERMISSION if status == OK and need & ~leaf.perm else status
 
 
 cdef void path_find(Frames *f, uint32_t root, uint64_t gpn, Path *path) noexcept nogil:

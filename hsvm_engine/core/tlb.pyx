@@ -1,8 +1,8 @@
 """The TLB and the batch loop over it.
 
-A lookup asks the first level, then the second; a second-level hit is copied into the first, a miss fills both. The way
-under a set's turn is replaced, full or empty, and the turn moves on. An entry decides by itself: a hit whose permission
-lacks the access is a fault without a walk.
+A lookup asks the first level, then the second; a second-level hit is copied into the first, a miss fills both. A fill takes
+the first empty way of its set; in a full set the way under the set's turn is replaced and the turn moves on. A hit whose
+permission lacks the access counts as a miss: the walk decides, and what it finds takes the old entry's place.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from hsvm_engine.core.paging cimport guest_walk
-from hsvm_engine.core.types cimport E_INPUT, F_PERMISSION, HUGE, OK
+from hsvm_engine.core.types cimport E_INPUT, HUGE, OK
 
 
 cdef bint tlb_open(Tlb *t, uint32_t cores, uint32_t *geometry) noexcept:
@@ -126,8 +126,13 @@ cdef void tlb_put(Tlb *t, uint32_t core, uint32_t which, uint64_t place, uint64_
 cdef inline void fill(Tlb *t, uint32_t core, uint32_t which, uint64_t tag, uint32_t data, uint64_t gpn) noexcept nogil:
     cdef Level *level = &t.level[2 * core + which]
     cdef uint64_t place = (tag >> 28) & (level.sets - 1)
-    cdef uint32_t way = level.turn[place]
-    level.turn[place] = 0 if way + 1 == level.ways else way + 1
+    cdef uint64_t *ways = level.tag + place * level.ways
+    cdef uint32_t way = 0
+    while way < level.ways and ways[way]:
+        way += 1
+    if way == level.ways:
+        way = level.turn[place]
+        level.turn[place] = 0 if way + 1 == level.ways else way + 1
     tlb_put(t, core, which, place * level.ways + way, tag, data, gpn)
 
 
@@ -224,7 +229,7 @@ cdef uint32_t tlb_shootdown(Tlb *t, uint64_t handle, uint64_t gpn) noexcept nogi
 # Translation
 
 cdef uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32_t *data, uint64_t *gpn) noexcept nogil:
-    """1 or 2 for a hit at that level, 0 for none. A hit in the second level is copied into the first."""
+    """1 or 2 for a hit at that level, 0 for none, with the entry's data and guest page."""
     cdef Level *first = &t.level[2 * core]
     cdef Level *second = first + 1
     cdef uint64_t tag = small_tag(vpn, space)
@@ -251,35 +256,32 @@ cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t spa
     """Translate one access through the TLB and, if it must be, a walk. A faulting access leaves the TLB as it was."""
     cdef uint64_t vpn = address >> 12, tag, gpn = 0
     cdef uint32_t data = 0
+    cdef bint known
     cdef Status_t status
     x.references = 0
     x.guest_fault = False
     x.hit = lookup(t, core, space, vpn, &data, &gpn)
-    if x.hit:
+    if x.hit and data & need:
         x.perm = data & 7
         x.size = HUGE if data & 8 else 1
         x.mfn = (data >> 4) + <uint32_t>(vpn & (x.size - 1))
         x.gpn = gpn + (vpn & (x.size - 1))
-        x.fault_gpa = x.gpn << 12 | (address & 4095)
-        if not x.perm & need:
-            tally.faults += 1
-            return F_PERMISSION
         if x.hit == 2:
             tally.l2 += 1
-            tag = huge_tag(vpn, space) if data & 8 else small_tag(vpn, space)
-            fill(t, core, 0, tag, data, gpn)
+            fill(t, core, 0, huge_tag(vpn, space) if data & 8 else small_tag(vpn, space), data, gpn)
         else:
             tally.l1 += 1
         return OK
+    known = x.hit != 0
     x.hit = 3
-    status = guest_walk(f, mmu.root, 0 if space == mmu.flat else mmu.cr3, address, x, NULL)
+    status = guest_walk(f, mmu.root, 0 if space == mmu.flat else mmu.cr3, address, need, x, NULL)
     tally.references += x.references
-    if status == OK and not x.perm & need:
-        status = F_PERMISSION
     if status != OK:
         tally.faults += 1
         return status
     tally.miss += 1
+    if known:
+        tlb_drop_page(t, core, space, vpn)
     if x.size == HUGE:
         tag = huge_tag(vpn, space)
         data = (x.mfn & ~<uint32_t>511) << 4 | 8 | x.perm
