@@ -6,8 +6,9 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from webapp.agreements import checks
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Negotiation, NegotiationQuerySet
-from webapp.tenants.selectors import missing
+from webapp.tenants.selectors import missing, policy_newest
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -36,6 +37,15 @@ def negotiation_get(*, user: User, pk: int) -> Negotiation:
     return found
 
 
+def check_of(*, user: User, vm: VirtualMachine) -> checks.Shown | None:
+    """The newest wishes checked against the VM's host, now; None without wishes or host."""
+    policy = policy_newest(user=user, vm=vm)
+    placement = getattr(vm, "placement", None)
+    if policy is None or placement is None:
+        return None
+    return checks.shown(checks.create_check(host=placement.host, policy=policy), names=[vm.name])
+
+
 def predicate_of(agreement: Agreement) -> dict[str, Any]:
     """What was signed: the predicate inside the envelope."""
     payload = base64.b64decode(json.loads(agreement.envelope)["payload"])
@@ -55,3 +65,9 @@ def values_in_force(*, host: Host) -> dict[str, dict[str, str]]:
         return {}
     assignment = predicate_of(agreement)["assignment"]
     return {vm: {**assignment["host"], **own} for vm, own in assignment["vms"].items()}
+
+
+def names_shown(user: User, conflict: Conflict) -> list[str]:
+    """The VMs of a conflict that the person may know: all for operators, else its own; neighbours are not named."""
+    mine = set(user.tenant_slugs)
+    return sorted(vm.name for vm in conflict.vms.all() if user.is_operator or vm.tenant.slug in mine)

@@ -1,3 +1,11 @@
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from webapp.agreements import views, vm_views
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
+    path("tenant/vm/<str:name>/", vm_views.preferences, name="vm-preferences"),
+    path("tenant/vm/<str:name>/revert/", vm_views.revert, name="vm-revert"),
+    path("tenant/conflicts/", views.tenant_conflicts, name="tenant-conflicts"),
+    path("operator/conflicts/", views.operator_conflicts, name="operator-conflicts"),
+]

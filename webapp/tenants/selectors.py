@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db.models import Max
 
 from webapp.errors import VpmsError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from webapp.accounts.models import User
+
+TRACE_SUFFIX = ".hsvmtrace"
 
 
 def missing() -> VpmsError:
@@ -58,3 +61,8 @@ def policy_get(*, user: User, vm: VirtualMachine, version: int) -> Policy:
     if policy is None:
         raise missing()
     return policy
+
+
+def programs() -> list[str]:
+    """The recorded programs that a VM can run, by name."""
+    return sorted(path.name.removesuffix(TRACE_SUFFIX) for path in settings.TRACES.glob(f"*{TRACE_SUFFIX}"))

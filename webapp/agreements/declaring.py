@@ -1,0 +1,110 @@
+"""Declaring with its consequence: wishes are checked against the host as soon as they are saved (trigger create)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+
+from webapp.agreements import checks
+from webapp.agreements.models import Conflict
+from webapp.agreements.services import conflict_record
+from webapp.audit import services as audit
+from webapp.errors import BadInput, Fault
+from webapp.fleet.selectors import hosts_of
+from webapp.fleet.services import placement_set
+from webapp.live import publish
+from webapp.tenants import forms
+from webapp.tenants.selectors import programs, tenants_of
+from webapp.tenants.services import policy_save, vm_create
+from webapp.vpms.answers import document_from_answers
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from webapp.accounts.models import User
+    from webapp.fleet.models import Host
+    from webapp.tenants.models import Policy, VirtualMachine
+
+
+@transaction.atomic
+def wishes_declare(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
+    """The next version of the wishes, stored and checked at once: conflicts that wishes have by themselves or with the
+    host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this."""
+    policy = policy_save(by=by, vm=vm, document=document)
+    placement = getattr(vm, "placement", None)
+    if placement is not None:
+        record_check(host=placement.host, vm=vm, policy=policy)
+    publish.changed(f"tenant/{vm.tenant.slug}")
+    return policy
+
+
+def record_check(*, host: Host, vm: VirtualMachine, policy: Policy) -> None:
+    """The check of a new version as rows and log entry; what an older version was told is closed."""
+    result = checks.create_check(host=host, policy=policy)
+    Conflict.objects.filter(vms=vm, trigger="create", closed_at__isnull=True).update(closed_at=timezone.now())
+    audit.record(
+        by=None,
+        type="check",
+        subject=f"vm:{vm.name}",
+        data={
+            "words": checks.status_words(result),
+            "trigger": "create",
+            "against": result["checked_against"],
+            "codes": sorted(conflict["code"] for conflict in result["conflicts"]),
+        },
+        audience=[vm.tenant.slug],
+    )
+    for conflict in result["conflicts"]:
+        if conflict["severity"] in checks.BLOCKING:
+            conflict_record(
+                host=host,
+                vms=[vm],
+                code=conflict["code"],
+                name=conflict["name"],
+                severity=conflict["severity"],
+                switch=conflict["switch"] or "",
+                text=checks.finding_words(conflict),
+                evidence={"core": conflict["core"], "background": conflict["background"]},
+                trigger="create",
+            )
+
+
+@transaction.atomic
+def vm_declare(
+    *, by: User, tenant: str, name: str, trace: str, host: str, memory_mib: str, profile: str
+) -> VirtualMachine:
+    """A stopped VM with its place and the first version of its wishes, all or nothing."""
+    faults = []
+    owner = tenants_of(user=by).filter(slug=tenant).first()
+    place = hosts_of(user=by).filter(name=host).first()
+    start = forms.profile_named(profile)
+    sizes = {str(size): size for size in forms.MEMORY_MIB}
+    if owner is None:
+        faults.append(Fault("$.tenant", "is not a tenant that you act for"))
+    if trace not in programs():
+        faults.append(Fault("$.trace", f"must be one of the recorded programs {', '.join(programs())}"))
+    if place is None:
+        faults.append(Fault("$.host", "is not a host of this platform"))
+    if memory_mib not in sizes:
+        faults.append(Fault("$.memory_mib", f"must be one of {', '.join(sizes)}"))
+    if start is None:
+        faults.append(Fault("$.profile", "is not one of the profiles"))
+    if owner is None or place is None or start is None or faults:
+        raise BadInput(faults)
+    vm = vm_create(by=by, tenant=owner, name=name, trace=trace)
+    placement_set(by=by, vm=vm, host=place)
+    size = {"vcpus": 1, "memory_mib": sizes[memory_mib]}
+    document = document_from_answers(
+        start.answers,
+        vm=vm.name,
+        tenant=owner.slug,
+        version=1,
+        size=size,
+        delegate=forms.delegate_default(),
+        offers=checks.offers_of(host=place, size=size),
+    )
+    vm.refresh_from_db()
+    wishes_declare(by=by, vm=vm, document=document)
+    return vm

@@ -1,0 +1,41 @@
+"""Signing keys of the parties. The private seed is kept sealed; it is opened only to sign."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+from webapp.agreements.models import SigningKey
+from webapp.tenants.models import Tenant
+
+NONCE_BYTES = 12
+
+
+def label(tenant: Tenant | None) -> bytes:
+    """What the seal is bound to: a sealed seed moved to another party does not open."""
+    return b"signing-key:" + (tenant.slug.encode() if tenant else b"\0operator")
+
+
+def key_of(tenant: Tenant | None) -> SigningKey:
+    """The party's key, made on first use; the operator's for None."""
+    found = SigningKey.objects.filter(tenant=tenant).first()
+    if found is not None:
+        return found
+    seed = os.urandom(32)
+    nonce = os.urandom(NONCE_BYTES)
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    return SigningKey.objects.create(
+        tenant=tenant,
+        public=base64.b64encode(public).decode(),
+        sealed_seed=nonce + AESGCM(settings.SEAL_KEY).encrypt(nonce, seed, label(tenant)),
+    )
+
+
+def seed_of(key: SigningKey) -> bytes:
+    """The private seed, unsealed. It is never logged, stored or sent."""
+    sealed = bytes(key.sealed_seed)
+    return AESGCM(settings.SEAL_KEY).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], label(key.tenant))

@@ -1,0 +1,186 @@
+"""Declaring: a new VM, and the wishes for one, as questions and as a document, with the conflicts that they have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from webapp.agreements import checks, declaring, selectors
+from webapp.errors import BadInput, Fault, VpmsError
+from webapp.fleet.selectors import hosts_of
+from webapp.roles import tenant_required
+from webapp.tenants import forms
+from webapp.tenants.models import Policy, VirtualMachine
+from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
+from webapp.tenants.services import document_of
+from webapp.vpms.answers import answers_from_document
+from webapp.vpms.vocabulary import PROFILES
+
+SHOWN_VERSIONS = 20
+
+
+def faults_of(refused: VpmsError) -> list[Fault]:
+    return refused.faults if isinstance(refused, BadInput) else [Fault("$", refused.message)]
+
+
+class Editor:
+    """What the preferences page shows: the stored wishes, or what was typed and refused."""
+
+    def __init__(self, request: HttpRequest, name: str) -> None:
+        self.request = request
+        self.user: Any = request.user
+        self.vm: VirtualMachine = vm_get(user=self.user, name=name)
+        placement = getattr(self.vm, "placement", None)
+        self.host = placement.host if placement else None
+        self.history: list[Policy] = list(policies_of(user=self.user, vm=self.vm)[:SHOWN_VERSIONS])
+        self.newest = self.history[0] if self.history else None
+        self.before = document_of(self.newest) if self.newest else None
+        self.next_version = self.newest.version + 1 if self.newest else 1
+        self.offers = checks.offers_of(host=self.host, size=(self.before or {}).get("size", {}))
+
+    def answers_in(self, document: Mapping[str, Any] | None) -> forms.Answers | None:
+        return answers_from_document(document, self.offers) if document else None
+
+    def typed_document(self) -> bytes | dict[str, Any]:
+        """The document that the posted form stands for; BadInput when it stands for none."""
+        post = self.request.POST
+        if post.get("tab") == "json":
+            return post.get("document", "").strip().encode("utf-8", "surrogatepass")
+        return forms.document_from_form(
+            post,
+            vm=self.vm.name,
+            tenant=self.vm.tenant.slug,
+            version=self.next_version,
+            before=self.before,
+            offers=self.offers,
+        )
+
+    def page(self, *, faults: list[Fault] | None = None, status: int = 200) -> HttpResponse:
+        posted = self.request.POST if self.request.method == "POST" else None
+        stored = self.answers_in(self.before)
+        expressible = self.before is None or stored is not None
+        tab = (posted or self.request.GET).get("tab", "form" if expressible else "json")
+        profile = None if posted else forms.profile_named(self.request.GET.get("profile", ""))
+        answers: forms.Answers = forms.answers_of_profile(profile) if profile else stored or {}
+        size, mode = (self.before or {}).get("size", {}), (self.before or {}).get("delegate", {}).get("mode", "human")
+        memory = str(size.get("memory_mib", forms.MEMORY_MIB[0]))
+        text = self.text()
+        if posted and tab == "json":
+            text = posted.get("document", "")
+        elif posted:
+            answers = forms.read_answers(posted)
+            memory, mode = posted.get("memory_mib", memory), posted.get("delegate", mode)
+        context = {
+            "vm": self.vm,
+            "host": self.host,
+            "newest": self.newest,
+            "next_version": self.next_version,
+            "described": forms.described(stored),
+            "expressible": expressible,
+            "tab": "json" if tab == "json" else "form",
+            "rows": forms.rows(answers, faults or []),
+            "profiles": PROFILES,
+            "chosen_profile": profile.name if profile else "",
+            "profile_label": profile.label if profile else "",
+            "strength_help": forms.STRENGTH_HELP,
+            "memory": [(size, str(size) == memory) for size in self.memory_choices(size)],
+            "delegates": [(name, *words, name == mode) for name, words in self.delegate_choices(mode)],
+            "text": text,
+            "faults": faults or [],
+            "check": selectors.check_of(user=self.user, vm=self.vm),
+            "history": [
+                {"policy": policy, "described": forms.described(self.answers_in(document_of(policy)))}
+                for policy in self.history
+            ],
+        }
+        return render(self.request, "tenants/preferences.html", context, status=status)
+
+    def text(self) -> str:
+        """The stored document, ready to be saved as the next version."""
+        document = {**self.before, "version": self.next_version} if self.before else {}
+        return json.dumps(document, indent=1, ensure_ascii=False)
+
+    def memory_choices(self, size: Mapping[str, Any]) -> list[int]:
+        return sorted({*forms.MEMORY_MIB, size.get("memory_mib", forms.MEMORY_MIB[0])})
+
+    def delegate_choices(self, mode: str) -> list[tuple[str, tuple[str, str]]]:
+        """The two modes that the form offers, and the stored one if it is a third."""
+        known = list(forms.DELEGATES.items())
+        stored = (self.before or {}).get("delegate", {}).get("mode", mode)
+        if stored not in forms.DELEGATES:
+            words = ("As written in the document", "Within the bounds that your document names.")
+            known.append((stored, words))
+        return known
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def preferences(request: HttpRequest, name: str) -> HttpResponse:
+    """Questions, document and history of one VM's wishes. A refused save answers 4xx with everything still typed in."""
+    editor = Editor(request, name)
+    if request.method != "POST":
+        return editor.page()
+    try:
+        policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=editor.typed_document())
+    except VpmsError as refused:
+        return editor.page(faults=faults_of(refused), status=refused.http_status)
+    messages.success(request, f"Version {policy.version} of your wishes for {name} is saved.")
+    tab = "json" if request.POST.get("tab") == "json" else "form"
+    return redirect(f"{request.path}?tab={tab}")
+
+
+@tenant_required
+@require_POST
+def revert(request: HttpRequest, name: str) -> HttpResponse:
+    """An old version saved again under the next number: history only grows."""
+    editor = Editor(request, name)
+    text = request.POST.get("version", "")
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else 0
+    old = policy_get(user=editor.user, vm=editor.vm, version=number)
+    document = {**document_of(old), "version": editor.next_version}
+    policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=document)
+    messages.success(request, f"Version {old.version} was saved again as version {policy.version}.")
+    return redirect("vm-preferences", name=name)
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def vm_new(request: HttpRequest) -> HttpResponse:
+    """Declare a VM: name, program, host, memory, and a profile as the first version of its wishes."""
+    user: Any = request.user
+    tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
+    typed = request.POST if request.method == "POST" else {}
+    faults: list[Fault] = []
+    status = 200
+    if request.method == "POST":
+        try:
+            vm = declaring.vm_declare(
+                by=user,
+                tenant=typed.get("tenant", tenants[0].slug if len(tenants) == 1 else ""),
+                name=typed.get("name", "").strip(),
+                trace=typed.get("trace", ""),
+                host=typed.get("host", ""),
+                memory_mib=typed.get("memory_mib", ""),
+                profile=typed.get("profile", ""),
+            )
+        except VpmsError as refused:
+            faults, status = faults_of(refused), refused.http_status
+        else:
+            messages.success(request, f"{vm.name} is declared. Look through its wishes, then start it.")
+            return redirect("vm-preferences", name=vm.name)
+    context = {
+        "tenants": tenants,
+        "hosts": hosts,
+        "programs": programs(),
+        "profiles": PROFILES,
+        "memory": forms.MEMORY_MIB,
+        "typed": typed,
+        "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults},
+    }
+    return render(request, "tenants/vm_new.html", context, status=status)
