@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypedDict
 
 from webapp.solver import solve as search
 
@@ -127,7 +127,17 @@ def _flat(table: Sequence[Sequence[int]]) -> list[int]:
     return [number for row in table for number in row]
 
 
-def _buffers(instance: Instance) -> dict[str, bytes]:
+class _Buffers(TypedDict):
+    sizes: bytes
+    weights: bytes
+    reserve: bytes
+    forbidden: bytes
+    facts: bytes
+    capacity: bytes
+    use: bytes
+
+
+def _buffers(instance: Instance) -> _Buffers:
     facts: list[int] = []
     for issue, value, other, allowed in instance.facts:
         facts += [issue, value, other, len(allowed), *allowed]
