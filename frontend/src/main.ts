@@ -19,10 +19,7 @@ type Draw = (state: TopicState, store: Store) => void;
 const VIEWS: Record<string, { kind: TopicState["type"]; mount: (root: HTMLElement, redraw: () => void) => Draw }> = {
   "ownership-map": { kind: "map", mount: (root, redraw) => {
     const view = new OwnershipMap(root, redraw);
-    return (state) => {
-      if (state.type === "map") view.draw(state);
-      root.dataset["paintedAt"] = String(Date.now());
-    };
+    return (state) => state.type === "map" && view.draw(state);
   } },
   tlb: { kind: "tlb", mount: (root, redraw) => {
     const view = new TlbGrid(root, redraw);
@@ -110,6 +107,8 @@ class Page {
       mounted.draw = VIEWS[root.dataset["view"] ?? ""]?.mount(root, () => schedule(() => this.paint(mounted, root.dataset["shown"] ?? topic))) ?? null;
     }
     mounted.draw?.(state, this.store);
+    // When this number was first painted: the far end of the delay from the engine to the screen.
+    if (root.dataset["seq"] !== String(state.seq)) root.dataset["paintedAt"] = String(Date.now());
     root.dataset["seq"] = String(state.seq);
     root.dataset["op"] = String(state.op);
     root.dataset["state"] = this.stateOf(mounted);

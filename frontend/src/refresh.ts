@@ -29,18 +29,21 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     try {
       const answer = await fetch(location.href, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
-      if (fresh === null) return;
-      const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];
-      const focused = reachable().findIndex((each) => each === document.activeElement);
-      part.replaceChildren(...fresh.childNodes);
-      reachable()[focused]?.focus({ preventScroll: true });
+      if (fresh !== null) {
+        const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];
+        const focused = reachable().findIndex((each) => each === document.activeElement);
+        part.replaceChildren(...fresh.childNodes);
+        reachable()[focused]?.focus({ preventScroll: true });
+      }
       part.dataset["seq"] = String(seq);
     } catch {
       // Offline: the chip says so, and the next message tries again.
-    } finally {
-      busy = false;
     }
-    if (store.seq(topic) !== seq) void renew();
+    // At most one fetch a second, however fast the topic moves; the newest state always comes.
+    setTimeout(() => {
+      busy = false;
+      void renew();
+    }, 1000);
   };
 
   const offer = (): void => {

@@ -9,6 +9,7 @@ for (const form of document.querySelectorAll<HTMLFormElement>("form[data-part=th
     for (const button of form.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button === chosen));
     const body = new FormData(form);
     body.set("theme", chosen.value);
-    void fetch(form.action, { method: "POST", body, redirect: "manual" });
+    // Not kept when offline: the next page shows the old theme again, nothing else is lost.
+    fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => undefined);
   });
 }
