@@ -128,12 +128,3 @@ class DevicePort(Port):
 
     def dma_write(self, *, device: int, mfn: int, offset: int, data: bytes | str) -> Result:
         return self._do("dma_write", device=device, mfn=mfn, offset=offset, data=_hex(data))
-
-
-class PhysicalPort(Port):
-    """What somebody with hands on the computer can do; the paper excludes it. (paper, 2.2)"""
-
-    __slots__ = ()
-
-    def cold_boot_read(self, *, mfn: int) -> Result:
-        return self._do("cold_boot_read", mfn=mfn)

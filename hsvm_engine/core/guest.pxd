@@ -1,4 +1,4 @@
-"""Operations of the guest's, the devices' and the physical port; each is one row of the table in machine.pyx."""
+"""Operations of the guest's and the devices' ports; each is one row of the table in machine.pyx."""
 
 from hsvm_engine.core.context cimport Args, Host, Out, Status_t
 
@@ -13,4 +13,3 @@ cdef Status_t guest_registers(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t guest_set_registers(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t dma_read(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t dma_write(Host *h, Args *a, Out *o) noexcept nogil
-cdef Status_t cold_boot_read(Host *h, Args *a, Out *o) noexcept nogil

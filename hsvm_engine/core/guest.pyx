@@ -1,4 +1,4 @@
-"""What a guest does on its core, what a device does on the bus, and what is read from cold DRAM."""
+"""What a guest does on its core and what a device does on the bus."""
 
 from libc.string cimport memcpy, memset
 
@@ -262,7 +262,7 @@ cdef Status_t guest_set_registers(Host *h, Args *a, Out *o) noexcept nogil:
     return OK
 
 
-# Devices and cold DRAM
+# Devices
 
 cdef Status_t dma_access(Host *h, uint32_t mfn, Out *o) noexcept nogil:
     """HYPERVISOR: all; HSVM: F_PROTECTED; any other: F_OWNER."""
@@ -301,10 +301,3 @@ cdef Status_t dma_read(Host *h, Args *a, Out *o) noexcept nogil:
 
 cdef Status_t dma_write(Host *h, Args *a, Out *o) noexcept nogil:
     return dma_burst(h, a, o, True)
-
-
-cdef Status_t cold_boot_read(Host *h, Args *a, Out *o) noexcept nogil:
-    """Raw DRAM of one frame; outside the threat model. (paper, 2.2)"""
-    frame_read(&h.frames, a.mfn, 0, PAGE, o.data)
-    o.length = PAGE
-    return OK

@@ -49,12 +49,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer
 
-from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
-
-OPERATIONS: dict[str, tuple[str, ...]]
-"""Name of each operation -> its fields, all required. (section 5)"""
-
-TLB_COLUMNS: np.dtype[np.void]
+from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort
 
 class KindCounts(TypedDict):
     l1: int
@@ -112,7 +107,6 @@ class Machine:
     hypervisor: HypervisorPort
     guest: GuestPort
     device: DevicePort
-    physical: PhysicalPort
 
     def __init__(
         self,

@@ -228,51 +228,55 @@ cdef uint32_t tlb_shootdown(Tlb *t, uint64_t handle, uint64_t gpn) noexcept nogi
 
 # Translation
 
-cdef uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32_t *data, uint64_t *gpn) noexcept nogil:
-    """1 or 2 for a hit at that level, 0 for none, with the entry's data and guest page."""
-    cdef Level *first = &t.level[2 * core]
-    cdef Level *second = first + 1
-    cdef uint64_t tag = small_tag(vpn, space)
-    cdef int64_t place = find(first, tag)
-    if place < 0 and t.huge[core]:
-        place = find(first, huge_tag(vpn, space))
-    if place >= 0:
-        data[0] = first.data[place]
-        gpn[0] = first.gpn[place]
-        return 1
-    place = find(second, tag)
-    if place < 0 and t.huge[core]:
-        tag = huge_tag(vpn, space)
-        place = find(second, tag)
-    if place < 0:
-        return 0
-    data[0] = second.data[place]
-    gpn[0] = second.gpn[place]
-    return 2
+cdef inline int64_t seek(Level *level, uint64_t tag, uint32_t need, bint *weak) noexcept nogil:
+    """Place of the entry with this tag that allows `need`, else -1; `weak` notes one that does not."""
+    cdef int64_t place = find(level, tag)
+    if place >= 0 and level.data[place] & need != need:
+        weak[0] = True
+        return -1
+    return place
+
+
+cdef uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32_t need, int64_t *place,
+                     bint *weak) noexcept nogil:
+    """1 or 2 for a hit at that level, 0 for none, and the entry's place."""
+    cdef uint32_t which
+    weak[0] = False
+    for which in range(2):
+        place[0] = seek(&t.level[2 * core + which], small_tag(vpn, space), need, weak)
+        if place[0] < 0 and t.huge[core]:
+            place[0] = seek(&t.level[2 * core + which], huge_tag(vpn, space), need, weak)
+        if place[0] >= 0:
+            return which + 1
+    return 0
 
 
 cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t space, uint64_t address, uint32_t need,
                         Translation *x, Tally *tally) noexcept nogil:
     """Translate one access through the TLB and, if it must be, a walk. A faulting access leaves the TLB as it was."""
-    cdef uint64_t vpn = address >> 12, tag, gpn = 0
-    cdef uint32_t data = 0
-    cdef bint known
+    cdef uint64_t vpn = address >> 12, tag, gpn
+    cdef uint32_t data
+    cdef int64_t place = -1
+    cdef bint weak
     cdef Status_t status
+    cdef Level *level
     x.references = 0
     x.guest_fault = False
-    x.hit = lookup(t, core, space, vpn, &data, &gpn)
-    if x.hit and data & need:
+    x.hit = lookup(t, core, space, vpn, need, &place, &weak)
+    if x.hit:
+        level = &t.level[2 * core + x.hit - 1]
+        data = level.data[place]
+        gpn = level.gpn[place]
         x.perm = data & 7
         x.size = HUGE if data & 8 else 1
         x.mfn = (data >> 4) + <uint32_t>(vpn & (x.size - 1))
         x.gpn = gpn + (vpn & (x.size - 1))
         if x.hit == 2:
             tally.l2 += 1
-            fill(t, core, 0, huge_tag(vpn, space) if data & 8 else small_tag(vpn, space), data, gpn)
+            fill(t, core, 0, level.tag[place], data, gpn)
         else:
             tally.l1 += 1
         return OK
-    known = x.hit != 0
     x.hit = 3
     status = guest_walk(f, mmu.root, 0 if space == mmu.flat else mmu.cr3, address, need, x, NULL)
     tally.references += x.references
@@ -280,14 +284,14 @@ cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t spa
         tally.faults += 1
         return status
     tally.miss += 1
-    if known:
-        tlb_drop_page(t, core, space, vpn)
     if x.size == HUGE:
         tag = huge_tag(vpn, space)
         data = (x.mfn & ~<uint32_t>511) << 4 | 8 | x.perm
     else:
         tag = small_tag(vpn, space)
         data = x.mfn << 4 | x.perm
+    if weak:
+        drop_tag(t, core, tag)
     gpn = x.gpn & ~<uint64_t>(x.size - 1)
     fill(t, core, 1, tag, data, gpn)
     fill(t, core, 0, tag, data, gpn)

@@ -22,10 +22,6 @@ CHECK_NAMES = {number: name for name, number in CHECK_NUMBERS.items()}
 PERM_BITS = {"r": PERM_R, "rw": PERM_R | PERM_W, "rx": PERM_R | PERM_X, "rwx": PERM_R | PERM_W | PERM_X}
 PERM_NAMES = {0: "", **{bits: name for name, bits in PERM_BITS.items()}}
 KIND_BITS = {"r": PERM_R, "w": PERM_W, "x": PERM_X}
-REGISTER_NAMES = (
-    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags", "cr3",
-)
 
 
 class InvariantError(AssertionError):
