@@ -5,7 +5,10 @@ RUN_DIR ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 export UV_PYTHON_DOWNLOADS := never
+export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The frontend is prepared beside the venv.
+MAKEFLAGS += -j2
 SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
@@ -32,12 +35,12 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks
 
-setup: preflight $(VENV)/.stamp-run $(VENV)/.stamp-ext frontend/.stamp-build ## only prepare: venv, extensions, frontend
+setup: $(VENV)/.stamp-ext frontend/.stamp-build ## only prepare: venv, extensions, frontend
 
 preflight:
 	@sh .ci/preflight $(PYTHON)
 
-$(VENV)/bin/python:
+$(VENV)/bin/python: | preflight
 	@$(PYTHON) -m venv $(VENV)
 
 # uv is ten times faster; where it is missing or cannot reach the index, plain pip installs the same locked files.
@@ -52,7 +55,7 @@ $(VENV)/.stamp-run: requirements.lock requirements-uv.lock | $(VENV)/bin/python
 	$(call install,requirements.lock)
 	@touch $@
 
-$(VENV)/.stamp-dev: requirements-dev.lock $(VENV)/.stamp-run
+$(VENV)/.stamp-dev: requirements-dev.lock | $(VENV)/.stamp-ext
 	$(call install,requirements-dev.lock)
 	@touch $@
 
@@ -64,7 +67,7 @@ $(VENV)/.stamp-ext: $(SOURCES) setup.py pyproject.toml $(VENV)/.stamp-run
 $(VENV)/.stamp-browser: $(VENV)/.stamp-dev tests/e2e/browser.py
 	@$(if $(filter 0,$(E2E)),true,$(PY) tests/e2e/browser.py && touch $@)
 
-frontend/.stamp-npm: frontend/package-lock.json frontend/package.json
+frontend/.stamp-npm: frontend/package-lock.json frontend/package.json | preflight
 	@cd frontend && npm ci --silent --no-audit --no-fund
 	@touch $@
 
