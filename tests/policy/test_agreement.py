@@ -1,0 +1,153 @@
+"""An agreement holds exactly what was signed: every change of it is found, and so is every change of the log."""
+
+import base64
+import json
+import random
+
+import pytest
+
+from tests.policy.cast import A_DB, B_WEB, H1, NOW, a_db, b_web
+from webapp import strictjson
+from webapp.errors import BadInput
+from webapp.vpms import agreement, auditlog
+from webapp.vpms.documents import read_host, read_policy
+from webapp.vpms.negotiation import negotiate
+
+SEEDS = {party: bytes([number]) * 32 for number, party in enumerate(("a-db", "b-web", "operator"), start=1)}
+KEYS = {party: agreement.public_key(seed) for party, seed in SEEDS.items()}
+
+
+def signed(policies=(A_DB, B_WEB), seeds=SEEDS):
+    read, host = [read_policy(policy) for policy in policies], read_host(H1)
+    result = negotiate(read, host, NOW)
+    terms = agreement.statement(
+        assignment=result["assignment"], certificate=result["certificate"], policies=read, host=host,
+        keys={party: agreement.public_key(seed) for party, seed in seeds.items()},
+        agreement="h1-1", version=1, previous=None, not_before=NOW,
+    )  # fmt: skip
+    payload = agreement.payload_of(terms)
+    return agreement.envelope(payload, [agreement.sign(payload, seed) for seed in seeds.values()])
+
+
+def test_a_signed_agreement_is_valid_and_names_its_parties():
+    result = agreement.verify(json.dumps(signed()), now=NOW, keys=KEYS, policies=[read_policy(A_DB)])
+    assert result == {
+        "kind": "agreement", "valid": True, "reason": "ok", "identity": "checked", "agreement": "h1-1", "version": 1,
+        "expired": False, "signatures": [{"party": party, "ok": True} for party in ("a-db", "b-web", "operator")],
+    }  # fmt: skip
+    predicate = agreement.predicate_of(signed())
+    assert predicate["notAfter"] == "2026-05-31T12:00:00Z" and "vtpm" in predicate["not_enforced"]
+    read_host({**H1, "agreement": predicate})
+
+
+def test_the_terms_end_with_the_earliest_policy():
+    ending = b_web(validity={"notBefore": None, "notAfter": "2026-04-01T00:00:00Z"})
+    assert agreement.predicate_of(signed((A_DB, ending)))["notAfter"] == "2026-04-01T00:00:00Z"
+
+
+def test_two_vms_of_one_tenant_sign_with_one_key():
+    shared = {**SEEDS, "b-web": SEEDS["a-db"]}
+    assert agreement.verify(signed(seeds=shared), now=NOW)["reason"] == "ok"
+
+
+def test_every_changed_byte_that_changes_content_is_found():
+    text = json.dumps(signed()).encode()
+    rng = random.Random(1)
+    meant = json.loads(text)
+    for at in [*range(0, len(text), 41), *rng.sample(range(len(text)), 150), *range(len(text) - 700, len(text), 3)]:
+        changed = bytearray(text)
+        changed[at] = rng.choice([b for b in range(32, 127) if b != text[at]])
+        try:
+            if json.loads(changed) == meant:
+                continue
+            verdict = agreement.verify(bytes(changed), now=NOW, keys=KEYS)
+        except (BadInput, json.JSONDecodeError):
+            continue
+        assert not verdict["valid"], (at, text[at : at + 1], changed[at : at + 1])
+
+
+def resigned(change):
+    """An envelope whose statement was changed and signed again by all."""
+    terms = json.loads(base64.b64decode(signed()["payload"]))
+    change(terms)
+    payload = agreement.payload_of(terms)
+    return agreement.envelope(payload, [agreement.sign(payload, seed) for seed in SEEDS.values()])
+
+
+def without(envelope, count):
+    return {**envelope, "signatures": envelope["signatures"][:count]}
+
+
+def doubled(envelope):
+    return {**envelope, "signatures": [*envelope["signatures"], envelope["signatures"][0]]}
+
+
+def spaced(envelope):
+    payload = json.dumps(json.loads(base64.b64decode(envelope["payload"]))).encode()
+    return agreement.envelope(payload, [agreement.sign(payload, seed) for seed in SEEDS.values()])
+
+
+@pytest.mark.parametrize(
+    ("envelope", "options", "reason"),
+    [
+        (lambda: spaced(signed()), {}, "not_canonical"),
+        (lambda: without(signed(), 2), {}, "missing_signature"),
+        (lambda: signed(), {"keys": {**KEYS, "a-db": KEYS["b-web"]}}, "unknown_key"),
+        (lambda: signed(), {"keys": {"a-db": KEYS["a-db"]}}, "unknown_key"),
+        (lambda: doubled(signed()), {}, "bad_signature"),
+        (lambda: {**signed(), "payloadType": "text/plain"}, {}, "bad_signature"),
+        (lambda: signed(), {"policies": [read_policy(a_db(version=2))]}, "digest_mismatch"),
+        (lambda: resigned(lambda t: t["subject"][1]["digest"].update(sha256="0" * 64)), {}, "digest_mismatch"),
+        (lambda: signed(), {"now": "2026-01-01T00:00:00Z"}, "not_yet_valid"),
+        (lambda: signed(), {"now": "2026-05-31T12:00:00Z"}, "expired"),
+    ],
+)  # fmt: skip
+def test_the_first_reason_that_applies_is_given(envelope, options, reason):
+    result = agreement.verify(envelope(), **{"now": NOW, **options})
+    assert (result["valid"], result["reason"]) == (False, reason)
+    assert result["identity"] == ("checked" if "keys" in options else "unchecked")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nothing", '{"payload": "!", "payloadType": "x", "signatures": []}'])
+def test_what_is_no_envelope_is_bad_input(text):
+    with pytest.raises(BadInput):
+        agreement.verify(text, now=NOW)
+
+
+def log_lines(count, checkpoint=None):
+    lines, previous = [], auditlog.GENESIS
+    for number in range(count):
+        body = {
+            "seq": number, "at": NOW, "type": "policy.saved", "actor": "alice", "subject": "vm:a-db",
+            "data": {"version": number}, "prev": previous,
+        }  # fmt: skip
+        if number == checkpoint:
+            signature = agreement.Ed25519PrivateKey.from_private_bytes(SEEDS["operator"]).sign(bytes.fromhex(previous))
+            data = {"head": previous, "keyid": agreement.key_id(KEYS["operator"])}
+            body |= {"type": "checkpoint", "data": {**data, "sig": base64.b64encode(signature).decode()}}
+        previous = strictjson.digest(body)
+        lines.append(strictjson.canonical({**body, "hash": previous}))
+    return lines, previous
+
+
+def test_a_log_is_checked_entry_by_entry_and_by_its_head():
+    lines, head = log_lines(30, checkpoint=20)
+    whole = auditlog.verify_log(b"\n".join(lines) + b"\n", head=head, keys=KEYS)
+    assert whole == {"kind": "log", "valid": True, "reason": "ok", "entries": 30, "first_bad": None, "head": head}
+    cut = auditlog.verify_log(b"\n".join(lines[:-1]), head=head)
+    assert (cut["reason"], cut["first_bad"]) == ("truncated", None)
+    assert auditlog.verify_log(b"\n".join(lines), keys={"a-db": KEYS["a-db"]})["first_bad"] == 20
+
+
+@pytest.mark.parametrize("at", [0, 7, 29])
+def test_a_changed_removed_doubled_or_moved_entry_is_found_at_its_place(at):
+    lines, _ = log_lines(30)
+    changed = [*lines[:at], lines[at].replace(b"alice", b"mally"), *lines[at + 1 :]]
+    spaced_out = [*lines[:at], lines[at].replace(b",", b", ", 1), *lines[at + 1 :]]
+    doubled_up = [*lines[: at + 1], lines[at], *lines[at + 1 :]]
+    for wrong, place in ((changed, at), (spaced_out, at), (doubled_up, at + 1)):
+        assert auditlog.verify_log(b"\n".join(wrong))["first_bad"] == place
+    if at < 29:
+        assert auditlog.verify_log(b"\n".join([*lines[:at], *lines[at + 1 :]]))["first_bad"] == at
+        moved = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        assert auditlog.verify_log(b"\n".join(moved))["first_bad"] == at

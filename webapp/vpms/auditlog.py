@@ -1,0 +1,85 @@
+"""The exported audit log: JSON Lines in canonical form, each entry carrying the hash of the one before it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from webapp import strictjson
+from webapp.errors import BadInput, Fault
+
+GENESIS: Final = "0" * 64
+FIELDS: Final = frozenset(("seq", "at", "type", "actor", "subject", "data", "prev", "hash"))
+
+
+def verify_log(data: bytes, *, head: str | None = None, keys: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Every change, removal, insertion and reordering is found at the first bad entry, a removed tail by `head`.
+
+    With `keys` the signatures of checkpoints are checked too. BadInput if no line is an entry at all.
+    """
+    lines = data.split(b"\n")
+    if lines and lines[-1] == b"":
+        lines.pop()
+    if not lines or not _is_entry(lines[0]):
+        raise BadInput([Fault("$", "is neither an envelope nor an audit log")])
+    previous, known = GENESIS, {hashlib.sha256(base64.b64decode(k)).hexdigest(): k for k in (keys or {}).values()}
+    for number, line in enumerate(lines):
+        entry = _entry(line, number, previous)
+        if entry is None or (keys is not None and not _checkpoint_holds(entry, known)):
+            return _verdict("chain_broken", len(lines), number, previous)
+        previous = entry["hash"]
+    if head is not None and head != previous:
+        return _verdict("truncated", len(lines), None, previous)
+    return _verdict("ok", len(lines), None, previous)
+
+
+def _verdict(reason: str, entries: int, first_bad: int | None, head: str) -> dict[str, Any]:
+    return {
+        "kind": "log",
+        "valid": reason == "ok",
+        "reason": reason,
+        "entries": entries,
+        "first_bad": first_bad,
+        "head": head,
+    }
+
+
+def _loaded(line: bytes) -> Any:
+    try:
+        return strictjson.load(line, max_depth=16, max_array=None, max_string=strictjson.MIB)
+    except BadInput:
+        return None
+
+
+def _is_entry(line: bytes) -> bool:
+    entry = _loaded(line)
+    return isinstance(entry, dict) and bool(FIELDS & set(entry)) and "seq" in entry
+
+
+def _entry(line: bytes, number: int, previous: str) -> dict[str, Any] | None:
+    """The entry in this line, if it is canonical, in its place and hashed right."""
+    entry = _loaded(line)
+    if not isinstance(entry, dict) or set(entry) != FIELDS or strictjson.canonical(entry) != line:
+        return None
+    body = {key: value for key, value in entry.items() if key != "hash"}
+    right = (entry["seq"], entry["prev"], entry["hash"]) == (number, previous, strictjson.digest(body))
+    return entry if right else None
+
+
+def _checkpoint_holds(entry: Mapping[str, Any], known: Mapping[str, str]) -> bool:
+    """A checkpoint names the hash before it and carries a good signature over its 32 bytes by a known key."""
+    if entry["type"] != "checkpoint":
+        return True
+    data = entry["data"]
+    try:
+        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(known[data["keyid"]]))
+        public.verify(base64.b64decode(data["sig"], validate=True), bytes.fromhex(data["head"]))
+    except (KeyError, TypeError, ValueError, InvalidSignature, binascii.Error):
+        return False
+    return bool(data["head"] == entry["prev"])
