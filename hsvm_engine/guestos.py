@@ -96,9 +96,8 @@ class GuestOS:
         if self.cr3 and self._registers(core)["cr3"] != self.cr3:
             self._must(self.machine.guest.guest_set_registers(core=core, registers={"cr3": self.cr3}), "loading cr3")
 
-    def fault(self, core: int, result: dict[str, Any], kind: int) -> None:
+    def fault(self, core: int, status: str, gva: int, kind: int) -> None:
         """Answer the fault that stopped the program, so that the same access can be tried again."""
-        status, gva = result["status"], result["gva"]
         page = gva >> PAGE_BITS
         known = self.program.get(page)
         if status == "F_NOT_PRESENT" and known is None:

@@ -122,19 +122,21 @@ class Player:
             if vm.cursor == len(vm.trace):
                 self._end_process(vm, core)
             part = slice(vm.cursor, vm.cursor + count)
-            result = self.machine.run_trace(core, vm.trace.addresses[part], vm.trace.kinds[part])
+            result = self.machine.run_trace(core, vm.trace.addresses[part].data, vm.trace.kinds[part].data)
             done = result["done"]
             vm.cursor += done
             count -= done
             vm.counts["references"] += done
-            for name in ("l1", "l2", "miss"):
-                vm.counts[name] += result[name]
+            vm.counts["l1"] += result["l1"]
+            vm.counts["l2"] += result["l2"]
+            vm.counts["miss"] += result["miss"]
             if result["status"] != "OK":
                 vm.counts["faults"] += 1
                 retries = 1 if done else retries + 1
+                gva = int(vm.trace.addresses[vm.cursor])
                 if retries > MAX_RETRIES:
-                    raise GuestError(f"{result['status']} again and again at {result['gva']:#x}")
-                vm.guest.fault(core, result, int(vm.trace.kinds[vm.cursor]))
+                    raise GuestError(f"{result['status']} again and again at {gva:#x}")
+                vm.guest.fault(core, result["status"], gva, int(vm.trace.kinds[vm.cursor]))
                 vm.waiting = False
 
     def _end_process(self, vm: Vm, core: int) -> None:

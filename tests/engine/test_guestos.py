@@ -36,11 +36,11 @@ class Host:
         """Access one virtual page until it works; how many faults that took."""
         gva, faults = np.array([VIRTUAL + page * 4096], np.uint64), 0
         while True:
-            result = self.machine.run_trace(0, gva, np.array([kind], np.uint8))
+            result = self.machine.run_trace(0, gva.data, bytes([kind]))
             if result["status"] == "OK":
                 return faults
             faults += 1
-            self.guest.fault(0, result, kind)
+            self.guest.fault(0, result["status"], int(gva[0]), kind)
 
     def leaves(self) -> dict[int, tuple[int, str]]:
         return {gpn: (mfn, perm) for gpn, mfn, _, perm in self.machine.dump()["leaves"][self.vm]}
@@ -61,7 +61,7 @@ def test_a_page_gets_memory_at_its_first_touch_and_keeps_it() -> None:
     assert host.touch(0) == 0
     gpn, _ = host.guest.program[VIRTUAL >> 12]
     walked = host.machine.walk(0, VIRTUAL)
-    assert walked["gpa"] >> 12 == gpn
+    assert walked["gpa"] == gpn << 12
     assert walked["mfn"] == host.leaves()[gpn][0]
     assert len(walked["references"]) == 24
 
@@ -145,6 +145,8 @@ def test_a_host_without_frames_is_an_answer_and_not_the_end() -> None:
             host.touch(1)
     host.left = 10
     assert host.touch(1) > 0
+    used = [gpn for gpn, _ in host.guest.program.values()] + list(host.guest.free)
+    assert sorted(used) == list(range(host.guest.kernel, host.guest.fresh))  # no guest page is lost
     host.machine.check_invariants()
 
 
@@ -153,7 +155,7 @@ def test_a_fault_that_nobody_can_answer_ends_the_process_only() -> None:
     host.guest.boot(0)
     host.touch(0)
     with pytest.raises(GuestError, match="F_OWNER"):
-        host.guest.fault(0, {"status": "F_OWNER", "gva": VIRTUAL}, 0)
+        host.guest.fault(0, "F_OWNER", VIRTUAL, 0)
     host.guest.exit_process(0)
     assert host.touch(0) > 0
 

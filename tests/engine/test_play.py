@@ -51,6 +51,11 @@ def player(scenario: Scenario | None = None) -> Player:
     return Player(scenario or small(), traces=TRACES)
 
 
+@pytest.fixture(params=["hsvm", "nested"])
+def architecture(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield request.param
+
+
 def vm_row(step: Step, name: str) -> dict[str, int]:
     slot = next(row["slot"] for row in step.vms if row["name"] == name)
     row: dict[str, int] = next(row for row in step.counters["vms"] if row["slot"] == slot)
@@ -149,6 +154,16 @@ def test_vms_share_a_core_in_turns(flush: str) -> None:
     p.machine.check_invariants()
 
 
+def test_the_program_takes_its_turns_on_every_vcpu_of_its_vm() -> None:
+    p = player()
+    p.step(2_000)
+    vm = p.vms[1]
+    for vcpu in range(vm.spec.vcpus):
+        p.machine.hypervisor.context_restore(vm=vm.handle, vcpu=vcpu, core=1)
+        assert p.machine.guest.guest_registers(core=1)["registers"]["cr3"] == vm.guest.cr3 > 0
+        p.machine.hypervisor.context_save(core=1)
+
+
 def test_a_balloon_that_the_agreement_forbids_is_refused_with_its_inputs_and_changes_nothing() -> None:
     p = player()
     p.step(1_000)
@@ -227,12 +242,22 @@ def test_a_host_that_runs_out_of_frames_lets_guests_wait_and_go_on() -> None:
     p.machine.check_invariants()
 
 
+def test_a_guest_whose_page_tables_are_taken_starts_its_program_anew(architecture: str) -> None:
+    p = player(small(architecture))
+    p.step(3_000)
+    vm = p.vms[0]
+    walked = p.machine.dump()["leaves"][vm.handle]
+    tables = [gpn for gpn, _, _, perm in walked if perm == "rw"]
+    assert vm.guest.cr3 >> 12 in tables
+    for gpn in tables:
+        assert p.machine.hypervisor.page_unmap(vm=vm.handle, gpn=gpn)["status"] == "OK"
+    events = [event for _ in range(3) for event in p.step(3_000).events if event["kind"] == "crash"]
+    assert [(event["vm"], event["outcome"]) for event in events] == [("a-db", "RESTARTED")]
+    assert vm.guest.processes == 1 + (vm.counts["references"] - 3_000) // len(vm.trace)
+    assert vm.guest.cr3
+
+
 # --- drills ---
-
-
-@pytest.fixture(params=["hsvm", "nested"])
-def architecture(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

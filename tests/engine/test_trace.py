@@ -121,6 +121,7 @@ def forged(path: Path, body: bytes, count: int) -> Path:
         (b"\x02\x02\x00\x00\x00", "more than its references"),
         (b"\x07\x02\x00\x00", "kinds"),
         (b"\x02\x02\x01\x00", "more than 48 bits"),
+        (b"\x02\x02" + b"\xfe\xff\xff\xff\xff\xff\x7f" * 2, "more than 48 bits"),
         (b"\x02\x02" + b"\x80" * 7 + b"\x01\x00", "too long"),
     ],
 )
