@@ -1,4 +1,4 @@
-"""The H-SVM machine: one simulated host under a hypervisor that may be compromised. Contract: docs of the engine, machine.pyi.
+"""The H-SVM machine: one simulated host under a hypervisor that may be compromised. Its contract: core/machine.pyi.
 
 This is the front door; nothing outside imports `hsvm_engine.core`.
 """

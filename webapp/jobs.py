@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Q
 from django.utils import timezone
 
 MAX_ATTEMPTS = 3  # attempts without progress before a job is given up
+RENEW_SECONDS = 2
 
 
 class Job(models.Model):
@@ -33,7 +37,7 @@ class Job(models.Model):
 
 
 def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
-    """The token of a lease of LEASE_SECONDS on the row if it is due, as expected and not leased by another; else None."""
+    """The token of a lease on the row if it is due, as expected and not leased by another; else None."""
     now = timezone.now()
     token = secrets.token_hex(16)
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
@@ -55,9 +59,39 @@ def renew(model: type[Job], pk: int, token: str) -> bool:
 
 
 def commit(model: type[Job], pk: int, token: str, *, due_at: dt.datetime | None, **changes: Any) -> bool:
-    """Write the step's result and make the next step due, only if the lease is still ours. False: throw the result away."""
+    """Write the step's result and when the next is due, only if the lease is still ours. False: throw it away."""
     return bool(
         model._default_manager.filter(pk=pk, lease_token=token).update(
             due_at=due_at, enqueued_at=None, lease_token="", lease_until=None, attempts=0, **changes
         )
     )
+
+
+def release(model: type[Job], pk: int, token: str, **changes: Any) -> bool:
+    """Give the lease back, if it is still ours. The attempt stays counted until a step commits."""
+    return bool(
+        model._default_manager.filter(pk=pk, lease_token=token).update(
+            enqueued_at=None, lease_token="", lease_until=None, **changes
+        )
+    )
+
+
+@contextmanager
+def kept(model: type[Job], pk: int, token: str) -> Iterator[None]:
+    """Renew the lease every 2 s while the block runs: for work that lasts longer than a slice."""
+    over = threading.Event()
+
+    def renewing() -> None:
+        try:
+            while not over.wait(RENEW_SECONDS) and renew(model, pk, token):
+                pass
+        finally:
+            connection.close()
+
+    keeper = threading.Thread(target=renewing, name=f"lease-{pk}", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()

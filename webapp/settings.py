@@ -248,3 +248,4 @@ SLICE_HARD_SECONDS = 5  # below the broker's visibility timeout of 6 s
 LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
+TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM can run, one file each

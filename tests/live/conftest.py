@@ -83,7 +83,7 @@ def valkey(valkey_server: Valkey, settings: Any) -> Iterator[Valkey]:
 
 
 class Tape:
-    """A picture that is easy to check: a row of numbers, of which an entry changes one. Other views see 0 from 100 up."""
+    """A picture that is easy to check: a row of numbers, of which an entry changes one. Others see 0 from 100 up."""
 
     def __init__(self, seq: int = 0, cells: Sequence[int] = (0, 0, 0, 0)) -> None:
         self.seq = seq

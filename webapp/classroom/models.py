@@ -28,11 +28,11 @@ class Cell(Job):
     seed = models.PositiveBigIntegerField(default=0)
     engine_version = models.CharField(max_length=32, blank=True, default="")
     duration_ms = models.FloatField(null=True, blank=True)
-    verdict = models.JSONField(default=dict)  # the executed steps, the deciding one, its check, inputs and paper section
+    verdict = models.JSONField(
+        default=dict
+    )  # the executed steps, the deciding one, its check, inputs and paper section
     ran_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["attack", "architecture"]
-        constraints = [
-            models.UniqueConstraint(fields=["attack", "architecture", "skip"], name="classroom_cell_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["attack", "architecture", "skip"], name="classroom_cell_once")]

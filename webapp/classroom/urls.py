@@ -1,3 +1,11 @@
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from webapp.classroom import views
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("teach/", views.teach, name="teach"),
+    path("teach/run/", views.run_again, name="teach-run"),
+    path("teach/cell/<int:pk>/", views.cell, name="teach-cell"),
+    path("teach/cell/<int:pk>/verdict.json", views.verdict, name="teach-verdict"),
+    path("learn/", views.learn, name="learn"),
+]

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User) -> RunQuerySet:
-        """Operators see every run; a tenant the runs of hosts on which one of its VMs is placed."""
+        """Operators see every run; a tenant the runs in which one of its VMs was started."""
         if user.is_operator:
             return self
-        return self.filter(host__placements__vm__tenant__slug__in=user.tenant_slugs).distinct()
+        return self.filter(acts__kind="start_vm", acts__vm__tenant__slug__in=user.tenant_slugs).distinct()
 
 
 class Run(Job):
@@ -45,6 +45,7 @@ class Run(Job):
     op = models.PositiveBigIntegerField(default=0)
     accesses = models.PositiveBigIntegerField(default=0)
     digest = models.CharField(max_length=64, blank=True, default="")
+    figures = models.JSONField(default=dict)  # by VM, as of the newest checkpoint: pages mapped, pages owned
     wanted = models.CharField(max_length=8, blank=True, default="")  # pause or cancel, read at every slice start
     reason = models.TextField(blank=True, default="")
     started_at = models.DateTimeField(auto_now_add=True)
@@ -62,7 +63,7 @@ class Run(Job):
 
 
 class Checkpoint(models.Model):
-    """The sealed state of a run before slice `slice_no`. A snapshot holds page contents, so it is sealed with SEAL_KEY."""
+    """The sealed state of a run before slice `slice_no`: a snapshot holds page contents, so SEAL_KEY seals it."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
     slice_no = models.PositiveIntegerField()
@@ -78,8 +79,8 @@ class Checkpoint(models.Model):
 
 
 class Act(models.Model):
-    """Something asked of a running host: start or stop a VM, an operator's act, an attack drill. The slice that takes it
-    up writes its own number into it, so a slice done again does the same acts."""
+    """Something asked of a running host: start or stop a VM, an operator's act, an attack drill. It is bound to one
+    slice, so a slice done again does the same acts."""
 
     class State(models.TextChoices):
         PENDING = "pending"

@@ -1,0 +1,71 @@
+"""Pages of the classroom: the table for teachers and for everybody, and the replay of one cell."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+
+from webapp.classroom import selectors, services
+from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES
+from webapp.roles import teacher_required
+
+
+def _table(**more: Any) -> dict[str, Any]:
+    letters = [(letter, meaning) for letter, meaning in EVIDENCE.values() if letter]
+    return {**selectors.table(titles=services.titles()), "outcomes": OUTCOMES.values(), "letters": letters, **more}
+
+
+@require_GET
+@teacher_required
+def teach(request: HttpRequest) -> HttpResponse:
+    return render(request, "classroom/teach.html", _table(may_run=True))
+
+
+@require_GET
+@ensure_csrf_cookie  # the cookie with which an anonymous page may open the socket for public topics
+def learn(request: HttpRequest) -> HttpResponse:
+    return render(request, "classroom/learn.html", _table(may_run=False))
+
+
+@require_POST
+@teacher_required
+def run_again(request: HttpRequest) -> HttpResponse:
+    """All cells, or the one named in the form."""
+    chosen = request.POST.get("cell", "")
+    cells = [int(chosen)] if chosen.isdecimal() and len(chosen) < 18 else None
+    count = services.cells_run_again(by=request.user, cells=cells)  # type: ignore[arg-type]
+    messages.success(request, f"{count} cell{'' if count == 1 else 's'} queued; they fill as they are executed.")
+    return redirect(f"/teach/cell/{chosen}/" if cells else "/teach/")
+
+
+@require_GET
+def cell(request: HttpRequest, pk: int) -> HttpResponse:
+    """Open to everybody: the steps of one execution and what decided it."""
+    found = selectors.cell_get(pk=pk)
+    title = services.titles().get(found.attack, "")
+    context = {
+        "cell": selectors.shown(found, title=title),
+        "row": found,
+        "label": ARCHITECTURES.get(found.architecture, ""),
+        "outcome": OUTCOMES.get(found.outcome),
+        "replay": selectors.replay_of(found),
+        "may_run": request.user.is_authenticated and request.user.is_teacher,
+    }
+    return render(request, "classroom/cell.html", context)
+
+
+@require_GET
+def verdict(request: HttpRequest, pk: int) -> HttpResponse:
+    """The verdict as a file, the same as the command line prints."""
+    found = selectors.cell_get(pk=pk)
+    body = json.dumps({**found.verdict, "engine": found.engine_version}, indent=2)
+    answer = HttpResponse(body, content_type="application/json")
+    name = f"{found.attack}-{found.architecture}.json"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer

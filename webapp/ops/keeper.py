@@ -1,0 +1,197 @@
+"""The keeper: sees to it that every row that is due is worked, whatever messages or workers were lost.
+
+Only the keeper enqueues. It keeps few messages in the broker, takes tenants and hosts in turn, enqueues again what a
+lost message left lying, and gives up a job after three attempts without progress. All its writes are conditional
+UPDATEs, so a second keeper does no harm.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from celery.exceptions import CeleryError
+from django.conf import settings
+from django.db.models import F, Min, Q
+from django.utils import timezone
+from kombu.exceptions import KombuError
+
+from webapp.agreements.models import Negotiation
+from webapp.celery import app
+from webapp.classroom import services as classroom
+from webapp.classroom.models import Cell
+from webapp.jobs import MAX_ATTEMPTS, Job
+from webapp.live import publish
+from webapp.ops import services
+from webapp.runs import services as runs
+from webapp.runs.models import Run
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.25
+LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
+BEAT_SECONDS: Final = 2.0
+SHARES_A_SLOT: Final = 2  # messages in the broker for each worker process
+GAVE_UP: Final = "It was tried three times and never got on"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job: its rows, the task that does a step, and whose turn it is on."""
+
+    model: type[Job]
+    task: str
+    fields: tuple[str, ...]  # the task's arguments
+    turn: str  # the field over which turns are taken
+    give_up: Callable[..., None]
+
+
+KINDS: Final = (
+    Kind(Run, "webapp.runs.tasks.run_slice", ("pk", "slice_no"), "host_id", runs.run_failed),
+    Kind(
+        Negotiation,
+        "webapp.runs.tasks.negotiation_work",
+        ("pk",),
+        "requester__tenant_id",
+        runs.negotiation_failed,
+    ),
+    Kind(Cell, "webapp.classroom.tasks.cell_run", ("pk",), "architecture", classroom.cell_failed),
+)
+
+
+def free(now: dt.datetime) -> Q:
+    return Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+
+
+def reap(now: dt.datetime) -> int:
+    """Leases that ran out end; a job that was tried three times without progress is given up with the reason."""
+    reaped = 0
+    for kind in KINDS:
+        rows = kind.model._default_manager
+        stuck = rows.filter(free(now), due_at__lte=now, attempts__gte=MAX_ATTEMPTS)
+        for pk in stuck.values_list("pk", flat=True):
+            log.error("%s %d is given up", kind.model.__name__, pk)
+            kind.give_up(pk, reason=GAVE_UP)
+        reaped += rows.filter(lease_until__lt=now).update(lease_token="", lease_until=None, enqueued_at=None)
+    return reaped
+
+
+def outstanding(now: dt.datetime) -> int:
+    """How many jobs are with the broker or a worker now."""
+    sent = Q(enqueued_at__gt=now - LOST_AFTER) | Q(lease_until__gte=now)
+    return sum(kind.model._default_manager.filter(sent, due_at__lte=now).count() for kind in KINDS)
+
+
+def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    """What is to be enqueued, in turns over hosts, tenants and architectures, oldest first within each."""
+    lost = Q(enqueued_at__isnull=True) | Q(enqueued_at__lt=now - LOST_AFTER)
+    turns: dict[tuple[str, object], list[tuple[Kind, dict[str, Any]]]] = defaultdict(list)
+    for kind in KINDS:
+        rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
+        for row in rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[:64]:
+            turns[kind.task, row["turn"]].append((kind, row))
+    queues = list(turns.values())
+    while queues:
+        for queue in queues:
+            yield queue.pop(0)
+        queues = [queue for queue in queues if queue]
+
+
+def relay(now: dt.datetime) -> int:
+    """Enqueue what is due, as long as the broker holds few messages. A message that cannot be sent stays due."""
+    room = SHARES_A_SLOT * settings.WORKER_SLOTS - outstanding(now)
+    sent = 0
+    for kind, row in due(now):
+        if sent >= room:
+            break
+        rows = kind.model._default_manager
+        if not rows.filter(pk=row["pk"], enqueued_at=row["enqueued_at"]).update(enqueued_at=now):
+            continue
+        if not send(kind.task, [row[name] for name in kind.fields]):
+            rows.filter(pk=row["pk"], enqueued_at=now).update(enqueued_at=None)
+            break
+        sent += 1
+    return sent
+
+
+def send(task: str, args: list[Any], **options: Any) -> bool:
+    """Whether the message is with the broker. Without one the row stays due, so nothing is lost."""
+    try:
+        app.send_task(task, args=args, retry=False, **options)
+    except (KombuError, CeleryError, redis.RedisError, OSError) as error:
+        log.warning("the broker is away: %s", type(error).__name__)
+        return False
+    return True
+
+
+def next_due(now: dt.datetime) -> float:
+    """Seconds until the next row falls due, at most one tick."""
+    times = [kind.model._default_manager.filter(due_at__gt=now).aggregate(at=Min("due_at"))["at"] for kind in KINDS]
+    soonest = min((at for at in times if at is not None), default=None)
+    if soonest is None:
+        return TICK_SECONDS
+    return min(TICK_SECONDS, max(0.01, (soonest - now).total_seconds()))
+
+
+class Bell:
+    """Waits for the wake-up hint. While Redis is away it only waits."""
+
+    def __init__(self) -> None:
+        self._pubsub: Any = None
+
+    def wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        try:
+            if self._pubsub is None:
+                client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=1)
+                self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+                self._pubsub.subscribe(publish.WAKE)
+            if self._pubsub.get_message(timeout=max(0.0, end - time.monotonic())) is not None:
+                while self._pubsub.get_message(timeout=0) is not None:
+                    pass  # many hints are one wake-up
+                return
+        except (redis.RedisError, OSError):
+            self._pubsub = None
+        time.sleep(max(0.0, end - time.monotonic()))
+
+
+class Keeper:
+    """The loop. `story` is called about once a second in the demo, so that something always goes on."""
+
+    def __init__(self, story: Callable[[], None] | None = None) -> None:
+        self.story = story
+        self.name = f"keeper:{os.getpid()}@{socket.gethostname()}"[:64]
+        self.stopping = False
+        self._bell = Bell()
+        self._beat_at = self._story_at = 0.0
+
+    def run(self) -> None:
+        while not self.stopping:
+            try:
+                self.tick()
+                self._bell.wait(next_due(timezone.now()))
+            except Exception:  # the keeper outlives every defect of a single tick
+                log.exception("a tick of the keeper failed")
+                time.sleep(1)
+
+    def tick(self) -> None:
+        """One round: signs of life, expired leases, due rows."""
+        now = timezone.now()
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + BEAT_SECONDS
+            services.heartbeat(name=self.name)
+            # A worker's sign of life takes the way of all work: broker, worker, database.
+            send("webapp.ops.tasks.beat", [], expires=BEAT_SECONDS * 2)
+            reap(now)
+        relay(now)
+        if self.story is not None and time.monotonic() >= self._story_at:
+            self._story_at = time.monotonic() + 1
+            self.story()

@@ -1,0 +1,270 @@
+"""The demo's story: who takes part, what they wish, and what keeps going on. Everything through the normal services.
+
+Host h1: a-db runs; b-web's start clashed with it, and a proposal waits for both people. Host h2: a-mail and b-shop run
+under an agreement; the operator asks both for memory now and then, and holds attack drills against them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from webapp.accounts import services as accounts
+from webapp.accounts.models import User
+from webapp.agreements import declaring
+from webapp.agreements.models import Negotiation
+from webapp.classroom import services as classroom
+from webapp.errors import VpmsError
+from webapp.fleet import services as fleet
+from webapp.fleet.models import Host
+from webapp.runs import recording
+from webapp.runs import services as runs
+from webapp.runs.models import Act, Run
+from webapp.tenants import services as tenants
+from webapp.tenants.models import Tenant, VirtualMachine
+from webapp.vpms import documents, negotiation
+from webapp.vpms.answers import document_from_answers
+from webapp.vpms.vocabulary import SWITCHES
+
+log = logging.getLogger(__name__)
+
+PEOPLE: Final = {
+    "alice": "acts for tenant alpha",
+    "bob": "acts for tenant beta",
+    "olga": "operates the hosts",
+    "ines": "teaches",
+}
+SIZES: Final = {"a-db": 16, "b-web": 8, "a-mail": 8, "b-shop": 16}
+RECLAIM_PAGES: Final = 96
+RECLAIM_EVERY: Final = dt.timedelta(seconds=15)
+REFUSED_EVERY: Final = dt.timedelta(minutes=3)
+DRILL_EVERY: Final = dt.timedelta(minutes=1)
+MOST_OPEN_CONFLICTS: Final = 5
+MOST_STEPS: Final = 60
+
+# Two wishes that clash over what the whole host shares, and can be settled.
+CAREFUL: Final = {
+    "q1": {"answer": "nobody", "strength": "must"},
+    "q2": {"answer": "never", "strength": "prefer"},
+    "q3": {"answer": "class", "strength": "prefer"},
+    "q4": {"answer": "no", "strength": "prefer"},
+    "q7": {"answer": "protection", "strength": "prefer"},
+}
+QUICK: Final = {
+    "q2": {"answer": "anyone", "strength": "prefer"},
+    "q3": {"answer": "anyone", "strength": "prefer"},
+    "q4": {"answer": "yes", "strength": "prefer"},
+    "q7": {"answer": "speed", "strength": "prefer"},
+}
+# Two wishes that do not clash: one gives no memory back, the other does.
+KEEPS: Final = {
+    "memory_protection": {"weight": 600, "values": {"snp_tdx": 800, "hsvm": 1000, "sev": 400, "none": "veto"}},
+    "balloon": {"weight": 400, "values": {"none": 1000, "ask": 300, "on": 0}},
+}
+GIVES: Final = {
+    "memory_protection": {"weight": 500, "values": {"snp_tdx": 800, "hsvm": 1000, "sev": 400, "none": "veto"}},
+    "balloon": {"weight": 500, "values": {"none": 0, "ask": 500, "on": 1000}},
+}
+
+
+def host_document(name: str) -> dict[str, Any]:
+    """A host of 64 MiB with two cores that can protect memory and may ask guests for memory back."""
+    return {
+        "format": "vpms-host/1",
+        "host": name,
+        "zone": "z1",
+        "attested": True,
+        "capabilities": {"memory_protection": ["hsvm", "none"], "hugepages": ["2m", "4k"]},
+        "capacity": {
+            "cores": 2,
+            "memory_mib": 64,
+            "hugepage_mib": 0,
+            "cache_ways": 12,
+            "bandwidth_pct": 100,
+            "key_slots": 0,
+        },
+        "operator": {
+            "law": {"audit_level": ["full", "metadata"]},
+            "offers": {},
+            "actions": ["reclaim"],
+            "maintenance_min": 0,
+            "preferences": None,
+            "prices": {"relocate": 5, "dedicated_host": 40},
+        },
+        "running": [],
+        "departed": [],
+        "agreement": None,
+    }
+
+
+def wishes(vm: str, tenant: str, host: str, answers: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The policy document for these answers; people decide, and silence is a no."""
+    size = {"vcpus": 1, "memory_mib": SIZES[vm]}
+    return document_from_answers(
+        answers,
+        vm=vm,
+        tenant=tenant,
+        version=1,
+        size=size,
+        delegate={"mode": "human", "deadline_s": settings.NEGOTIATION_DEADLINE_SECONDS, "onTimeout": "reject"},
+        disagreement={"kind": "do-not-start", "utility": 200, "budget": 0},
+        offers=documents.offered_values(documents.read_host(host_document(host)), size),
+    )
+
+
+def plain_wishes(vm: str, tenant: str, host: str, switches: dict[str, Any]) -> dict[str, Any]:
+    """The same with the switches as given."""
+    return {**wishes(vm, tenant, host, {"q1": CAREFUL["q1"]}), "switches": switches}
+
+
+# -- before the demo opens
+
+
+def prepare(passwords: dict[str, str]) -> None:
+    """The cast can sign in with these passwords, and the story is under way, whether the data is new or from before."""
+    _check_database()
+    if User.objects.filter(username="alice").exists():
+        for name, password in passwords.items():
+            accounts.password_set(by=None, user=User.objects.get(username=name), password=password)
+    else:
+        _cast(passwords)
+    classroom.table_prepare()
+    recording.make(settlement=settlement())
+    _set_going("h2", "a-mail")
+    _set_going("h2", "b-shop")
+    _set_going("h1", "a-db")
+    _set_going("h1", "b-web")
+
+
+def _check_database() -> None:
+    """The settings that keep SQLite's writers apart really hold; elsewhere they would fail without a word."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            [mode] = cursor.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            raise RuntimeError(f"SQLite runs in journal mode {mode}, not wal")
+
+
+@transaction.atomic
+def _cast(passwords: dict[str, str]) -> None:
+    """People, tenants, hosts and VMs with their wishes; nothing runs yet."""
+    people = {
+        name: accounts.user_create(by=None, username=name, password=passwords[name], full_name=name.capitalize())
+        for name in PEOPLE
+    }
+    alpha = tenants.tenant_create(by=None, slug="alpha", name="Alpha Clinic")
+    beta = tenants.tenant_create(by=None, slug="beta", name="Beta Shop")
+    tenants.membership_add(by=None, user=people["alice"], role="owner", tenant=alpha)
+    tenants.membership_add(by=None, user=people["bob"], role="owner", tenant=beta)
+    tenants.membership_add(by=None, user=people["olga"], role="operator")
+    tenants.membership_add(by=None, user=people["ines"], role="teacher")
+    h1, h2 = (fleet.host_create(by=people["olga"], document=host_document(name)) for name in ("h1", "h2"))
+    _vm(people["alice"], alpha, h1, "a-db", "sqlite3", wishes("a-db", "alpha", "h1", CAREFUL))
+    _vm(people["bob"], beta, h1, "b-web", "gzip", wishes("b-web", "beta", "h1", QUICK))
+    _vm(people["alice"], alpha, h2, "a-mail", "gzip", plain_wishes("a-mail", "alpha", "h2", KEEPS))
+    _vm(people["bob"], beta, h2, "b-shop", "sqlite3", plain_wishes("b-shop", "beta", "h2", GIVES))
+
+
+def _vm(by: User, tenant: Tenant, host: Host, name: str, trace: str, document: dict[str, Any]) -> None:
+    vm = tenants.vm_create(by=by, tenant=tenant, name=name, trace=trace)
+    fleet.placement_set(by=by, vm=vm, host=host)
+    vm = VirtualMachine.objects.select_related("placement__host", "tenant").get(pk=vm.pk)
+    declaring.wishes_declare(by=by, vm=vm, document=document)
+
+
+def _set_going(host: str, name: str) -> None:
+    """The VM's owner presses Start if it is stopped, and the work that follows is done until it waits for people."""
+    vm = VirtualMachine.objects.select_related("placement__host", "tenant").filter(name=name).first()
+    if vm is None or vm.state != VirtualMachine.State.STOPPED:
+        return
+    owner = User.objects.get(username="alice" if vm.tenant.slug == "alpha" else "bob")
+    try:
+        runs.vm_start(by=owner, vm=vm)
+    except VpmsError as refused:  # e.g. wishes that somebody has changed since
+        log.warning("%s was not started: %s", name, refused.message)
+        return
+    drain()
+
+
+def drain() -> None:
+    """Do the negotiations and slices that are due now in this process, as a worker would."""
+    for _ in range(MOST_STEPS):
+        now = timezone.now()
+        open_ones = Negotiation.objects.filter(due_at__lte=now, lease_token="").values_list("pk", flat=True)
+        starting = Run.objects.filter(
+            state=Run.State.RUNNING, host__placements__vm__state=VirtualMachine.State.STARTING
+        ).distinct()
+        if not open_ones and not starting:
+            return
+        for pk in list(open_ones):
+            runs.negotiation_work(negotiation_id=pk)
+        for run in starting:
+            Run.objects.filter(pk=run.pk).update(due_at=now)
+            runs.run_slice(run_id=run.pk, slice_no=run.slice_no)
+
+
+def settlement() -> list[str]:
+    """Captions from a real negotiation of the demo's two clashing wishes."""
+    host = documents.read_host({**host_document("h1"), "running": ["a-db"]})
+    policies = [
+        documents.read_policy(wishes("a-db", "alpha", "h1", CAREFUL)),
+        documents.read_policy(wishes("b-web", "beta", "h1", QUICK)),
+    ]
+    result = negotiation.negotiate(policies, host, timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    shared = [issue.partition("/")[2] for issue in result["contested"] if issue.startswith("host/")]
+    labels = ", ".join(SWITCHES[name].label.lower() for name in shared)
+    lines = [
+        "Two tenants want to share the host, and their wishes clash: a-db wants to be guarded, b-web wants to be fast.",
+        f"They cannot both have their way in {len(shared)} settings of the host: {labels}.",
+    ]
+    if result["assignment"] is None:
+        return [*lines, "No settlement exists, so the second VM is not started. Nobody who runs is touched."]
+    kept = {vm: result["utilities"][vm] // 10_000 for vm in ("a-db", "b-web")}
+    terms = ", ".join(
+        f"{SWITCHES[name].label.lower()}: {_value(name, result['assignment']['host'][name])}" for name in shared
+    )
+    return [
+        *lines,
+        f"The solver proposes {terms}.",
+        f"Of its weighted wishes a-db keeps {kept['a-db']} percent, b-web {kept['b-web']}. "
+        "It holds only if both accept; silence is a no.",
+    ]
+
+
+def _value(switch: str, name: str) -> str:
+    return next(value.label.lower() for value in SWITCHES[switch].values if value.name == name)
+
+
+# -- while the demo runs
+
+
+def tick() -> None:
+    """Ask for memory and hold drills when it is time again; when it was last is read from rows."""
+    olga = User.objects.filter(username="olga").first()
+    run = Run.objects.select_related("host").filter(host__name="h2", state=Run.State.RUNNING).first()
+    if olga is None or run is None:
+        return
+    vms = {vm.name: vm for vm in VirtualMachine.objects.select_related("placement", "tenant").filter(
+        placement__host=run.host, state=VirtualMachine.State.RUNNING
+    )}  # fmt: skip
+    gives, keeps = vms.get("b-shop"), vms.get("a-mail")
+    if gives is not None and _time_for(run, gives, "reclaim", RECLAIM_EVERY):
+        runs.act_request(by=olga, run=run, kind="reclaim", vm=gives, data={"pages": RECLAIM_PAGES})
+    if keeps is not None and _time_for(run, keeps, "reclaim", REFUSED_EVERY):
+        told = keeps.conflicts.filter(closed_at__isnull=True, code="C19").count()
+        if told < MOST_OPEN_CONFLICTS:
+            runs.act_request(by=olga, run=run, kind="reclaim", vm=keeps, data={"pages": RECLAIM_PAGES})
+    if keeps is not None and _time_for(run, keeps, "drill", DRILL_EVERY):
+        held = Act.objects.filter(run=run, kind="drill").count()
+        attack = list(runs.DRILLS)[held % len(runs.DRILLS)]
+        runs.act_request(by=olga, run=run, kind="drill", vm=keeps, data={"attack": attack})
+
+
+def _time_for(run: Run, vm: VirtualMachine, kind: str, every: dt.timedelta) -> bool:
+    last = Act.objects.filter(run=run, vm=vm, kind=kind).order_by("-id").first()
+    return last is None or timezone.now() - last.asked_at >= every

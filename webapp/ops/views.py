@@ -1,0 +1,65 @@
+"""The site's own pages: landing, demo, health and the schema of the socket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from webapp.ops import services
+from webapp.runs import recording
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+@require_safe
+def landing(request: HttpRequest) -> HttpResponse:
+    return render(request, "landing.html")
+
+
+@require_safe
+def demo(request: HttpRequest) -> HttpResponse:
+    """The recorded story, open to everybody; in words too."""
+    story = recording.story()
+    context: dict[str, Any] = {"recording": "/demo/recording" if story else "", "story": story}
+    return render(request, "demo.html", context)
+
+
+@require_safe
+def demo_recording(request: HttpRequest) -> FileResponse:
+    path = recording.path()
+    if not path.is_file():
+        raise Http404
+    return FileResponse(path.open("rb"), content_type="application/octet-stream")
+
+
+@require_safe
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    """The process answers. Nothing else is touched."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+@never_cache
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when everything that pages and runs need is there, else 503; which check fails is told to insiders only."""
+    checks = services.readiness()
+    ready = all(checks.values())
+    body: dict[str, Any] = {"ready": ready}
+    insider = request.META.get("REMOTE_ADDR") in LOOPBACK and "HTTP_X_FORWARDED_FOR" not in request.META
+    if insider or (checks["database"] and request.user.is_authenticated and request.user.is_operator):
+        body["failing"] = sorted(name for name, holds in checks.items() if not holds)
+    return JsonResponse(body, status=200 if ready else 503)
+
+
+@require_safe
+def live_schema(request: HttpRequest) -> JsonResponse:
+    """The messages of the socket at /ws/."""
+    text = (settings.BASE_DIR / "webapp" / "live" / "schema.json").read_text()
+    return JsonResponse(json.loads(text))

@@ -1,0 +1,266 @@
+"""The hosts' engines in this process: hot players, slices that can be done again, sealed checkpoints.
+
+A slice is decided by its run, its number and the acts bound to it, and by nothing else: no clock, no chance. So a
+slice that is done twice, in two processes or after a crash, ends in the same digest and publishes the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+import hsvm_engine
+from hsvm_engine import wire
+from hsvm_engine.attackfile import builtin
+from hsvm_engine.play import Player, PlayError
+from hsvm_engine.scenarios import PAGES_PER_MIB, Scenario, VmSpec
+from hsvm_engine.step import Step
+
+ENGINE_VERSION: Final[str] = hsvm_engine.__version__
+SLICES_A_SECOND: Final = 4  # of a paced run
+FAST_STEPS, FAST_ACCESSES = 4, 250_000  # of a slice of a run without a pace
+HYPERVISOR_FRAMES: Final = 1024
+PROTECTED_FRAMES: Final = 1024
+HOT_PLAYERS: Final = 8
+NONCE_BYTES: Final = 12
+FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
+
+
+class Stored(NamedTuple):
+    """What is kept of a player between slices: its digest, everything sealed, and figures for the pages."""
+
+    digest: str
+    sealed: bytes
+    figures: dict[str, dict[str, int]]
+
+    @staticmethod
+    def of(player: Player, *, run: int, slice_no: int) -> Stored:
+        return Stored(player.digest(), seal(player.save(), run=run, slice_no=slice_no), figures_of(player))
+
+
+class Plan(NamedTuple):
+    """How far a slice goes: so many steps of so many accesses each, and one of the rest."""
+
+    steps: int
+    accesses: int
+    rest: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.steps * self.accesses + self.rest
+
+
+@dataclass(frozen=True)
+class Order:
+    """An act as the engine gets it: what is asked, and how the gate answered before."""
+
+    act: int
+    kind: str
+    vm: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What a slice did."""
+
+    seq: int
+    op: int
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by act
+    events: list[dict[str, Any]] = field(default_factory=list)
+    living: set[str] = field(default_factory=set)
+
+
+def plan_of(*, rate: int | None, length: int | None, slice_no: int) -> Plan:
+    """The part of a run that its slice `slice_no` does."""
+    steps, accesses = (1, max(1, rate // SLICES_A_SECOND)) if rate else (FAST_STEPS, FAST_ACCESSES)
+    if length is None:
+        return Plan(steps, accesses)
+    left = max(0, length - slice_no * steps * accesses)
+    if left >= steps * accesses:
+        return Plan(steps, accesses)
+    return Plan(left // accesses, accesses, left % accesses)
+
+
+def scenario_of(*, document: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The scenario of a host without VMs. A host that can protect memory runs the row `hsvm`, any other `nested`."""
+    protects = "hsvm" in document["capabilities"].get("memory_protection", [])
+    machine = {
+        "frames": document["capacity"]["memory_mib"] * PAGES_PER_MIB,
+        "hypervisor_frames": HYPERVISOR_FRAMES,
+        "protected_frames": PROTECTED_FRAMES if protects else 0,
+        "cores": document["capacity"]["cores"],
+        "architecture": "hsvm" if protects else "nested",
+    }
+    return {"machine": machine, "seed": seed}
+
+
+def terms_of(values: dict[str, dict[str, str]], *, flush: str, agreement: str) -> dict[str, Any]:
+    """What an agreement asks of the run: its flush policy, and the guests that have a balloon driver."""
+    balloons = {vm: "none" if view["balloon"] == "none" else "on" for vm, view in values.items()}
+    return {"flush": FLUSH[flush], "balloons": balloons, "agreement": agreement}
+
+
+def spec_of(*, name: str, size: dict[str, Any], trace: str, core: int, seed: int, balloon: str) -> dict[str, Any]:
+    """A VM as the engine starts it. Only a VM that agreed to give memory back has a balloon driver."""
+    return {
+        "name": name,
+        "vm_pages": size["memory_mib"] * PAGES_PER_MIB,
+        "trace": trace,
+        "vcpus": size["vcpus"],
+        "core": core,
+        "seed": seed,
+        "balloon": "none" if balloon == "none" else "on",
+    }
+
+
+def attack_title(attack: str) -> str:
+    """The plain title of a built-in attack."""
+    return builtin(attack).title
+
+
+# -- players
+
+
+class Hot(NamedTuple):
+    slice_no: int  # the next slice
+    player: Player
+
+
+_hot: OrderedDict[int, Hot] = OrderedDict()  # by run; of this process alone
+
+Orders = Callable[[int, int], dict[int, list[Order]]]  # (from, below) -> the orders of these slices, by slice
+
+
+def seal(data: bytes, *, run: int, slice_no: int) -> bytes:
+    """The bytes sealed for this place: moved to another run or slice they do not open."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + AESGCM(settings.SEAL_KEY).encrypt(nonce, data, _place(run, slice_no))
+
+
+def unseal(sealed: bytes, *, run: int, slice_no: int) -> bytes:
+    nonce, body = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+    return AESGCM(settings.SEAL_KEY).decrypt(nonce, body, _place(run, slice_no))
+
+
+def _place(run: int, slice_no: int) -> bytes:
+    return f"checkpoint:{ENGINE_VERSION}:{run}:{slice_no}".encode()
+
+
+def player_at(
+    *,
+    run: int,
+    slice_no: int,
+    scenario: dict[str, Any],
+    rate: int | None,
+    length: int | None,
+    checkpoint: tuple[int, bytes] | None,
+    orders: Orders,
+) -> Player:
+    """The player as it stands before slice `slice_no`: hot if this process has it, else restored and played forward.
+
+    It is taken out of the cache: a slice that fails half-way leaves no half-way player behind.
+    """
+    hot = _hot.pop(run, None)
+    if hot is None or hot.slice_no > slice_no or (checkpoint is not None and checkpoint[0] > hot.slice_no):
+        if checkpoint is None:
+            hot = Hot(0, Player(Scenario(**scenario)))
+        else:
+            at, sealed = checkpoint
+            hot = Hot(at, Player.load(unseal(sealed, run=run, slice_no=at)))
+    at, player = hot
+    if at < slice_no:
+        bound = orders(at, slice_no)
+        for number in range(at, slice_no):
+            for _ in play(
+                player, plan_of(rate=rate, length=length, slice_no=number), bound.get(number, []), Outcome(0, 0)
+            ):
+                pass
+    return player
+
+
+def keep_hot(*, run: int, slice_no: int, player: Player) -> None:
+    """Remember the player for the next slice. Only the newest few runs stay hot."""
+    _hot[run] = Hot(slice_no, player)
+    _hot.move_to_end(run)
+    while len(_hot) > HOT_PLAYERS:
+        _hot.popitem(last=False)
+
+
+def forget(*, run: int) -> None:
+    _hot.pop(run, None)
+
+
+def figures_of(player: Player) -> dict[str, dict[str, int]]:
+    """By VM: how many machine pages it has mapped, and how many of them the ownership table gives to it."""
+    owners = player.machine.ownership()
+    leaves = player.machine.dump()["leaves"]
+    found = {}
+    for vm in player.vms:
+        slot = player.machine.slot_of(vm.handle)
+        frames = [mfn + i for _, mfn, size, _ in leaves.get(vm.handle, []) for i in range(size)]
+        found[vm.spec.name] = {"mapped": len(frames), "owned": int((owners[frames] == slot).sum()) if frames else 0}
+    return found
+
+
+# -- slices
+
+
+def play(player: Player, plan: Plan, orders: Sequence[Order], outcome: Outcome) -> Iterator[Step]:
+    """Carry out the orders and play the slice; each step as it is done, and everything that came of it in `outcome`."""
+    for order in orders:
+        outcome.results[order.act] = _carry_out(player, order, outcome)
+    sizes = [plan.accesses] * plan.steps + ([plan.rest] if plan.rest else [])
+    for accesses in sizes:
+        step = player.step(accesses)
+        outcome.events += [{**event, "act": None} for event in step.events]
+        yield step
+    outcome.seq, outcome.op = player.number, player.machine.op
+    outcome.living = {vm.spec.name for vm in player.vms}
+
+
+def _carry_out(player: Player, order: Order, outcome: Outcome) -> dict[str, Any]:
+    """The result of one act. What the gate denied is not done, and the digests before and after show it."""
+    if order.data.get("decision", "allow") != "allow":
+        before = player.digest()
+        evidence = {"op": player.machine.op, "digest_before": before, "digest_after": player.digest()}
+        return {"status": "DENIED", **evidence}
+    try:
+        if order.kind == "agreement":
+            return _agree(player, order.data)
+        if order.kind == "start_vm":
+            return player.start_vm(VmSpec(**order.data["spec"]))
+        if order.kind == "stop_vm":
+            return player.stop_vm(order.vm)
+        if order.kind == "reclaim":
+            return player.balloon(order.vm, order.data["pages"])
+        if order.kind == "drill":
+            return player.drill(order.data["attack"], order.vm)
+    except PlayError as error:
+        return {"status": "REFUSED", "reason": str(error)}
+    raise ValueError(f"an act of kind {order.kind} cannot be carried out")
+
+
+def _agree(player: Player, data: dict[str, Any]) -> dict[str, Any]:
+    """From now on the run keeps these terms: when TLBs are flushed, and which guests have a balloon driver."""
+    player.scenario = replace(player.scenario, flush=data["flush"], agreement=data["agreement"])
+    for vm in player.vms:
+        if vm.spec.name in data["balloons"]:
+            vm.spec = replace(vm.spec, balloon=data["balloons"][vm.spec.name])
+    return {"status": "OK"}
+
+
+def entry_of(step: Step) -> bytes:
+    """The step as it goes on the run's stream: owners, TLB ways, counters; never a page's content."""
+    return wire.encode(step)
+
+
+def state_of(player: Player) -> bytes:
+    """The whole picture of the run now, for who comes later."""
+    return wire.State.from_player(player).to_bytes()

@@ -1,0 +1,304 @@
+"""What the pages of VMs and hosts show, put together from rows and from the engine's newest picture."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from django.utils import timezone
+
+from webapp.agreements import selectors as agreed
+from webapp.agreements.models import Agreement, Negotiation
+from webapp.agreements.wording import CHIPS
+from webapp.fleet.models import Host
+from webapp.fleet.selectors import document_of
+from webapp.runs import selectors
+from webapp.runs.models import Event, Run
+from webapp.runs.picture import OPERATOR, RunPicture
+from webapp.runs.streams import source
+from webapp.tenants.models import VirtualMachine
+from webapp.tenants.selectors import vms_of
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+STALE_SECONDS: Final = 15  # a sign of life older than this reads "unknown", never healthy
+REFUSALS_SHOWN: Final = 5
+EVENTS_SHOWN: Final = 50
+TLB_SHOWN: Final = 12
+LOOKS: Final = "abcdefg"
+FIXED: Final = {"free": "free", "hypervisor": "hypervisor", "hsvm": "H-SVM", "other": "other"}
+S = VirtualMachine.State
+
+STATES: Final = {  # of a VM: words and look of the status
+    S.STOPPED: ("Stopped", "neutral"),
+    S.HELD: ("Held: an agreement is being sought", "warning"),
+    S.STARTING: ("Starting", "progress"),
+    S.RUNNING: ("Running", "ok"),
+    S.STOPPING: ("Stopping", "progress"),
+}
+RUN_STATES: Final = {
+    Run.State.RUNNING: ("Running", "ok"),
+    Run.State.PAUSED: ("Paused", "warning"),
+    Run.State.DONE: ("Done", "neutral"),
+    Run.State.CANCELLED: ("Cancelled", "neutral"),
+    Run.State.FAILED: ("Failed", "violation"),
+}
+OUTCOME_LOOKS: Final = {
+    "BLOCKED": "blocked",
+    "DETECTED": "detected",
+    "SUCCEEDED": "succeeded",
+    "OUT_OF_SCOPE": "out-of-scope",
+    "NOT_APPLICABLE": "not-applicable",
+    "ERROR": "error",
+}
+
+
+def ago(at: dt.datetime) -> str:
+    """`4 s ago`, `12 min ago`, `3 h ago`."""
+    seconds = max(0, int((timezone.now() - at).total_seconds()))
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+# -- a tenant's VMs
+
+
+def my_vms(*, user: User) -> list[dict[str, Any]]:
+    """The table of the person's VMs, with the protection that is really in force and its evidence."""
+    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True)}
+    rows = []
+    for vm in vms_of(user=user):
+        host = vm.placement.host if hasattr(vm, "placement") else None
+        agreement = agreements.get(host.pk) if host else None
+        words, look = STATES[S(vm.state)]
+        rows.append(
+            {
+                "vm": vm,
+                "host": host,
+                "state": words,
+                "look": look,
+                "agreement": agreement
+                if agreement and vm.name in agreed.values_in_force(host=agreement.host)
+                else None,
+                "conflicts": agreed.conflicts_of(user=user, vm=vm, open_only=True).count(),
+                "may_start": vm.state == S.STOPPED and host is not None,
+                "may_stop": vm.state == S.RUNNING,
+                **_protection(user, vm, host),
+            }
+        )
+    return rows
+
+
+def _protection(user: User, vm: VirtualMachine, host: Host | None) -> dict[str, Any]:
+    """A statement with evidence: what protects the VM now, how many pages are its own, how its drills ended."""
+    if vm.state not in (S.RUNNING, S.STOPPING) or host is None:
+        return {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
+    run = selectors.newest_run(user=user, host=host)
+    values = agreed.values_in_force(host=host).get(vm.name, {})
+    hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
+    wanted = values.get("memory_protection", "none")
+    protection = (
+        f"H-SVM on{'' if wanted == 'hsvm' else ' (the host protects every VM)'}" if hardware else "None: nested paging"
+    )
+    evidence, checked = [], ""
+    figures = run.figures.get(vm.name) if run else None
+    if figures:
+        evidence.append(f"{figures['owned']:,} of {plural(figures['mapped'], 'page')} owned by {vm.name}")
+    drills = list(selectors.drills_of(user=user, vm=vm).filter(run=run)[:EVENTS_SHOWN]) if run else []
+    if drills:
+        counts = Counter(event.outcome for event in drills)
+        told = [f"{counts['BLOCKED']} blocked", f"{counts['SUCCEEDED']} succeeded"]
+        told += [
+            f"{n} {word.lower().replace('_', ' ')}"
+            for word, n in counts.items()
+            if word not in ("BLOCKED", "SUCCEEDED")
+        ]
+        evidence.append(f"attack drills: {', '.join(told)}, the last {ago(drills[0].at)}")
+        checked = ago(drills[0].at)
+    else:
+        evidence.append("no attack drill was held against it yet")
+    return {"protection": protection, "evidence": evidence, "checked": checked}
+
+
+def waiting_for(*, user: User) -> list[dict[str, Any]]:
+    """Negotiations in which a proposal waits for this person's answer, soonest deadline first."""
+    own = vms_of(user=user).values("pk")
+    open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
+    found = []
+    for negotiation in open_ones:
+        answered = set(negotiation.messages.filter(round=negotiation.round).values_list("vm_id", flat=True))
+        seats = [seat.vm for seat in negotiation.seats.filter(vm__in=own).select_related("vm")]
+        unanswered = [vm for vm in seats if vm.pk not in answered]
+        if unanswered:
+            found.append({"negotiation": negotiation, "vms": unanswered})
+    return found
+
+
+def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
+    """The newest negotiations with the word and look of their state."""
+    rows = agreed.negotiations_of(user=user).order_by("-id")[:most]
+    return [
+        {
+            "negotiation": row,
+            "word": CHIPS[Negotiation.State(row.state)][0],
+            "look": CHIPS[Negotiation.State(row.state)][1],
+        }
+        for row in rows
+    ]
+
+
+def refusals(*, user: User) -> list[Event]:
+    """What was refused about the person's VMs, newest first."""
+    found = Event.objects.visible_to(user).filter(kind="denied").select_related("vm", "run__host").order_by("-id")
+    return list(found[:REFUSALS_SHOWN])
+
+
+def my_hosts(*, user: User) -> list[dict[str, Any]]:
+    """The hosts on which the person's VMs run now, each with its live run."""
+    found = {}
+    for vm in vms_of(user=user).filter(state__in=(S.RUNNING, S.STOPPING)):
+        host = vm.placement.host
+        entry = found.setdefault(host.pk, {"host": host, "run": selectors.newest_run(user=user, host=host), "vms": []})
+        entry["vms"].append(vm)
+    return [entry for entry in found.values() if entry["run"] is not None]
+
+
+# -- hosts
+
+
+def hosts_shown() -> list[dict[str, Any]]:
+    """The operator's table of hosts. A host whose run gave no sign of life is unknown, not healthy."""
+    rows = []
+    for host in Host.objects.all():
+        run = Run.objects.filter(host=host).first()
+        vms = Counter(VirtualMachine.objects.filter(placement__host=host).values_list("state", flat=True))
+        rows.append(
+            {
+                "host": host,
+                "run": run,
+                **_life(run),
+                "memory_mib": document_of(host)["capacity"]["memory_mib"],
+                "running": vms[S.RUNNING],
+                "others": sum(vms.values()) - vms[S.RUNNING],
+                "agreement": agreed.agreement_in_force(host=host),
+                "conflicts": host.conflicts.filter(closed_at__isnull=True).count(),
+                "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
+            }
+        )
+    return rows
+
+
+def _life(run: Run | None) -> dict[str, str]:
+    """State in words and the age of the newest sign of life."""
+    if run is None:
+        return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
+    words, look = RUN_STATES[Run.State(run.state)]
+    newest = run.checkpoints.first()
+    at = newest.made_at if newest else run.started_at
+    if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
+        return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
+    return {"state": words, "look": look, "age": ago(at)}
+
+
+def vms_on(*, host: Host) -> list[dict[str, Any]]:
+    """The VMs that run on the host, each with what its agreement answers to a reclaim."""
+    values = agreed.values_in_force(host=host)
+    running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
+    told = {
+        "on": "The agreement allows it: the guest gives spare pages back.",
+        "ask": "The owner wants to be asked first, so without consent it will be refused.",
+        "none": "The agreement forbids it: it will be refused and both sides are told.",
+    }
+    rows = []
+    for vm in running.order_by("name"):
+        words, look = STATES[S(vm.state)]
+        balloon = values.get(vm.name, {}).get("balloon", "none")
+        rows.append({"vm": vm, "state": words, "look": look, "balloon": balloon, "reclaim_words": told[balloon]})
+    return rows
+
+
+# -- the newest picture of a run, for pages without script
+
+
+def picture_now(*, run: Run, view: str) -> dict[str, Any]:
+    """Owners, counters and TLB of the run at page load, as the view may see them; empty while nothing is known."""
+    picture = source.load(run.pk)
+    if picture is None:
+        return {}
+    counters = json.loads(picture.keyframe(run.pk, "counters", view))
+    data = counters["data"]
+    letters = {vm["name"]: vm["letter"] for vm in data["vms"]}
+    total = sum(data["owners"].values()) or 1
+    owners = [
+        {
+            "look": look_of(name, letters),
+            "letter": letters.get(name, ""),
+            "name": FIXED.get(name, name),
+            "frames": f"{count:,}",
+            "share": f"{100 * count / total:.1f} %",
+        }
+        for name, count in data["owners"].items()
+    ]
+    vms = [{**vm, "look": look_of(vm["name"], letters)} for vm in data["vms"]]
+    shown = {
+        "owners": owners,
+        "frames": f"{total:,}",
+        "seq": counters["seq"],
+        "at": timezone.now(),
+        "counters": data,
+        "vms": vms,
+    }
+    return {**shown, **_tlb_now(picture, run, letters)} if view == OPERATOR else shown
+
+
+def look_of(name: str, letters: dict[str, str]) -> str:
+    """The class of an owner's colour: by its letter, so that map, TLB and tables agree."""
+    if name in FIXED:
+        return name
+    letter = letters.get(name, "").lower()
+    return letter if letter and letter in LOOKS else "other"
+
+
+def _tlb_now(picture: RunPicture, run: Run, letters: dict[str, str]) -> dict[str, Any]:
+    data = json.loads(picture.keyframe(run.pk, "tlb", OPERATOR))["data"]
+    geometry = data["geometry"]
+    level1 = geometry["l1"]["sets"] * geometry["l1"]["ways"]
+    per_core = level1 + geometry["l2"]["sets"] * geometry["l2"]["ways"]
+    names = {row["byte"]: row["name"] for row in picture.state.vms}
+    rows = []
+    for index, vpn, byte, size, perm, age, state in data["entries"][:TLB_SHOWN]:
+        core, rest = divmod(index, per_core)
+        level, at, ways = (
+            (1, rest, geometry["l1"]["ways"]) if rest < level1 else (2, rest - level1, geometry["l2"]["ways"])
+        )
+        owner = names.get(byte, "other")
+        rows.append(
+            {
+                "core": core, "level": level, "set": at // ways, "way": at % ways, "vpn": vpn,
+                "look": look_of(owner, letters), "letter": letters.get(owner, ""), "owner": owner,
+                "size": "2 MiB" if size == 512 else "4 KiB", "perm": perm, "age": age, "state": state,
+            }
+        )  # fmt: skip
+    stale = sum(entry[6] == "STALE" for entry in data["entries"])
+    return {"entries": rows, "used": len(data["entries"]), "stale": stale}
+
+
+def events_shown(*, user: User, run: Run) -> list[dict[str, Any]]:
+    """The newest events of the run that concern the person, newest first, as the log's partial wants them."""
+    return [
+        {
+            **selectors.event_shown(event, number=event.number),
+            "at": event.at,
+            "outcome_class": OUTCOME_LOOKS.get(event.outcome, ""),
+        }
+        for event in selectors.events_of(user=user, run=run)[:EVENTS_SHOWN]
+    ]

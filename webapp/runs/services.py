@@ -1,0 +1,374 @@
+"""Run: VMs start under an agreement, hosts are played in slices, the operator's acts pass the gate first."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import transaction
+from django.utils import timezone
+
+from webapp import jobs
+from webapp.agreements import selectors as agreed
+from webapp.agreements import services as agreements
+from webapp.agreements.models import Negotiation
+from webapp.audit import services as audit
+from webapp.errors import BadInput, Fault, VpmsError
+from webapp.fleet.models import Host
+from webapp.fleet.selectors import document_of
+from webapp.live import publish
+from webapp.runs import engine, gate
+from webapp.runs.models import Act, Checkpoint, Event, Run
+from webapp.tenants.models import VirtualMachine
+from webapp.vpms import documents, enforcement
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+log = logging.getLogger(__name__)
+
+DEMO_RATE: Final = 100_000  # accesses a second of a host's run: slow enough to watch
+CHECKPOINT_SECONDS: Final = 5
+CHECKPOINTS_KEPT: Final = 2
+KEYFRAME_STEPS: Final = 32
+RETRY_SECONDS: Final = 1
+# Attacks that may be tried on a living VM: none of them ends with the victim deleted, as A13 does.
+DRILLS: Final = {name: engine.attack_title(name) for name in ("A01", "A02", "A03", "A09", "A10", "A11", "A14")}
+MOST_PAGES: Final = 1 << 20
+S = VirtualMachine.State
+
+
+# -- what people ask
+
+
+@transaction.atomic
+def vm_start(*, by: User, vm: VirtualMachine) -> Negotiation:
+    """The VM wants to run: the start check is made and a negotiation decides. Nobody who runs already is touched."""
+    negotiation = agreements.start_request(by=by, vm=vm)
+    publish.wake_keeper()
+    return negotiation
+
+
+@transaction.atomic
+def vm_stop(*, by: User, vm: VirtualMachine) -> None:
+    """The running VM is deleted on its host, its frames wiped; all others keep their agreement."""
+    stopping = VirtualMachine.objects.filter(pk=vm.pk, state=S.RUNNING).update(state=S.STOPPING)
+    if not stopping:
+        raise VpmsError("not_running", 409, message=f"{vm.name} is not running; only a running VM can be stopped.")
+    run = live_run(host=vm.placement.host)
+    if run is None:
+        VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STOPPED)
+    else:
+        Act.objects.create(run=run, vm=vm, kind="stop_vm", by=by)
+    _record(by=by, type="vm.stop", vm=vm, data={})
+
+
+@transaction.atomic
+def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict[str, Any]) -> Act:
+    """Put an operator's act to the run. The gate answers when the next slice takes it up, before any effect."""
+    if not by.is_operator:
+        raise VpmsError("not_found", 404, message="There is nothing here that you may see.")
+    if vm.placement.host_id != run.host_id or vm.state != S.RUNNING:
+        raise VpmsError("not_running", 409, message=f"{vm.name} does not run on {run.host.name} now.")
+    _check_act(kind, data)
+    act = Act.objects.create(run=run, vm=vm, kind=kind, data=data, by=by)
+    _record(by=by, type=f"act.{kind}", vm=vm, data={"host": run.host.name, **data})
+    return act
+
+
+def _check_act(kind: str, data: dict[str, Any]) -> None:
+    if kind == "reclaim":
+        pages = data.get("pages")
+        if not isinstance(pages, int) or isinstance(pages, bool) or not 1 <= pages <= MOST_PAGES:
+            raise BadInput([Fault("$.pages", f"must be a whole number from 1 to {MOST_PAGES}")])
+    elif kind == "drill":
+        if data.get("attack") not in DRILLS:
+            raise BadInput([Fault("$.attack", f"must be one of {', '.join(DRILLS)}")])
+    else:
+        raise BadInput([Fault("$.kind", "must be reclaim or drill")])
+
+
+@transaction.atomic
+def run_want(*, by: User, run: Run, wanted: str) -> None:
+    """Pause, resume or cancel. Pausing and cancelling take effect at the start of the next slice."""
+    if wanted == "resume":
+        changed = Run.objects.filter(pk=run.pk, state=Run.State.PAUSED).update(
+            state=Run.State.RUNNING, wanted="", due_at=timezone.now(), enqueued_at=None
+        )
+    elif wanted in ("pause", "cancel"):
+        changed = Run.objects.filter(pk=run.pk, state=Run.State.RUNNING).update(wanted=wanted)
+        if wanted == "cancel" and Run.objects.filter(pk=run.pk, state=Run.State.PAUSED).exists():
+            _end(run, state=Run.State.CANCELLED, reason="Cancelled by the operator.")
+            changed = 1
+    else:
+        raise BadInput([Fault("$.wanted", "must be pause, resume or cancel")])
+    if not changed:
+        raise VpmsError("not_possible", 409, message=f"The run is {run.state}; {wanted} is not possible now.")
+    audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data={"host": run.host.name})
+    publish.changed(f"run/{run.pk}")
+    publish.wake_keeper()
+
+
+# -- negotiation
+
+
+def negotiation_work(*, negotiation_id: int) -> None:
+    """Take one due step of a negotiation. When all have signed, the agreement is in force and the VM starts."""
+    token = jobs.claim(Negotiation, negotiation_id)
+    if token is None:
+        return
+    with jobs.kept(Negotiation, negotiation_id, token):
+        negotiation = agreements.negotiation_advance(negotiation_id=negotiation_id)
+    if negotiation.state == Negotiation.State.SIGNED:
+        _start_agreed(negotiation)
+    jobs.release(Negotiation, negotiation_id, token)
+    publish.wake_keeper()
+
+
+@transaction.atomic
+def _start_agreed(negotiation: Negotiation) -> None:
+    """Agreement in force, act to start the VM, state of both: all or nothing."""
+    row = Negotiation.objects.select_for_update().get(pk=negotiation.pk)
+    if row.state != Negotiation.State.SIGNED:
+        return
+    agreement = agreements.agreement_put_in_force(negotiation=row)
+    vm = VirtualMachine.objects.select_related("tenant").get(pk=row.requester_id)
+    run, slice_no = _run_for(row.host)
+    terms = _terms(host=row.host, agreement=agreement.digest)
+    Act.objects.create(run=run, kind="agreement", slice_no=slice_no, data=terms)
+    spec = _spec(run=run, vm=vm, host=row.host)
+    Act.objects.create(
+        run=run, vm=vm, kind="start_vm", slice_no=slice_no, data={"spec": spec, "agreement": agreement.digest}
+    )
+    VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STARTING)
+    Negotiation.objects.filter(pk=row.pk).update(state=Negotiation.State.ENFORCED, due_at=None, ended_at=timezone.now())
+    _record(by=None, type="vm.starting", vm=vm, data={"host": row.host.name, "agreement": agreement.digest})
+    publish.changed(f"negotiation/{row.pk}")
+
+
+def _run_for(host: Host) -> tuple[Run, int | None]:
+    """The host's live run, or a new one; and the slice that takes an act up (None: the next that is not yet bound)."""
+    run = live_run(host=host)
+    if run is not None:
+        return run, None
+    now = timezone.now()
+    run = Run.objects.create(
+        host=host,
+        scenario=engine.scenario_of(document=document_of(host), seed=host.pk),
+        engine_version=engine.ENGINE_VERSION,
+        rate=DEMO_RATE,
+        due_at=now,
+    )
+    return run, 0
+
+
+def _terms(*, host: Host, agreement: str) -> dict[str, Any]:
+    values = agreed.values_in_force(host=host)
+    options = enforcement.scenario_options(values, documents.read_host(host.document))
+    return engine.terms_of(values, flush=options["flush"], agreement=agreement)
+
+
+def _spec(*, run: Run, vm: VirtualMachine, host: Host) -> dict[str, Any]:
+    """The VM as the engine starts it: its size, its program, the core with the fewest VMs, and what it agreed to."""
+    cores: list[int] = [0] * run.scenario["machine"]["cores"]
+    for act in Act.objects.filter(run=run, kind="start_vm", vm__state__in=(S.STARTING, S.RUNNING)):
+        cores[act.data["spec"]["core"]] += 1
+    values = agreed.values_in_force(host=host).get(vm.name, {})
+    return engine.spec_of(
+        name=vm.name,
+        size=agreements.size_of(vm=vm),
+        trace=vm.trace,
+        core=cores.index(min(cores)),
+        seed=vm.pk,
+        balloon=values.get("balloon", "none"),
+    )
+
+
+def live_run(*, host: Host) -> Run | None:
+    """The run of the host that is running or paused; there is at most one."""
+    return Run.objects.filter(host=host, state__in=(Run.State.RUNNING, Run.State.PAUSED)).first()
+
+
+# -- slices
+
+
+def run_slice(*, run_id: int, slice_no: int) -> None:
+    """Do one slice once. A repeated or late message finds nothing to claim and changes nothing."""
+    token = jobs.claim(Run, run_id, slice_no=slice_no, state=Run.State.RUNNING)
+    if token is None:
+        return
+    run = Run.objects.select_related("host").get(pk=run_id)
+    if run.wanted:
+        _settle(run, token)
+        return
+    if run.engine_version != engine.ENGINE_VERSION:
+        run_failed(run_id, reason=f"It was begun by engine {run.engine_version}; this is {engine.ENGINE_VERSION}")
+        return
+    try:
+        _slice(run, token)
+    except Exception:
+        log.exception("slice %d of run %d failed", slice_no, run_id)
+        engine.forget(run=run_id)
+        again = timezone.now() + dt.timedelta(seconds=RETRY_SECONDS)
+        jobs.release(Run, run_id, token, due_at=again)
+
+
+def _slice(run: Run, token: str) -> None:
+    began = timezone.now()
+    player = player_of(run)
+    plan = engine.plan_of(rate=run.rate, length=run.length, slice_no=run.slice_no)
+    orders = orders_of(run=run, first=run.slice_no, below=run.slice_no + 1).get(run.slice_no, [])
+    outcome = engine.Outcome(run.seq, run.op)
+    for step in engine.play(player, plan, orders, outcome):
+        publish.step(run=run.pk, seq=step.number, entry=engine.entry_of(step))
+        if step.number % KEYFRAME_STEPS == 1:
+            publish.keyframe(run=run.pk, seq=step.number, state=engine.state_of(player))
+    accesses = run.accesses + plan.total
+    done = run.length is not None and accesses >= run.length
+    newest = run.checkpoints.first()
+    stored = None
+    if done or newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS):
+        stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no + 1)
+    if slice_commit(run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began):
+        engine.keep_hot(run=run.pk, slice_no=run.slice_no + 1, player=player)
+
+
+@transaction.atomic
+def slice_commit(
+    *,
+    run: Run,
+    token: str,
+    outcome: engine.Outcome,
+    accesses: int,
+    done: bool,
+    stored: engine.Stored | None,
+    began: dt.datetime,
+) -> bool:
+    """Keep what the slice did, all or nothing. False: the lease was lost, and nothing of it is kept."""
+    changes: dict[str, Any] = {"slice_no": run.slice_no + 1, "seq": outcome.seq, "op": outcome.op, "accesses": accesses}
+    if stored is not None:
+        changes["digest"] = stored.digest
+        changes["figures"] = stored.figures
+    if not jobs.commit(Run, run.pk, token, due_at=_next_due(run, began), **changes):
+        return False
+    if stored is not None:
+        _keep_checkpoint(run, outcome, stored)
+    ending = gate.tell(run=run, outcome=outcome)
+    waiting = Act.objects.filter(run=run, state=Act.State.PENDING, slice_no__isnull=True)
+    for act in waiting.select_related("vm__tenant"):
+        gate.bind(act=act, run=run, slice_no=run.slice_no + 1)
+    if done or (ending and not Act.objects.filter(run=run, state=Act.State.PENDING).exists()):
+        _end(run, state=Run.State.DONE, reason="" if done else "No VM is left on the host.")
+    return True
+
+
+def _next_due(run: Run, began: dt.datetime) -> dt.datetime:
+    """A paced run's slices begin at even times, a late one is not made up for; any other goes on at once."""
+    if not run.rate:
+        return timezone.now()
+    planned = (run.due_at or began) + dt.timedelta(seconds=1 / engine.SLICES_A_SECOND)
+    return max(planned, began)
+
+
+def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -> None:
+    Checkpoint.objects.create(
+        run=run,
+        slice_no=run.slice_no + 1,
+        seq=outcome.seq,
+        op=outcome.op,
+        digest=stored.digest,
+        sealed=stored.sealed,
+    )
+    kept = list(run.checkpoints.values_list("pk", flat=True)[:CHECKPOINTS_KEPT])
+    run.checkpoints.exclude(pk__in=kept).delete()
+
+
+def player_of(run: Run) -> engine.Player:
+    """The run's player as it stands before its next slice."""
+    newest = run.checkpoints.filter(slice_no__lte=run.slice_no).first()
+    return engine.player_at(
+        run=run.pk,
+        slice_no=run.slice_no,
+        scenario=run.scenario,
+        rate=run.rate,
+        length=run.length,
+        checkpoint=(newest.slice_no, bytes(newest.sealed)) if newest else None,
+        orders=lambda first, below: orders_of(run=run, first=first, below=below),
+    )
+
+
+def orders_of(*, run: Run, first: int, below: int) -> dict[int, list[engine.Order]]:
+    """The acts bound to these slices, in the order in which they were asked."""
+    found: dict[int, list[engine.Order]] = {}
+    acts = Act.objects.filter(run=run, slice_no__gte=first, slice_no__lt=below).select_related("vm").order_by("id")
+    for act in acts:
+        order = engine.Order(act.pk, act.kind, act.vm.name if act.vm else "", act.data)
+        found.setdefault(act.slice_no or 0, []).append(order)
+    return found
+
+
+def state_at_head(*, run_id: int) -> engine.wire.State | None:
+    """The picture of the run after its last committed slice, made again by the engine from the newest checkpoint."""
+    run = Run.objects.filter(pk=run_id).first()
+    if run is None or run.engine_version != engine.ENGINE_VERSION:
+        return None
+    return engine.wire.State.from_player(player_of(run))
+
+
+@transaction.atomic
+def _settle(run: Run, token: str) -> None:
+    """Do what was wanted of the run before its next slice."""
+    if run.wanted == "pause":
+        jobs.commit(Run, run.pk, token, due_at=None, state=Run.State.PAUSED, wanted="")
+        publish.changed(f"run/{run.pk}")
+    elif jobs.renew(Run, run.pk, token):
+        _end(run, state=Run.State.CANCELLED, reason="Cancelled by the operator.")
+
+
+def _end(run: Run, *, state: str, reason: str) -> None:
+    """The run is over; whatever still ran on it has stopped with it. Inside the caller's transaction."""
+    Run.objects.filter(pk=run.pk).update(
+        state=state, reason=reason, wanted="", due_at=None, lease_token="", lease_until=None, ended_at=timezone.now()
+    )
+    Act.objects.filter(run=run, state=Act.State.PENDING).update(
+        state=Act.State.REFUSED, result={"reason": "The run ended."}
+    )
+    lost = VirtualMachine.objects.filter(
+        placement__host=run.host, state__in=(S.STARTING, S.RUNNING, S.STOPPING)
+    ).select_related("tenant")
+    for vm in lost:
+        _record(by=None, type="vm.stopped", vm=vm, data={"host": run.host.name, "reason": reason or "The run is done."})
+    lost.update(state=S.STOPPED)
+    engine.forget(run=run.pk)
+    transaction.on_commit(lambda: publish.ended(run=run.pk))
+    publish.changed(f"run/{run.pk}")
+
+
+@transaction.atomic
+def run_failed(run_id: int, *, reason: str) -> None:
+    """Give a run up. Its VMs are stopped and everybody concerned can read why."""
+    run = Run.objects.select_related("host").get(pk=run_id)
+    if run.state == Run.State.RUNNING:
+        number = (run.events.last().number if run.events.exists() else 0) + 1  # type: ignore[union-attr]
+        Event.objects.create(
+            run=run, number=number, op=run.op, kind="breach", title="The run was given up", detail={"reason": reason}
+        )
+        audit.record(
+            by=None, type="run.failed", subject=f"run:{run.pk}", data={"host": run.host.name, "reason": reason}
+        )
+        _end(run, state=Run.State.FAILED, reason=reason)
+        publish.changed(f"run/{run.pk}/log")
+
+
+@transaction.atomic
+def negotiation_failed(negotiation_id: int, *, reason: str) -> None:
+    """Give a negotiation up: no agreement, the VM that wanted to start stays stopped, nobody else is touched."""
+    agreements.negotiation_give_up(negotiation_id=negotiation_id, reason=reason)
+
+
+def _record(*, by: User | None, type: str, vm: VirtualMachine, data: dict[str, Any]) -> None:
+    slug = vm.tenant.slug
+    audit.record(by=by, type=type, subject=f"vm:{vm.name}", data=data, audience=[slug])
+    publish.changed(f"tenant/{slug}")
+    publish.changed("fleet")

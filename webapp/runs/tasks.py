@@ -1,0 +1,15 @@
+"""Doors for Celery: names of services, ids only."""
+
+from celery import shared_task
+
+from webapp.runs import services
+
+
+@shared_task
+def run_slice(run_id: int, slice_no: int) -> None:
+    services.run_slice(run_id=run_id, slice_no=slice_no)
+
+
+@shared_task
+def negotiation_work(negotiation_id: int) -> None:
+    services.negotiation_work(negotiation_id=negotiation_id)

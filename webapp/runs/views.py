@@ -1,0 +1,179 @@
+"""Pages of running VMs: a tenant's own, and the operator's hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from webapp.agreements import selectors as agreed
+from webapp.agreements.models import Negotiation
+from webapp.errors import BadInput, Fault
+from webapp.fleet.models import Host
+from webapp.fleet.selectors import host_get
+from webapp.roles import operator_required, tenant_required
+from webapp.runs import overview, selectors, services
+from webapp.runs.models import Run
+from webapp.tenants.selectors import missing, vm_get
+
+HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
+
+
+# -- tenants
+
+
+@require_GET
+@tenant_required
+def my_vms(request: HttpRequest) -> HttpResponse:
+    user: Any = request.user
+    context = {
+        "vms": overview.my_vms(user=user),
+        "waiting": overview.waiting_for(user=user),
+        "negotiations": overview.negotiations_shown(user=user, most=5),
+        "refusals": overview.refusals(user=user),
+        "hosts": overview.my_hosts(user=user),
+        "topics": [f"tenant/{slug}" for slug in user.tenant_slugs],
+    }
+    return render(request, "runs/my_vms.html", context)
+
+
+@require_POST
+@tenant_required
+def vm_start(request: HttpRequest, name: str) -> HttpResponse:
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    negotiation = services.vm_start(by=user, vm=vm)
+    if negotiation.state in HELD:
+        messages.info(
+            request,
+            f"{vm.name} clashes with a neighbour's wishes. A settlement is being sought; nobody who runs is touched.",
+        )
+    elif negotiation.state == Negotiation.State.NO_AGREEMENT:
+        messages.warning(request, negotiation.reason)
+    else:
+        messages.success(request, f"{vm.name} starts.")
+    return redirect("my-vms")
+
+
+@require_POST
+@tenant_required
+def vm_stop(request: HttpRequest, name: str) -> HttpResponse:
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    services.vm_stop(by=user, vm=vm)
+    messages.success(request, f"{vm.name} is being stopped; its pages are wiped before anybody else can have them.")
+    return redirect("my-vms")
+
+
+@require_GET
+@tenant_required
+def my_memory(request: HttpRequest, name: str) -> HttpResponse:
+    """The map of the host that the VM runs on, with all pages but the person's own in one grey."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    host = vm.placement.host if hasattr(vm, "placement") else None
+    run = selectors.newest_run(user=user, host=host) if host else None
+    context: dict[str, Any] = {"vm": vm, "run": run}
+    if run is not None:
+        context |= _watched(user, run)
+    return render(request, "runs/my_memory.html", context)
+
+
+def _watched(user: Any, run: Run) -> dict[str, Any]:
+    view = selectors.view_of(user=user, run_id=str(run.pk))
+    assert view is not None
+    return {
+        **overview.picture_now(run=run, view=view),
+        "map_topic": f"run/{run.pk}/map",
+        "tlb_topic": f"run/{run.pk}/tlb",
+        "counters_topic": f"run/{run.pk}/counters",
+        "log_topic": f"run/{run.pk}/log",
+        "events": overview.events_shown(user=user, run=run),
+    }
+
+
+# -- operators
+
+
+@require_GET
+@operator_required
+def hosts(request: HttpRequest) -> HttpResponse:
+    user: Any = request.user
+    context = {
+        "hosts": overview.hosts_shown(),
+        "conflicts": agreed.conflicts_of(user=user, open_only=True)[:20],
+        "negotiations": overview.negotiations_shown(user=user),
+    }
+    return render(request, "runs/hosts.html", context)
+
+
+def _host(request: HttpRequest, name: str) -> tuple[Host, Run | None]:
+    user: Any = request.user
+    host = host_get(user=user, name=name)
+    return host, selectors.newest_run(user=user, host=host)
+
+
+@require_GET
+@operator_required
+def host(request: HttpRequest, name: str) -> HttpResponse:
+    user: Any = request.user
+    found, run = _host(request, name)
+    context: dict[str, Any] = {
+        "host": found,
+        "run": run,
+        "vms": overview.vms_on(host=found),
+        "agreement": agreed.agreement_in_force(host=found),
+        "drills": services.DRILLS,
+        "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
+        "conflicts": agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10],
+    }
+    if run is not None:
+        context |= _watched(user, run)
+        context["asked"] = selectors.waiting_acts(run=run)
+    return render(request, "runs/host.html", context)
+
+
+@require_POST
+@operator_required
+def act(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask a VM for memory, or attack it as a compromised hypervisor would."""
+    user: Any = request.user
+    found, run = _host(request, name)
+    if run is None:
+        raise missing()
+    vm = selectors.vm_on(user=user, host=found, name=request.POST.get("vm", ""))
+    kind = request.POST.get("kind", "")
+    services.act_request(by=user, run=run, kind=kind, vm=vm, data=_act_data(kind, request))
+    done = f"{vm.name} is asked for memory" if kind == "reclaim" else f"The drill against {vm.name} is held"
+    messages.info(request, f"{done}; what came of it stands in the events below in a moment.")
+    return redirect("host", name=found.name)
+
+
+def _act_data(kind: str, request: HttpRequest) -> dict[str, Any]:
+    if kind == "drill":
+        return {"attack": request.POST.get("attack", "")}
+    text = request.POST.get("pages", "")
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise BadInput([Fault("$.pages", "must be a whole number")])
+    return {"pages": int(text)}
+
+
+@require_POST
+@operator_required
+def run_want(request: HttpRequest, name: str) -> HttpResponse:
+    user: Any = request.user
+    found, run = _host(request, name)
+    if run is None:
+        raise missing()
+    wanted = request.POST.get("wanted", "")
+    services.run_want(by=user, run=run, wanted=wanted)
+    words = {
+        "pause": "pauses at its next step",
+        "resume": "goes on",
+        "cancel": "stops at its next step; its VMs end with it",
+    }
+    messages.info(request, f"The run of {found.name} {words[wanted]}.")
+    return redirect("host", name=found.name)
