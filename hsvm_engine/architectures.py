@@ -53,7 +53,8 @@ class Architecture:
     protected_check: bool  # protected frames are never mapped, claimed or released
     hv_access_check: bool  # the hypervisor's loads and stores ask the ownership table
     context_protection: bool  # saved registers are out of the hypervisor's reach
-    npt_protection: bool  # nested tables and their root are changed by H-SVM only
+    npt_protection: bool  # nested tables are changed by H-SVM only
+    npt_root_protection: bool  # a root that the hypervisor chose is never loaded
     dma_check: bool  # device accesses ask the ownership table
     zero_on_release: bool  # a frame is wiped before it is free
     tlb_shootdown: bool  # an unmap shoots down every core's entries
@@ -71,6 +72,7 @@ CHECKS = (
     "hv_access_check",
     "context_protection",
     "npt_protection",
+    "npt_root_protection",
     "dma_check",
     "zero_on_release",
     "tlb_shootdown",
@@ -93,6 +95,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             hv_access_check=False,
             context_protection=False,
             npt_protection=False,
+            npt_root_protection=False,
             dma_check=False,
             zero_on_release=False,
             tlb_shootdown=False,
@@ -109,6 +112,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             hv_access_check=True,
             context_protection=True,
             npt_protection=True,
+            npt_root_protection=True,
             dma_check=True,
             zero_on_release=True,
             tlb_shootdown=True,

@@ -1,6 +1,7 @@
 """Typed ports. What a port cannot say, its holder cannot do: the ports are the threat model. (engine.md section 5)
 
-Each method is one operation of `Machine.apply` and gives the same result dict. Bytes may be given as `bytes`; results hold hex.
+Each method is one operation of `Machine.apply` and gives the same result dict. Bytes may be given as `bytes`; results
+hold hex.
 """
 
 from __future__ import annotations

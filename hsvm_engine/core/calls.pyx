@@ -1,5 +1,7 @@
-"""The operation table's machine side. Names, fields and results stand once, in hsvm_engine/operations.py; here each name meets its
-function, and each field and result its C value.
+"""The operation table's machine side.
+
+Names, fields and results stand once, in hsvm_engine/operations.py; here each name meets its function, and each field
+and result its C value.
 """
 
 from libc.string cimport memset
@@ -10,8 +12,8 @@ from hsvm_engine.core.guest cimport (
     guest_set_registers, guest_unmap, guest_write,
 )
 from hsvm_engine.core.hypervisor cimport (
-    balloon, claim, context_restore, context_save, create_vm, delete_vm, hv_flush, hv_read, hv_read_context, hv_write,
-    hv_write_context, npt_locate, page_map, page_unmap, release, set_npt_root,
+    balloon, claim, context_restore, context_save, create_vm, delete_vm, hv_flush, hv_read, hv_read_context,
+    hv_write, hv_write_context, npt_locate, page_map, page_unmap, release, set_npt_root,
 )
 from hsvm_engine.core.journal cimport Event, journal_event
 from hsvm_engine.core.types cimport (
@@ -44,8 +46,8 @@ cdef enum Word:               # code of a field or result
     W_REFERENCES
 
 cdef list word_names = [
-    "", "vm", "gpn", "mfn", "perm", "size", "vcpus", "vcpu", "core", "pages", "offset", "length", "data", "gpa", "gva", "kind",
-    "registers", "device", "released", "done", "hit", "references",
+    "", "vm", "gpn", "mfn", "perm", "size", "vcpus", "vcpu", "core", "pages", "offset", "length", "data", "gpa", "gva",
+    "kind", "registers", "device", "released", "done", "hit", "references",
 ]
 cdef dict numbers = {}
 cdef list names = []

@@ -1,21 +1,19 @@
 """VMs by handle, contexts as bytes of frames, and the world switch.
 
-A context frame holds the registers as 8-byte little-endian words in the order of REGISTER_NAMES, then the machine address
-of the nested root. Under H-SVM the frame is protected; elsewhere it is an ordinary frame of the hypervisor, the VMCB.
+A context frame holds the registers as 8-byte little-endian words in the order of REGISTER_NAMES, then the machine
+address of the nested root. Under H-SVM the frame is protected; elsewhere it is an ordinary frame of the hypervisor.
 """
 
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove, memset
 
-from hsvm_engine.core.frames cimport (
-    NO_FRAME, POOL_CONTEXT, POOL_TABLE, entry_read, entry_write, pool_give, pool_take,
-)
+from hsvm_engine.core.frames cimport NO_FRAME, POOL_CONTEXT, POOL_TABLE, entry_read, entry_write, pool_give, pool_take
 from hsvm_engine.core.tlb cimport mmu_load
 from hsvm_engine.core.types cimport FIRST_VM, NPT_PROTECTION, is_on
 
 
-# A handle is generation << 16 | slot number from 1 on; without generations the slot number alone. The owner's value in the
-# ownership table is slot number + 2.
+# A handle is generation << 16 | slot number from 1 on; without generations the slot number alone. The owner's value in
+# the ownership table is slot number + 2.
 
 cdef Vm *vm_by_slot(Host *h, uint32_t slot) noexcept nogil:
     return h.vm[slot] if FIRST_VM <= slot <= MAX_SLOT else NULL
@@ -32,7 +30,10 @@ cdef Vm *vm_find(Host *h, uint64_t handle) noexcept nogil:
 
 
 cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
-    """Make a VM from 1 + vcpus pool frames: its root, then its contexts. NULL, nothing changed, without a slot or memory."""
+    """Make a VM from 1 + vcpus pool frames: its root, then its contexts.
+
+    NULL, and nothing changed, without a free slot or memory.
+    """
     cdef uint32_t slot = FIRST_VM, i
     cdef Vm *vm
     while slot <= MAX_SLOT and h.vm[slot] != NULL:

@@ -2,25 +2,25 @@
 
 from libc.string cimport memcpy, memset
 
-from hsvm_engine.core.context cimport (
-    Core, Vm, guest_table_add, guest_tables_reserve, is_guest_table, refuse_frame,
-)
+from hsvm_engine.core.context cimport Core, Vm, guest_table_add, guest_tables_reserve, is_guest_table, refuse_frame
 from hsvm_engine.core.frames cimport entry_read, entry_write, frame_is_zero, frame_read, frame_write
 from hsvm_engine.core.paging cimport (
     PRESENT, TABLE_FLAGS, Leaf, Translation, each_leaf, index_of, leaf_entry, nested_walk, number_in,
 )
 from hsvm_engine.core.tlb cimport mmu_load, tlb_drop_page, tlb_drop_vm, translate
 from hsvm_engine.core.types cimport (
-    CR3, DMA_CHECK, E_EXIST, E_INPUT, E_NOENT, E_NOMEM, E_STATE, F_NOT_PRESENT, F_OWNER, F_PERMISSION, F_PROTECTED, HSVM,
-    HYPERVISOR, OK, PAGE, PERM_R, PERM_W, PERM_X, REGISTERS, is_on, uint8_t, uint32_t, uint64_t,
+    CR3, DMA_CHECK, E_EXIST, E_INPUT, E_NOENT, E_NOMEM, E_STATE, F_NOT_PRESENT, F_OWNER, F_PERMISSION, F_PROTECTED,
+    HSVM, HYPERVISOR, OK, PAGE, PERM_R, PERM_W, PERM_X, REGISTERS, is_on, uint32_t, uint64_t,
 )
 
 
 # Memory
 
-cdef Status_t reach(Host *h, Core *core, uint32_t space, uint64_t address, uint32_t need, Translation *x) noexcept nogil:
+cdef Status_t reach(Host *h, Core *core, uint32_t space, uint64_t address, uint32_t need,
+                    Translation *x) noexcept nogil:
     """One access of the vcpu on `core`."""
-    return translate(&h.frames, &h.tlb, <uint32_t>(core - h.core), &core.mmu, space, address, need, x, &core.vm.tally)
+    return translate(&h.frames, &h.tlb, <uint32_t>(core - h.core), &core.mmu, space, address, need, x,
+                     &core.vm.tally)
 
 
 cdef Status_t reach_all(Host *h, Args *a, uint32_t need, Translation *x) noexcept nogil:

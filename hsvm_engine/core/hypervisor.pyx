@@ -5,25 +5,24 @@ commits; a commit cannot fail.
 from libc.string cimport memset
 
 from hsvm_engine.core.context cimport (
-    ROOT_WORD, Core, Vm, context_fetch, core_enter, core_leave, guest_table_drop, refuse, refuse_frame, vm_drop, vm_find,
-    vm_make,
+    ROOT_WORD, Core, Vm, context_fetch, core_enter, core_leave, guest_table_drop, refuse, refuse_frame, vm_drop,
+    vm_find, vm_make,
 )
 from hsvm_engine.core.frames cimport (
-    NO_FRAME, POOL_RESERVE, POOL_TABLE, Frames, entry_read, entry_write, frame_is_zero, frame_read, frame_write, frame_zero,
-    pool_find, pool_take, set_owner,
+    NO_FRAME, POOL_CONTEXT, POOL_RESERVE, POOL_TABLE, Frames, entry_read, entry_write, frame_read, frame_write,
+    frame_zero, pool_find, pool_take, set_owner,
 )
 from hsvm_engine.core.paging cimport (
-    LARGE, PRESENT, TABLE_FLAGS, Leaf, Path, each_leaf, index_of, is_listed, leaf_entry, leaf_split, number_in, path_find,
-    path_maps, reserve_of,
+    LARGE, PRESENT, TABLE_FLAGS, Leaf, Path, each_leaf, index_of, is_listed, leaf_entry, leaf_split, number_in,
+    path_find, path_maps, reserve_of,
 )
 from hsvm_engine.core.tlb cimport tlb_drop_vm, tlb_shootdown
 from hsvm_engine.core.types cimport (
-    CONTEXT_PROTECTION, E_BUSY, E_EXIST, E_INPUT, E_NOENT, E_NOMEM, E_NOVM, E_OWNER, E_PROT, E_STATE, F_OWNER, F_PROTECTED,
-    FIRST_VM, FREE, HANDLE_CHECK, HSVM, HUGE, HV_ACCESS_CHECK, HYPERVISOR, MAX_VCPUS, NPT_PROTECTION, OK, OWNER_CHECK, PAGE,
-    PROTECTED_CHECK, REGISTERS, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, Check_t, is_on, uint8_t, uint16_t, uint32_t,
-    uint64_t,
+    CONTEXT_PROTECTION, E_BUSY, E_EXIST, E_INPUT, E_NOENT, E_NOMEM, E_NOVM, E_OWNER, E_PROT, E_STATE, F_OWNER,
+    F_PROTECTED, FREE, HANDLE_CHECK, HSVM, HUGE, HV_ACCESS_CHECK, HYPERVISOR, MAX_VCPUS, NPT_PROTECTION,
+    NPT_ROOT_PROTECTION, OK, OWNER_CHECK, PAGE, PROTECTED_CHECK, REGISTERS, SLOT_CHECK, TLB_SHOOTDOWN,
+    ZERO_ON_RELEASE, is_on, uint8_t, uint16_t, uint32_t, uint64_t,
 )
-
 
 
 cdef struct Release:      # what a visit to the leaves of a VM works on
@@ -49,7 +48,7 @@ cdef Status_t create_vm(Host *h, Args *a, Out *o) noexcept nogil:
 
 
 cdef Status_t delete_vm(Host *h, Args *a, Out *o) noexcept nogil:
-    """End a VM: every frame is released in the order of section 3, tables and contexts go back to the pool, the handle dies."""
+    """End a VM: every frame is released in the order of section 3, tables and contexts go back, the handle dies."""
     cdef Vm *vm = vm_find(h, a.vm)
     cdef uint32_t i, mfn
     cdef Release work
@@ -194,7 +193,8 @@ cdef void wipe(Host *h, uint32_t mfn, Out *o) noexcept nogil:
         h.counts.zeroed += 1
 
 
-cdef void release_page(Host *h, Vm *vm, uint32_t table, uint32_t index, uint64_t gpn, uint32_t mfn, Out *o) noexcept nogil:
+cdef void release_page(Host *h, Vm *vm, uint32_t table, uint32_t index, uint64_t gpn, uint32_t mfn,
+                       Out *o) noexcept nogil:
     """Release the frame of one 4 KiB leaf, in the contract's order."""
     guest_table_drop(vm, gpn)
     entry_write(&h.frames, table, index, 0)
@@ -223,7 +223,7 @@ cdef bint release_leaf(void *context, Leaf *leaf) noexcept nogil:
 
 
 cdef uint32_t split(Host *h, Vm *vm, Path *path, uint64_t gpn, uint32_t *pool) noexcept nogil:
-    """Split the 2 MiB leaf at `path` with its reserve, or with `pool[0]` where it never had one; returns the new table."""
+    """Split the 2 MiB leaf at `path` with its reserve, or with `pool[0]` where it never had one; the new table."""
     cdef uint32_t table = reserve_of(&h.frames, vm.tables, gpn)
     if table == NO_FRAME:
         table = table_take(h, vm, pool[0], POOL_TABLE)
@@ -313,8 +313,16 @@ cdef Status_t release(Host *h, Args *a, Out *o) noexcept nogil:
 
 
 cdef Status_t hv_access(Host *h, uint32_t mfn, bint write, Out *o) noexcept nogil:
-    """HYPERVISOR: all; FREE: read; HSVM: F_PROTECTED; VM: F_OWNER."""
+    """HYPERVISOR: all; FREE: read; HSVM: F_PROTECTED; VM: F_OWNER.
+
+    A nested table and a saved context have a check of their own, which stays when hv_access_check is switched off.
+    """
     cdef uint16_t owner = h.frames.owner[mfn]
+    cdef uint32_t use = h.frames.note[mfn] & 3
+    if owner == HSVM and use in (POOL_TABLE, POOL_RESERVE) and is_on(h.checks, NPT_PROTECTION):
+        return refuse_frame(h, o, NPT_PROTECTION, mfn, F_PROTECTED)
+    if owner == HSVM and use == POOL_CONTEXT and is_on(h.checks, CONTEXT_PROTECTION):
+        return refuse_frame(h, o, CONTEXT_PROTECTION, mfn, F_PROTECTED)
     if owner == HYPERVISOR or (owner == FREE and not write) or not is_on(h.checks, HV_ACCESS_CHECK):
         return OK
     return refuse_frame(h, o, HV_ACCESS_CHECK, mfn, F_PROTECTED if owner == HSVM else F_OWNER)
@@ -403,13 +411,13 @@ cdef Status_t hv_write_context(Host *h, Args *a, Out *o) noexcept nogil:
 
 
 cdef Status_t set_npt_root(Host *h, Args *a, Out *o) noexcept nogil:
-    """Store another nested root in every context of the VM, loaded at the next restore: E_PROT where tables are protected."""
+    """Store another nested root in every context of the VM: E_PROT where roots are protected."""
     cdef Vm *vm = vm_find(h, a.vm)
     cdef uint32_t i
     if vm == NULL:
         return refuse(o, HANDLE_CHECK, E_NOVM)
-    if is_on(h.checks, NPT_PROTECTION):
-        return refuse_frame(h, o, NPT_PROTECTION, a.mfn, E_PROT)
+    if is_on(h.checks, NPT_ROOT_PROTECTION):
+        return refuse_frame(h, o, NPT_ROOT_PROTECTION, a.mfn, E_PROT)
     for i in range(vm.vcpus):
         entry_write(&h.frames, vm.context[i], ROOT_WORD, <uint64_t>a.mfn << 12)
     return OK

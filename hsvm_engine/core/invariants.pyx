@@ -1,4 +1,4 @@
-"""Invariants of engine.md section 9. A check that is switched off, or that the row does not make, switches its rules off too."""
+"""Invariants of engine.md section 9. A check that is off, or that the row does not make, switches its rules off too."""
 
 from libc.stdlib cimport calloc, free
 
@@ -9,8 +9,8 @@ from hsvm_engine.core.frames cimport (
 from hsvm_engine.core.paging cimport LARGE, PRESENT, Leaf, Translation, each_leaf, guest_walk, nested_walk, number_in
 from hsvm_engine.core.tlb cimport Level
 from hsvm_engine.core.types cimport (
-    CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, MAX_SLOT, NPT_PROTECTION, OK, OWNER_CHECK,
-    PAGE, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t, uint16_t,
+    CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, MAX_SLOT, NPT_PROTECTION, OK,
+    OWNER_CHECK, PAGE, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t,
 )
 from hsvm_engine.core.types import InvariantError
 
@@ -74,7 +74,7 @@ cdef void check_counts(Host *h) except *:
             seen[f.owner[i]] += 1
         for i in range(MAX_SLOT + 1):
             if seen[i] != f.owned[i]:
-                raise InvariantError(f"owner-counts: {f.owned[i]} frames are booked on owner {i}, the table says {seen[i]}")
+                raise InvariantError(f"owner-counts: {f.owned[i]} frames booked on owner {i}, the table has {seen[i]}")
             if i >= FIRST_VM and seen[i] and h.vm[i] == NULL:
                 raise InvariantError(f"owner-counts: {seen[i]} frames belong to slot {i}, where no VM lives")
     finally:
@@ -161,7 +161,7 @@ cdef void check_leaves(Host *h) except *:
         for slot in range(FIRST_VM, h.vm_end):
             v.vm = h.vm[slot]
             if v.vm != NULL and each_leaf(&h.frames, v.vm.root, 4, 0, False, NULL, count_leaf, &v):
-                rule = "leaf-protected: a leaf maps H-SVM's" if v.why == 1 else "leaf-owner: a leaf maps somebody else's"
+                rule = "leaf-protected: a leaf maps H-SVM's" if v.why == 1 else "leaf-owner: a leaf maps another's"
                 raise InvariantError(f"{rule} frame {v.bad} into VM {v.vm.handle}")
         for mfn in range(h.frames.count):
             if h.frames.owner[mfn] >= FIRST_VM and v.leaves[mfn] != 1:
@@ -190,8 +190,8 @@ cdef void check_tlb(Host *h) except *:
         level = &h.tlb.level[which]
         for place in range(<uint64_t>level.sets * level.ways):
             if level.tag[place] and not entry_agrees(h, which, place, False):
-                raise InvariantError(
-                    f"tlb: core {which // 2}, level {1 + which % 2}, place {place} differs from a walk, or its VM is gone")
+                at = f"core {which // 2}, level {1 + which % 2}, place {place}"
+                raise InvariantError(f"tlb: {at} differs from a walk, or its VM is gone")
 
 
 cdef void check_cores(Host *h) except *:
@@ -228,7 +228,7 @@ cdef void check_contexts(Host *h) except *:
 
 cdef list check_host(Host *h):
     """Names of the rules that were checked; raises InvariantError at the first that is broken."""
-    cdef bint bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)       # nobody stores past the checks
+    cdef bint bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)   # nobody stores past the checks
     cdef bint tables = bus and is_on(h.checks, NPT_PROTECTION) and is_on(h.checks, PROTECTED_CHECK)
     cdef bint owners = tables and is_on(h.checks, OWNER_CHECK) and is_on(h.checks, SLOT_CHECK)
     cdef list done = ["tables", "cores"]

@@ -49,7 +49,7 @@ def _keys(str name, object value, allowed):
 
 
 def _geometry(tlb):
-    """(sets, ways) of both levels, from `{"l1": {"sets", "ways"}, "l2": {...}}`; missing ones as in engine.md section 6."""
+    """(sets, ways) of both levels; what is not given is as in engine.md section 6."""
     shape = []
     _keys("tlb", tlb, ("l1", "l2"))
     for level, sets, ways in (("l1", 16, 4), ("l2", 128, 12)):
@@ -66,7 +66,8 @@ cdef class OwnerView:
     cdef Machine machine
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.machine.host.frames.owner, <Py_ssize_t>self.machine.host.frames.count * 2, 1, flags)
+        cdef Host *h = &self.machine.host
+        PyBuffer_FillInfo(buffer, self, h.frames.owner, <Py_ssize_t>h.frames.count * 2, 1, flags)
 
 
 cdef class Machine:
@@ -87,8 +88,8 @@ cdef class Machine:
     def __cinit__(self, *args, **kwargs):
         memset(&self.host, 0, sizeof(Host))
 
-    def __init__(self, frames, hypervisor_frames, protected_frames, cores=1, architecture="hsvm", seed=0, options={},
-                 tlb={}, costs={}):
+    def __init__(self, frames=None, hypervisor_frames=None, protected_frames=None, cores=1, architecture="hsvm", seed=0,
+                 options=None, tlb=None, costs=None):
         if self.host.core != NULL:
             raise ValueError("Machine: already open")
         if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
@@ -105,15 +106,16 @@ cdef class Machine:
             raise ValueError(f"protected_frames: the ownership table alone needs {-(-16 * frames // PAGE)}")
         if hypervisor_frames + protected_frames >= frames:
             raise ValueError("hypervisor_frames, protected_frames: together they must leave one frame free")
-        skip = self._skip(options)
-        geometry = _geometry(tlb)
+        skip = self._skip({} if options is None else options)
+        geometry = _geometry({} if tlb is None else tlb)
+        costs = {} if costs is None else costs
         for name, cycles in _keys("costs", costs, row.costs).items():
             _integer(f"costs.{name}", cycles, 0, 1 << 40)
         self.architecture = architecture
         self.seed = seed
         self.settings = {
-            "frames": frames, "hypervisor_frames": hypervisor_frames, "protected_frames": protected_frames, "cores": cores,
-            "architecture": architecture, "seed": seed, "options": {"skip": skip} if skip else {},
+            "frames": frames, "hypervisor_frames": hypervisor_frames, "protected_frames": protected_frames,
+            "cores": cores, "architecture": architecture, "seed": seed, "options": {"skip": skip} if skip else {},
             "tlb": {"l1": {"sets": geometry[0], "ways": geometry[1]}, "l2": {"sets": geometry[2], "ways": geometry[3]}},
             "costs": dict(costs),
         }
@@ -138,6 +140,7 @@ cdef class Machine:
         cdef Host *h = &self.host
         cdef uint32_t[4] shape = geometry
         cdef uint32_t frames = self.settings["frames"]
+        cdef uint32_t hypervisor = self.settings["hypervisor_frames"], protected = self.settings["protected_frames"]
         h.cores = self.settings["cores"]
         h.reuse_handles = row.handles_reused
         h.checks = sum(1 << CHECK_NUMBERS[name] for name in checks)
@@ -146,8 +149,7 @@ cdef class Machine:
         h.generation = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
         h.vm_end = FIRST_VM
         if not (h.core and h.vm and h.generation and journal_open(&h.journal) and tlb_open(&h.tlb, h.cores, shape)
-                and frames_open(&h.frames, frames, self.settings["hypervisor_frames"], self.settings["protected_frames"],
-                                &h.journal)):
+                and frames_open(&h.frames, frames, hypervisor, protected, &h.journal)):
             raise MemoryError
         bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)
         h.frames.strict = bus and is_on(h.checks, OWNER_CHECK)
@@ -228,8 +230,10 @@ cdef class Machine:
         result = {
             "done": done, "status": STATUS_NAMES[<int>status], "gva": None, "gpa": None, "l1": tally.l1, "l2": tally.l2,
             "miss": tally.miss, "references": tally.references,
-            "kinds": {name: {"l1": all_of[n] - slow[2 * n] - slow[2 * n + 1], "l2": slow[2 * n], "miss": slow[2 * n + 1]}
-                      for n, name in enumerate("rwx")},
+            "kinds": {
+                name: {"l1": all_of[n] - slow[2 * n] - slow[2 * n + 1], "l2": slow[2 * n], "miss": slow[2 * n + 1]}
+                for n, name in enumerate("rwx")
+            },
         }
         if status >= F_NOT_PRESENT:
             result["gva"] = where[done]

@@ -18,7 +18,8 @@ cdef inline void log_reference(Reference *log, uint32_t nested_level, uint32_t m
 cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil:
     """Find the frame of `gpn` in the nested table at `root`: 4 references, 3 for a 2 MiB leaf.
 
-    F_NOT_PRESENT where an entry is absent or names a frame that the host does not have. `log`, if not NULL, has room for 4.
+    F_NOT_PRESENT where an entry is absent or names a frame that the host does not have. `log`, if not NULL, has room
+    for 4.
     """
     cdef uint32_t level = 4, index
     cdef uint64_t entry, target, table = root
@@ -58,8 +59,9 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
                          Translation *t, Reference *log) noexcept nogil:
     """Translate `address` by the guest's table at `cr3` (0: by the nested table alone) and the nested table at `root`.
 
-    F_PERMISSION if one of them does not allow all of `need`; the guest's own table is asked first, before the page is reached.
-    24 references with a guest table (each of its 4 entries and the page itself is found by a nested walk), 4 or 3 without.
+    F_PERMISSION if one of them does not allow all of `need`; the guest's own table is asked first, before the page is
+    reached. 24 references with a guest table (each of its 4 entries and the page itself is found by a nested walk), 4
+    or 3 without.
     """
     cdef Leaf leaf
     cdef Status_t status
@@ -137,8 +139,8 @@ cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bi
                     Visit visit, void *context) noexcept nogil:
     """Call `visit` with every leaf below `table`, in ascending or descending order of gpn; True if it was stopped.
 
-    `visited` (one bit a frame, or NULL where the tables are protected) lets each frame be entered once, so that tables which
-    an attacker has tied into a knot cost no more than the host has frames.
+    `visited` (one bit a frame, or NULL where the tables are protected) lets each frame be entered once, so that tables
+    which an attacker has tied into a knot cost no more than the host has frames.
     """
     cdef uint32_t i, index
     cdef uint64_t entry, gpn
@@ -184,7 +186,7 @@ cdef bint is_listed(Frames *f, uint32_t head, uint32_t table) noexcept nogil:
 
 
 cdef void leaf_split(Frames *f, uint32_t directory, uint64_t gpn, uint32_t table) noexcept nogil:
-    """Replace the 2 MiB leaf of `gpn` by `table` with 512 leaves to the same frames; every page keeps frame and permission."""
+    """Replace the 2 MiB leaf of `gpn` by `table` with 512 leaves; every page keeps its frame and permission."""
     cdef uint64_t entry = entry_read(f, directory, index_of(gpn, 2))
     cdef uint64_t first = number_in(entry) & ~<uint64_t>511
     cdef uint32_t i

@@ -15,7 +15,9 @@ from hsvm_engine.core.snapshot cimport FORMAT, Entry, Run
 from hsvm_engine.core.tlb cimport Level, mmu_load, space_find, tlb_put, tlb_reserve
 from hsvm_engine.core.types cimport FIRST_VM, HUGE, MAX_SLOT, MAX_VCPUS, PAGE, REGISTERS, uint8_t, uint32_t, uint64_t
 
-ARGUMENTS = {"frames", "hypervisor_frames", "protected_frames", "cores", "architecture", "seed", "options", "tlb", "costs"}
+ARGUMENTS = {
+    "frames", "hypervisor_frames", "protected_frames", "cores", "architecture", "seed", "options", "tlb", "costs",
+}
 SECTIONS = {b"OWNR", b"CONT", b"VMS ", b"CORE", b"TLBS", b"CNTR"}
 
 
@@ -135,7 +137,7 @@ cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
     for i in range(vcpus):
         vm.context[i] = r.number("<I", f.count, "context")
         use_pool(f, vm.context[i], POOL_CONTEXT)
-    for i in range(r.number("<I", f.count, "number of tables")):
+    for _ in range(r.number("<I", f.count, "number of tables")):
         mfn = r.number("<I", f.count, "table")
         use_pool(f, mfn, r.number("<I", 1 << 30, "use of a table"))
         if last == NO_FRAME:
@@ -192,7 +194,7 @@ cdef void load_cores(Host *h, bytes data) except *:
 
 cdef void load_level(Host *h, uint32_t which, object r) except *:
     cdef Level *level = &h.tlb.level[which]
-    cdef uint64_t i, total = <uint64_t>level.sets * level.ways
+    cdef uint64_t i, tag, total = <uint64_t>level.sets * level.ways
     cdef uint32_t space
     cdef Entry e
     cdef bytes raw
@@ -201,17 +203,18 @@ cdef void load_level(Host *h, uint32_t which, object r) except *:
         if <uint8_t>turns[i] >= level.ways:
             raise ValueError("snapshot: TLBS: a turn beyond the ways")
         level.turn[i] = turns[i]
-    for i in range(r.number("<Q", total + 1, "number of entries")):
+    for _ in range(r.number("<Q", total + 1, "number of entries")):
         raw, = r.take(f"<{sizeof(Entry)}s")
         memcpy(&e, PyBytes_AsString(raw), sizeof(Entry))
-        if e.place >= total or level.tag[e.place] or e.handle == 0 or e.vpn >> 36 or e.gpn >> 36 or e.data >> 4 >= h.frames.count:
+        if e.place >= total or level.tag[e.place] or e.handle == 0 or e.vpn >> 36 or e.gpn >> 36:
             raise ValueError("snapshot: TLBS: an entry that cannot be")
-        if e.data & 8 and (e.data >> 4) + HUGE > h.frames.count:
-            raise ValueError("snapshot: TLBS: an entry that cannot be")
+        if (e.data >> 4) + (HUGE if e.data & 8 else 1) > h.frames.count:
+            raise ValueError("snapshot: TLBS: an entry names a frame that the host does not have")
         if not tlb_reserve(&h.tlb):
             raise MemoryError
         space = space_find(&h.tlb, e.handle, e.cr3)
-        tlb_put(&h.tlb, which / 2, which & 1, e.place, e.vpn << 28 | <uint64_t>space << 1 | (e.data >> 3 & 1), e.data, e.gpn)
+        tag = e.vpn << 28 | <uint64_t>space << 1 | (e.data >> 3 & 1)
+        tlb_put(&h.tlb, which / 2, which & 1, e.place, tag, e.data, e.gpn)
 
 
 cdef void load_sections(Host *h, dict sections) except *:
@@ -239,7 +242,8 @@ cdef void load_counters(Host *h, bytes data) except *:
     h.journal.changes_lost = h.journal.op
     h.journal.events_lost = h.journal.op
     load_tally(&h.tally, r)
-    (h.counts.maps, h.counts.unmaps, h.counts.zeroed, h.counts.switches, h.counts.shootdowns, h.counts.shot) = r.take("<6Q")
+    h.counts.maps, h.counts.unmaps, h.counts.zeroed = r.take("<3Q")
+    h.counts.switches, h.counts.shootdowns, h.counts.shot = r.take("<3Q")
     for slot in range(FIRST_VM, h.vm_end):
         if h.vm[slot] != NULL:
             load_tally(&h.vm[slot].tally, r)

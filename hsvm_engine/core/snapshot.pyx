@@ -1,8 +1,8 @@
 """One writer for digest and snapshot. The reader is restore.pyx.
 
-A snapshot is `HSVM`, version, length of the configuration (JSON), the configuration, the zlib-packed sections, SHA-256 of all
-before. A section is a name of four letters, its length as u64, its bytes. Everything is little-endian. Numbers that only speed the
-simulator up (page places, space numbers, pool hint) are left out: they follow from the rest.
+A snapshot is `HSVM`, version, length of the configuration (JSON), the configuration, the zlib-packed sections, SHA-256
+of all before. A section is a name of four letters, its length as u64, its bytes. Everything is little-endian. Numbers
+that only speed the simulator up (page places, space numbers, pool hint) are left out: they follow from the rest.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from libc.string cimport memcpy
 from hsvm_engine.core.context cimport Core, Tally, Vm
 from hsvm_engine.core.frames cimport CHUNK, NO_FRAME, frame_is_zero, peek
 from hsvm_engine.core.tlb cimport Level
-from hsvm_engine.core.types cimport FIRST_VM, PAGE, REGISTERS, uint16_t, uint64_t
+from hsvm_engine.core.types cimport FIRST_VM, PAGE, REGISTERS, uint64_t
 
 
 cdef bytes owner_section(Frames *f):
-    cdef uint32_t i, start, runs = 0
+    cdef uint32_t i, runs = 0
     cdef Run *run
     for i in range(f.count):
         if i == 0 or f.owner[i] != f.owner[i - 1]:
@@ -171,6 +171,6 @@ cdef bytes to_bytes(Host *h, dict settings):
     """The whole snapshot; `settings` are the machine's arguments."""
     cdef bytes config = json.dumps(settings, sort_keys=True).encode()
     cdef list sections = [*state_sections(h), (b"CNTR", counter_section(h))]
-    cdef bytes body = zlib.compress(b"".join([name + struct.pack("<Q", len(data)) + data for name, data in sections]), 1)
-    cdef bytes head = b"HSVM" + struct.pack("<HI", FORMAT, len(config)) + config + body
+    cdef bytes body = b"".join([name + struct.pack("<Q", len(data)) + data for name, data in sections])
+    cdef bytes head = b"HSVM" + struct.pack("<HI", FORMAT, len(config)) + config + zlib.compress(body, 1)
     return head + hashlib.sha256(head).digest()

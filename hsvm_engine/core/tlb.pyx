@@ -1,8 +1,8 @@
 """The TLB and the batch loop over it.
 
-A lookup asks the first level, then the second; a second-level hit is copied into the first, a miss fills both. A fill takes
-the first empty way of its set; in a full set the way under the set's turn is replaced and the turn moves on. A hit whose
-permission lacks the access counts as a miss: the walk decides, and what it finds takes the old entry's place.
+A lookup asks the first level, then the second; a second-level hit is copied into the first, a miss fills both. A fill
+takes the first empty way of its set; in a full set the way under the set's turn is replaced and the turn moves on. An
+entry that lacks the permission is no hit: the walk decides, and what it finds takes that entry's place.
 """
 
 from libc.stdint cimport int32_t, int64_t

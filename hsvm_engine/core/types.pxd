@@ -49,6 +49,7 @@ cdef enum Check_t:        # number of a protection check; Host.checks holds 1 <<
     HV_ACCESS_CHECK
     CONTEXT_PROTECTION
     NPT_PROTECTION
+    NPT_ROOT_PROTECTION
     DMA_CHECK
     HANDLE_CHECK
     ZERO_ON_RELEASE

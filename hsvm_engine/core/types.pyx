@@ -9,13 +9,22 @@ Status = IntEnum("Status", {
     "F_PROTECTED": F_PROTECTED, "F_TAMPERED": F_TAMPERED,
 }, module=__name__)
 
-Owner = IntEnum("Owner", {"FREE": FREE, "HYPERVISOR": HYPERVISOR, "HSVM": HSVM, "FIRST_VM": FIRST_VM}, module=__name__)
+Owner = IntEnum("Owner", {
+    "FREE": FREE, "HYPERVISOR": HYPERVISOR, "HSVM": HSVM, "FIRST_VM": FIRST_VM,
+}, module=__name__)
 
 STATUS_NAMES = tuple(status.name for status in Status)
 CHECK_NUMBERS = {
-    "owner_check": OWNER_CHECK, "slot_check": SLOT_CHECK, "protected_check": PROTECTED_CHECK,
-    "hv_access_check": HV_ACCESS_CHECK, "context_protection": CONTEXT_PROTECTION, "npt_protection": NPT_PROTECTION,
-    "dma_check": DMA_CHECK, "handle_check": HANDLE_CHECK, "zero_on_release": ZERO_ON_RELEASE,
+    "owner_check": OWNER_CHECK,
+    "slot_check": SLOT_CHECK,
+    "protected_check": PROTECTED_CHECK,
+    "hv_access_check": HV_ACCESS_CHECK,
+    "context_protection": CONTEXT_PROTECTION,
+    "npt_protection": NPT_PROTECTION,
+    "npt_root_protection": NPT_ROOT_PROTECTION,
+    "dma_check": DMA_CHECK,
+    "handle_check": HANDLE_CHECK,
+    "zero_on_release": ZERO_ON_RELEASE,
     "tlb_shootdown": TLB_SHOOTDOWN,
 }
 CHECK_NAMES = {number: name for name, number in CHECK_NUMBERS.items()}
