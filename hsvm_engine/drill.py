@@ -90,6 +90,8 @@ class Stage:
             if of_victim:
                 return  # the victim has pages of its own
             fields["mfn"] = self._free_frame(fields["vm"])
+            if fields["mfn"] is None:
+                raise DrillError("the host has no free frame for the attacker")
         elif step.op == "page_map" and of_victim:
             if any(leaf[0] == 0 for leaf in self._leaves()):
                 return

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import Attack, builtin
 from hsvm_engine.core.machine import Machine
 from hsvm_engine.drill import DrillError, Stage
-from hsvm_engine.guestos import ExtentAllocator, GuestError, GuestOS, OutOfFrames, secret_of
+from hsvm_engine.guestos import GuestError, GuestOS, OutOfFrames, secret_of
+from hsvm_engine.honest import Hypervisor
 from hsvm_engine.scenarios import Scenario, VmSpec
 from hsvm_engine.step import FIRST_VM, WAY, Frames, Geometry, Slots, Step, Ways
 from hsvm_engine.tracefile import Trace, builtin_trace
@@ -27,7 +26,6 @@ from hsvm_engine.wire import COUNTS, OTHER, State, letter, seal, unseal
 SAVE_MAGIC = b"HSVR"
 GIVE_BACK = (3, 4)  # share of its spare pages that a guest with a balloon driver gives back when a process ends
 MAX_RETRIES = 8  # faults of one and the same access before the guest is taken to be broken
-PAGE_OF_ZEROS = bytes(4_096).hex()
 DRILL_NAME = "drill"
 NOBODY = 65_535  # an owner slot of the machine that no living VM has
 
@@ -63,11 +61,10 @@ class Player:
 
     def _prepare(self, scenario: Scenario, machine: Machine, traces: Mapping[str, Trace] | None) -> None:
         self.scenario, self.machine, self._traces = scenario, machine, traces or {}
-        self.protected = ARCHITECTURES[machine.architecture].protected_region
+        self.hypervisor = Hypervisor(machine, seed=scenario.seed)
         self.geometry: Geometry = geometry_of(machine)
         self.number = 0
         self.vms: list[Vm] = []
-        self._frames = ExtentAllocator(scenario.seed)
         self._started = 0
         self._ended = dict.fromkeys(COUNTS, 0)  # counts of VMs that are gone
         self._events: list[dict[str, Any]] = []  # since the last step
@@ -99,7 +96,8 @@ class Player:
 
     def _quantum(self, vm: Vm, count: int) -> None:
         core = vm.spec.core
-        self._must("context_restore", vm=vm.handle, vcpu=vm.turn % vm.spec.vcpus, core=core)
+        if not self._enter(vm, vm.turn % vm.spec.vcpus):
+            return
         vm.turn += 1
         try:
             vm.guest.load_tables(core)
@@ -110,10 +108,10 @@ class Player:
             vm.waiting = True
         except GuestError as error:
             self._crash(vm, core, str(error), fatal=error.fatal)
-        self._must("context_save", core=core)
+        self.hypervisor.must("context_save", core=core)
         alone = sum(other.spec.core == core for other in self.vms) == 1
         if self.scenario.flush == "always" or (self.scenario.flush == "on_change" and not alone):
-            self._must("hv_flush", core=core, vm=vm.handle)
+            self.hypervisor.must("hv_flush", core=core, vm=vm.handle)
 
     def _run(self, vm: Vm, core: int, count: int) -> None:
         """Run `count` references of the program, with a new process when it ends. Faults are answered on the way."""
@@ -139,13 +137,24 @@ class Player:
                 vm.guest.fault(core, result["status"], gva, int(vm.trace.kinds[vm.cursor]))
                 vm.waiting = False
 
+    def _enter(self, vm: Vm, vcpu: int = 0) -> bool:
+        """Put a vcpu on its core. Only an attack can have made that impossible; then the VM is halted."""
+        result = self.machine.hypervisor.context_restore(vm=vm.handle, vcpu=vcpu, core=vm.spec.core)
+        if result["status"] != "OK":
+            self._halt(vm, f"its vcpu cannot run: {result['status']}")
+        return bool(result["status"] == "OK")
+
+    def _halt(self, vm: Vm, reason: str) -> None:
+        vm.halted = True
+        self._event("crash", vm, f"{vm.spec.name} stands still", "HALTED", reason=reason)
+
     def _end_process(self, vm: Vm, core: int) -> None:
         touched = vm.guest.touched
         vm.guest.exit_process(core)
         vm.cursor = 0
         given = 0
         if vm.spec.balloon == "on":
-            given = self._reclaim(vm, vm.guest.spare() * GIVE_BACK[0] // GIVE_BACK[1])
+            given = self._balloon(vm, vm.guest.spare() * GIVE_BACK[0] // GIVE_BACK[1])
         detail: dict[str, Any] = {"process": vm.guest.processes, "touched": touched, "given_back": given}
         self._event("process", vm, f"{vm.spec.trace} ended and starts again", "OK", **detail)
 
@@ -174,19 +183,21 @@ class Player:
             raise PlayError(f"{spec.name} is running already")
         if spec.core >= self.geometry.cores:
             raise PlayError(f"{spec.name}: the machine has no core {spec.core}")
+        if FIRST_VM + self._started >= NOBODY:
+            raise PlayError(f"{spec.name}: this run has started all the VMs that it can tell apart")
         trace = self._trace(spec.trace)
         result = self.machine.hypervisor.create_vm(vcpus=spec.vcpus)
         if result["status"] != "OK":
             raise PlayError(f"{spec.name}: create_vm was answered with {result['status']}")
         vm = self._vm(spec, result["vm"], FIRST_VM + self._started, trace)
-        self._must("context_restore", vm=vm.handle, vcpu=0, core=spec.core)
+        self.hypervisor.must("context_restore", vm=vm.handle, vcpu=0, core=spec.core)
         try:
             vm.guest.boot(spec.core)
         except (OutOfFrames, GuestError) as error:
-            self._must("context_save", core=spec.core)
-            self._delete(vm.handle)
+            self.hypervisor.must("context_save", core=spec.core)
+            self.hypervisor.delete(vm.handle)
             raise PlayError(f"{spec.name}: {str(error) or 'the host has too few free frames to boot it'}") from None
-        self._must("context_save", core=spec.core)
+        self.hypervisor.must("context_save", core=spec.core)
         self._started += 1
         self.vms.append(vm)
         self._event("start", vm, f"{spec.name} started", "OK", pages=spec.vm_pages, program=spec.trace)
@@ -195,7 +206,7 @@ class Player:
     def stop_vm(self, name: str) -> dict[str, Any]:
         """Delete a VM: under H-SVM its frames are wiped before anybody can have them."""
         vm = self._find(name)
-        self._delete(vm.handle)
+        self.hypervisor.delete(vm.handle)
         self._forget(vm)
         self._event("stop", vm, f"{name} stopped", "OK")
         return {"status": "OK"}
@@ -210,9 +221,14 @@ class Player:
             inputs = {"vm": f"vm:{vm.handle}", "balloon": "none", "pages": pages}
             self._event("balloon", vm, f"{name} gives no memory back", "REFUSED", check="balloon_policy", inputs=inputs)
             return {**result, "inputs": inputs}
-        released = self._reclaim(vm, min(pages, vm.guest.spare()))
+        released = self._balloon(vm, min(pages, vm.guest.spare()))
         self._event("balloon", vm, f"{name} gave memory back", "OK", asked=pages, released=released)
         return {"status": "OK", "released": released}
+
+    def _balloon(self, vm: Vm, pages: int) -> int:
+        released = self.hypervisor.balloon(vm.handle, pages)
+        vm.guest.ballooned(released)
+        return released
 
     def drill(self, attack: str | Attack, victim: str) -> dict[str, Any]:
         """Carry out an attack against a living VM; the verdict is what was observed.
@@ -228,7 +244,7 @@ class Player:
             chosen,
             victim=vm.handle,
             secret=vm.guest.secret,
-            free_frame=self._free_frame,
+            free_frame=self.hypervisor.free_frame,
             rewrite_secret=vm.guest.rewrite_secret,
         )
         self._suspect = True
@@ -244,96 +260,35 @@ class Player:
         result["step"] = {"number": step.number, "op": step.op, "result": step.result} if step else None
         detail = {name: result[name] for name in ("reason", "inputs", "step")} | {"paper": verdict.paper}
         self._event("drill", vm, f"{chosen.id} {verdict.title}", verdict.outcome, check=verdict.check or "", **detail)
-        if vm.handle not in self._living():
+        if vm.handle not in self.hypervisor.living():
             self._forget(vm)
             self._event("stop", vm, f"{victim} was deleted by the attack", "DELETED")
         return {"status": "OK", **result}
 
-    # --- the hypervisor's work ---
-
-    def _back(self, handle: int, gpn: int, perm: str) -> bool:
-        mfn = self._frames.take(self.machine.ownership(), handle)
-        if mfn is None:
-            return False
-        result = self.machine.hypervisor.page_map(vm=handle, gpn=gpn, mfn=mfn, perm=perm, size=1)
-        if result["status"] not in ("OK", "E_NOMEM"):
-            raise GuestError(f"guest page {gpn} could not be backed: {result['status']}", fatal=True)
-        return bool(result["status"] == "OK")
-
-    def _free_frame(self, handle: int) -> int:
-        mfn = self._frames.take(self.machine.ownership(), handle)
-        if mfn is None:
-            raise DrillError("the host has no free frame for the attacker")
-        return mfn
-
-    def _reclaim(self, vm: Vm, pages: int) -> int:
-        if pages < 1:
-            return 0
-        before = self._owned(vm.handle)
-        released = int(self._must("balloon", vm=vm.handle, pages=pages)["released"])
-        vm.guest.ballooned(released)
-        self._shoot_down(vm.handle)
-        self._wipe(before)
-        return released
-
-    def _living(self) -> list[int]:
-        return [handle for handle, _ in self.machine.dump()["vms"]]
-
     def _note_strangers(self) -> None:
         """Give a slot to every guest that a drill made: they are to be seen, and to be cleared away."""
         known = {vm.handle for vm in self.vms}
-        for handle in self._living():
+        for handle in self.hypervisor.living():
             if handle not in known:
                 self._strangers.append((handle, FIRST_VM + self._started))
                 self._started += 1
 
-    def _delete(self, handle: int) -> None:
-        before = self._owned(handle)
-        self._shoot_down(handle)
-        self._must("delete_vm", vm=handle)
-        self._wipe(before)
-        self._frames.forget(handle)
-
-    def _owned(self, handle: int) -> npt.NDArray[np.intp]:
-        return np.flatnonzero(self.machine.ownership() == self.machine.slot_of(handle))
-
-    def _shoot_down(self, handle: int) -> None:
-        """Where the architecture does not do it: every core forgets the VM's translations."""
-        if not self.protected:
-            for core in range(self.geometry.cores):
-                self._must("hv_flush", core=core, vm=handle)
-
-    def _wipe(self, before: npt.NDArray[np.intp]) -> None:
-        """Where the architecture does not do it: zero those of these frames that are free now."""
-        if not self.protected:
-            for mfn in before[self.machine.ownership()[before] == 0]:
-                self._must("hv_write", mfn=int(mfn), offset=0, data=PAGE_OF_ZEROS)
-
     def _end_drill(self) -> None:
-        """Clear up after a drill that was seen: the second guest goes, a victim whose page was harmed gets it anew."""
+        """Clear up after a drill that was seen: its guests go, a victim whose page may be harmed gets it anew."""
         for handle, _ in self._strangers:
-            self._delete(handle)
+            self.hypervisor.delete(handle)
         vm = next((vm for vm in self.vms if vm.spec.name == self._harmed), None)
         self._strangers, self._harmed, self._shown = [], None, False
-        if self.protected or vm is None:
+        if vm is None or self.hypervisor.protected:
             return
-        self.machine.hypervisor.page_unmap(vm=vm.handle, gpn=0)
-        self._shoot_down(vm.handle)
-        self._wipe(np.array(self.machine.dump()["nonzero"], np.intp))
-        self._must("context_restore", vm=vm.handle, vcpu=0, core=vm.spec.core)
+        self.hypervisor.take_away(vm.handle, 0)
+        if not self._enter(vm):
+            return
         try:
             vm.guest.rewrite_secret(vm.spec.core)
         except (OutOfFrames, GuestError) as error:
-            self._event("crash", vm, "The guest's first page is lost", "HALTED", reason=str(error))
-            vm.halted = True
-        self._must("context_save", core=vm.spec.core)
-
-    def _must(self, op: str, **fields: Any) -> dict[str, Any]:
-        """The result of an operation that an honest hypervisor is never refused."""
-        result: dict[str, Any] = self.machine.apply({"op": op, **fields})
-        if result["status"] != "OK":
-            raise RuntimeError(f"{op} {fields} was answered with {result}")
-        return result
+            self._halt(vm, f"its first page is lost: {error}")
+        self.hypervisor.must("context_save", core=vm.spec.core)
 
     # --- what onlookers get ---
 
@@ -442,7 +397,7 @@ class Player:
             pages=spec.vm_pages,
             seed=spec.seed ^ self.scenario.seed,
             secret=secret_of(spec.name, spec.seed ^ self.scenario.seed),
-            back=lambda gpn, perm: self._back(handle, gpn, perm),
+            back=lambda gpn, perm: self.hypervisor.back(handle, gpn, perm),
         )
         return Vm(spec=spec, slot=slot, byte=self._byte(slot), handle=handle, guest=guest, trace=trace)
 
@@ -460,7 +415,7 @@ class Player:
 
     def _forget(self, vm: Vm) -> None:
         self.vms.remove(vm)
-        self._frames.forget(vm.handle)
+        self.hypervisor.frames.forget(vm.handle)
         for name in COUNTS:
             self._ended[name] += vm.counts[name]
 
@@ -481,7 +436,7 @@ class Player:
             "harmed": self._harmed,
             "shown": self._shown,
             "suspect": self._suspect,
-            "frames": self._frames.save(),
+            "frames": self.hypervisor.frames.save(),
             "vms": [
                 {
                     "spec": asdict(vm.spec),
@@ -505,7 +460,7 @@ class Player:
         self._events, self._event_number = head["events"], head["event_number"]
         self._strangers = [(handle, slot) for handle, slot in head["strangers"]]
         self._harmed, self._shown, self._suspect = head["harmed"], head["shown"], head["suspect"]
-        self._frames.load(head["frames"])
+        self.hypervisor.frames.load(head["frames"])
         for saved in head["vms"]:
             spec = VmSpec(**saved["spec"])
             trace = self._trace(spec.trace)

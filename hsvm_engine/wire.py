@@ -279,11 +279,6 @@ def counters(state: State, run: int, visible: Visible = None) -> str:
     return _text(state, run, "counters", state.number, data, visible)
 
 
-def visible_events(events: list[dict[str, Any]], visible: Visible = None) -> list[dict[str, Any]]:
-    """The events of a view: all, or those of the viewer's own VMs."""
-    return [event for event in events if visible is None or event["slot"] in visible]
-
-
 def _own(vms: list[dict[str, Any]], visible: Visible) -> list[dict[str, Any]]:
     """The live VMs of a view, with the letters of that view: letters and bytes count only what the viewer may know."""
     if visible is None:

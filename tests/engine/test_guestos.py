@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hsvm_engine import Machine
-from hsvm_engine.guestos import ExtentAllocator, GuestError, GuestOS, OutOfFrames, SplitMix
+from hsvm_engine.guestos import GuestError, GuestOS, OutOfFrames, SplitMix
+from hsvm_engine.honest import ExtentAllocator
 
 PAGES = 512
 VIRTUAL = 0x7F00_0000_0000

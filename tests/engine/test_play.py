@@ -10,7 +10,8 @@ from hsvm_engine.play import Player, PlayError
 from hsvm_engine.scenarios import Scenario, ScenarioError, VmSpec, demo
 from hsvm_engine.step import Step
 from hsvm_engine.tracefile import Trace, make_trace
-from hsvm_engine.wire import State, WireError, decode, encode
+from hsvm_engine.wire import State, WireError, decode, encode, map_keyframe
+from tests.engine.wirecases import read_map
 
 ATTACKS = ("A01", "A02", "A03", "A09", "A10", "A11", "A14")
 
@@ -223,6 +224,23 @@ def test_a_vm_that_cannot_start_changes_nothing_for_the_others(spec: VmSpec, rea
     assert [row["name"] for row in p.step(500).vms] == ["a-db", "b-web"]
 
 
+def test_owner_bytes_stay_apart_however_many_vms_come_and_go() -> None:
+    p = player()
+    for number in range(260):
+        p.start_vm(VmSpec(name=f"x-{number}", vm_pages=256, trace="two"))
+        if number % 3:
+            p.stop_vm(f"x-{number}")
+        if len(p.vms) > 20:
+            p.stop_vm(p.vms[2].spec.name)
+    step = p.step(100)
+    bytes_of = {row["byte"] for row in step.vms}
+    assert max(row["slot"] for row in step.vms) > 255 > max(bytes_of)
+    assert len(bytes_of) == len(step.vms)
+    assert min(bytes_of) == 3
+    shown = read_map(map_keyframe(p.state(), 1))
+    assert set(shown["cells"]) == {0, 1, 2} | bytes_of
+
+
 def test_a_host_that_runs_out_of_frames_lets_guests_wait_and_go_on() -> None:
     p = player()
     for number in range(20):
@@ -281,6 +299,15 @@ def test_a_drill_finds_the_secret_on_nested_and_is_blocked_on_hsvm(architecture:
         assert secret == vm.guest.secret.hex()
         p.machine.hypervisor.context_save(core=core)
     p.machine.check_invariants()
+
+
+def test_a_drill_that_needs_a_second_core_is_refused_on_a_host_with_one() -> None:
+    scenario = small(cores=(0, 0))
+    p = player(Scenario(**{**vars(scenario), "machine": {**scenario.machine, "cores": 1}}))
+    with pytest.raises(PlayError, match="A03: line .*: context_restore was answered with E_INPUT"):
+        p.drill("A03", "a-db")
+    assert p.drill("A01", "a-db")["outcome"] == "BLOCKED"
+    assert [row["name"] for row in p.step(2_000).vms] == ["a-db", "b-web"]
 
 
 def test_the_check_that_stopped_a_drill_is_named() -> None:

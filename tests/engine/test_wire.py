@@ -23,7 +23,6 @@ from hsvm_engine.wire import (
     map_keyframe,
     tlb_delta,
     tlb_keyframe,
-    visible_events,
 )
 from tests.engine.wirecases import FRAMES, GEOMETRY, read_map, state, step, vm, way, ways
 from tests.golden.regenerate import FOLDER, golden
@@ -139,12 +138,6 @@ def test_counters_add_up_in_each_view() -> None:
     assert own["owners"] == {"b-web": 2, "other": 62}
     assert [row["letter"] for row in own["vms"]] == ["A"]
     assert own["references"] == own["op"] == own["vms"][0]["references"]
-
-
-def test_events_of_others_are_not_visible() -> None:
-    events: list[dict[str, Any]] = [{"number": 1, "slot": 3}, {"number": 2, "slot": 4}]
-    assert visible_events(events) == events
-    assert visible_events(events, OWN) == [{"number": 2, "slot": 4}]
 
 
 # --- what holds for all runs ---
