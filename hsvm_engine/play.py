@@ -7,7 +7,7 @@ guest agreed, and where the architecture does not wipe and shoot down by itself,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hsvm_engine.core.machine import Machine
 from hsvm_engine.drill import DrillError, Stage
 from hsvm_engine.guestos import GuestError, GuestOS, OutOfFrames, secret_of
 from hsvm_engine.honest import Hypervisor
+from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.scenarios import Scenario, VmSpec
 from hsvm_engine.step import FIRST_VM, WAY, Frames, Geometry, Slots, Step, Ways
 from hsvm_engine.tracefile import Trace, builtin_trace
@@ -255,6 +256,7 @@ class Player:
         finally:
             self._harmed = victim
             self._note_strangers()
+        verdict = self._explained(chosen, verdict)
         step = verdict.step
         result = {name: getattr(verdict, name) for name in ("attack", "title", "outcome", "reason", "check", "inputs")}
         result["step"] = {"number": step.number, "op": step.op, "result": step.result} if step else None
@@ -264,6 +266,15 @@ class Player:
             self._forget(vm)
             self._event("stop", vm, f"{victim} was deleted by the attack", "DELETED")
         return {"status": "OK", **result}
+
+    def _explained(self, attack: Attack, verdict: Verdict) -> Verdict:
+        """A harmless attack that no check refused: the check that held is found by experiment, on fresh machines."""
+        if verdict.outcome != "BLOCKED" or verdict.check is not None:
+            return verdict
+        fresh = run_attack(attack, self.machine.architecture, options=self.scenario.machine.get("options"))
+        if fresh.check is None:
+            return verdict
+        return replace(verdict, check=fresh.check, reason=f"on a fresh machine, {fresh.reason}")
 
     def _note_strangers(self) -> None:
         """Give a slot to every guest that a drill made: they are to be seen, and to be cleared away."""

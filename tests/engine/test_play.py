@@ -314,6 +314,7 @@ def test_the_check_that_stopped_a_drill_is_named() -> None:
     p = player()
     assert p.drill("A01", "a-db")["check"] == "hv_access_check"
     assert p.drill("A03", "a-db")["check"] == "owner_check"
+    assert p.drill("A14", "a-db")["check"] == "tlb_shootdown"  # nothing was refused: named by experiment
 
 
 def test_a_violation_is_seen_while_it_stands() -> None:
