@@ -124,6 +124,16 @@ def sign(payload: bytes, seed: bytes) -> dict[str, str]:
     return {"keyid": key_id(public_key(seed)), "sig": base64.b64encode(signature).decode()}
 
 
+def is_signed(payload: bytes, signature: Mapping[str, str], key: str) -> bool:
+    """Is this the key's signature over the payload?"""
+    row = {"keyid": signature.get("keyid", ""), "sig": signature.get("sig", "")}
+    given = {"payloadType": PAYLOAD_TYPE, "signatures": [row]}
+    try:
+        return _signed_by(key, payload, given)
+    except binascii.Error:
+        return False
+
+
 def envelope(payload: bytes, signatures: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     """The DSSE envelope: payload and one signature for each party."""
     rows = sorted((dict(row) for row in signatures), key=lambda row: (row["keyid"], row["sig"]))

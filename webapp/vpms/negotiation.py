@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -177,19 +178,16 @@ def keeps_all_terms(problem: Problem, assignment: Assignment) -> bool:
     return all(situation.utility(party, view) >= situation.reservation(party) for party, view in views.items())
 
 
-def outcome_of(problem: Problem, assignment: Assignment, ideals: Mapping[str, int]) -> Outcome:
-    """The figures of a given assignment; its bound is open, because nobody proved it best."""
+def outcome_of(problem: Problem, assignment: Assignment, solved: Solution) -> Outcome:
+    """The figures of a party's suggestion; the ideals and multipliers of the solved optimum hold for any outcome."""
     situation = problem.situation
     parties = tuple(situation.parties)
     utilities = tuple(situation.utility(party, situation.view(party, assignment) or {}) for party in parties)
-    ranges = [ideals[party] - situation.reservation(party) for party in parties]
+    least = [situation.reservation(party) for party in parties]
     gains = tuple(
-        Fraction(u - situation.reservation(party), spread) if spread else Fraction(1)
-        for party, u, spread in zip(parties, utilities, ranges, strict=True)
+        Fraction(u - d, ideal - d) if ideal > d else Fraction(1)
+        for u, d, ideal in zip(utilities, least, solved.ideals, strict=True)
     )
-    counted = tuple(number for number, spread in enumerate(ranges) if spread)
-    solution = Solution(
-        "agreed", (), utilities, tuple(ideals[p] for p in parties), gains, (0,) * len(parties), None, counted
-    )
+    suggestion = replace(solved, utilities=utilities, gains=gains, bound=None)
     plain = {"host": dict(assignment["host"]), "vms": {vm: dict(row) for vm, row in assignment["vms"].items()}}
-    return Outcome("agreed", parties, plain, solution)
+    return Outcome("agreed", parties, plain, suggestion)
