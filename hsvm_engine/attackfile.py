@@ -88,6 +88,7 @@ class Attack:
     paper: str
     ports: frozenset[str]
     machine: dict[str, int]
+    machine_line: int
     let: LetStep
     phases: dict[str, tuple[Step, ...]]
     evidence: dict[str, str] = field(default_factory=dict)
@@ -308,6 +309,7 @@ class _Reader:
             paper=self.text(top["paper"], "paper", 200) if "paper" in top else "",
             ports=ports,
             machine=self.machine(top.get("machine")),
+            machine_line=top["machine"].start_mark.line + 1 if "machine" in top else 1,
             let=let,
             phases=phases,
             evidence=self.cells(top.get("evidence"), "evidence", EVIDENCE),

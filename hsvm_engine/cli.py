@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hsvm_engine import trace
+from hsvm_engine import __version__, trace
 from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import Attack, attacks, builtin_ids, load_attack
 from hsvm_engine.core.machine import Machine
@@ -16,7 +16,7 @@ from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.jsontext import TextError, load_json
 from hsvm_engine.randomops import compare, pair
 
-ENGINE = "hsvm_engine 1"
+ENGINE = f"hsvm_engine {__version__}"
 MACHINE_FIELDS = (
     *("frames", "hypervisor_frames", "protected_frames", "cores"),
     *("architecture", "seed", "options", "tlb", "costs"),
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except TextError as error:
         print(f"hsvm: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone: nothing is left to say, nor to flush at exit
+        return DONE
     except OSError as error:
         print(f"hsvm: {error.filename}: {error.strerror}", file=sys.stderr)
     except ValueError as error:
@@ -139,7 +142,13 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _attack_run(args: argparse.Namespace) -> int:
     attack = load_attack(args.attack)
-    verdict = run_attack(attack, args.architecture, seed=args.seed, options=_options(args))
+    options = _options(args)
+    try:
+        verdict = run_attack(attack, args.architecture, seed=args.seed, options=options)
+    except ValueError as error:
+        if not attack.machine:
+            raise  # the command line's own options
+        raise TextError(args.attack, attack.machine_line, 1, str(error)) from None
     expected = attack.expected(args.architecture)
     if args.json:
         _print({**verdict.to_dict(), "expected": expected})

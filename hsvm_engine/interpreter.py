@@ -29,6 +29,7 @@ from hsvm_engine.operations import OPERATIONS
 
 DEFAULT_MACHINE = {"frames": 8192, "hypervisor_frames": 1024, "protected_frames": 1024, "cores": 1}
 SKIPPED = "SKIPPED"
+SHOWN = 2 << 20
 U64 = (1 << 64) - 1
 
 
@@ -83,7 +84,7 @@ def boot(attack: Attack, architecture: str, *, seed: int, options: Mapping[str, 
     """A fresh machine as the file asks for it; ValueError names what is wrong with it."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture is one of {', '.join(ARCHITECTURES)}, not {architecture}")
-    shape = {**DEFAULT_MACHINE, "seed": seed, **attack.machine}
+    shape: dict[str, Any] = {**DEFAULT_MACHINE, "seed": seed, **attack.machine}
     if not ARCHITECTURES[architecture].protected_region:
         shape["protected_frames"] = 0
     return Machine(**shape, architecture=architecture, options=dict(options))
@@ -140,6 +141,7 @@ class Run:
         self._let(attack.let)
         self.names.update(bindings)
         self.done: list[Done] = []
+        self.shown = SHOWN  # how many more hex digits the replay keeps
         self.found: tuple[str, str, Done] | None = None  # outcome, reason, deciding step: the first one stands
 
     def verdict(self, architecture: str, seed: int, phases: tuple[str, ...], *, digest: bool = True) -> Verdict:
@@ -171,13 +173,13 @@ class Run:
         except _Unbound as missing:
             if phase in ("setup", "victim"):
                 raise AttackError(f"line {step.line}: {missing}") from None
-            op, result = {"op": step.op}, {"status": SKIPPED, "reason": str(missing)}
-            self.done.append(Done(len(self.done) + 1, phase, step.line, op, result))
+            skipped = {"status": SKIPPED, "reason": str(missing)}
+            self.done.append(Done(len(self.done) + 1, phase, step.line, {"op": step.op}, skipped))
             return
         self._fair(step, op, phase)
         before = self._pages_of_victim() if self._balloons_victim(op) else set()
         result = self.machine.apply(op)
-        done = Done(len(self.done) + 1, phase, step.line, op, result)
+        done = Done(len(self.done) + 1, phase, step.line, self._kept(op), self._kept(result))
         self.done.append(done)
         if before:
             self.observer.given_up(before - self._pages_of_victim())
@@ -185,7 +187,12 @@ class Run:
             self.names[step.bind] = result
             if step.bind == "victim" and result["status"] == "OK":
                 self.observer.victim = result["vm"]
-        self._observe(done, phase)
+        self._observe(done, op, result, phase)
+
+    def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What the replay keeps of an operation or result: all, until the bytes of a long attack fill their budget."""
+        self.shown -= len(fields.get("data", ""))
+        return fields if self.shown > 0 or "data" not in fields else {**fields, "data": ""}
 
     def _fair(self, step: OperationStep, op: Mapping[str, Any], phase: str) -> None:
         """Refuse what would let a file fake an outcome: speaking as the victim, or handing its secret to another."""
@@ -196,8 +203,7 @@ class Run:
         if phase != "attacker" and not victims and _holds_secret(op, self.observer.secret):
             raise AttackError(f"line {step.line}: only the victim itself can use its secret")
 
-    def _observe(self, done: Done, phase: str) -> None:
-        op, result = done.op, done.result
+    def _observe(self, done: Done, op: dict[str, Any], result: dict[str, Any], phase: str) -> None:
         self.observer.any_step(op, result)
         finding = None
         if phase == "attacker":

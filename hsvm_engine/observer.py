@@ -17,10 +17,12 @@ class Observer:
     """What an onlooker with the victim's memory of itself can say about one attack."""
 
     def __init__(self, victim: int | None, secret: bytes, cores: Mapping[int, tuple[int, int]]) -> None:
+        if len(secret) != SECRET_BYTES:
+            raise ValueError(f"secret: must have {SECRET_BYTES} bytes")
         self.victim = victim
         self.secret = secret
         self.cores = dict(cores)  # core -> (handle, vcpu)
-        self.seen = bytearray()  # every byte that the attacker was given
+        self.tail = b""  # the last bytes that the attacker was given: the secret may come in pieces
         self.written: dict[int, int] = {}  # gpa -> the byte that the victim last wrote there
         self.registers: dict[int, dict[str, int]] = {}  # vcpu -> the registers as the victim left them
 
@@ -40,10 +42,12 @@ class Observer:
     def attacker_step(self, result: Result) -> str | None:
         """Take what the attacker was given; the finding, if it now holds the victim's secret."""
         if result["status"] == "OK":
-            self.seen += bytes.fromhex(result.get("data", ""))
+            seen = self.tail + bytes.fromhex(result.get("data", ""))
             registers = result.get("registers", {})
-            self.seen += b"".join(registers[name].to_bytes(8, "little") for name in REGISTER_NAMES if name in registers)
-        if self.secret and self.secret in self.seen:
+            seen += b"".join(registers[name].to_bytes(8, "little") for name in REGISTER_NAMES if name in registers)
+            self.tail = seen[1 - SECRET_BYTES :]
+            if self.secret not in seen:
+                return None
             return f"the attacker's bytes contain the victim's {SECRET_BYTES} secret bytes"
         return None
 

@@ -278,7 +278,7 @@ def visible(dump: dict[str, Any], twin: Twin) -> dict[str, Any]:
 def compare(machine: Applies, twin: Twin, *, ops: int, seed: int, every: int = 100) -> Difference | None:
     """Drive both with the same `ops` random operations: the first difference, or None. What breaks raises.
 
-    Results are compared after each operation, dumps and invariants of both after every `every` operations and at the end.
+    Results are compared after each operation, dumps and invariants after every `every` operations and at the end.
     """
     source = RandomOperations(twin, seed)
     for number in range(1, ops + 1):

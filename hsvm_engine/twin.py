@@ -75,15 +75,19 @@ class Vm:
             self.store(gpn, slot)
         return slot
 
-    def leaves(self) -> Iterator[tuple[int, int, int, str]]:
+    def slots(self) -> Iterator[tuple[int, Any]]:
+        """First guest page and what stands there, for every 2 MiB that has a table or a leaf."""
         for i, upper in self.root.items():
             for j, middle in upper.items():
                 for k, slot in middle.items():
-                    base = i << 27 | j << 18 | k << 9
-                    if isinstance(slot, dict):
-                        yield from ((base | low, mfn, 1, perm) for low, (mfn, perm) in slot.items())
-                    else:
-                        yield base, slot[0], 512, slot[1]
+                    yield i << 27 | j << 18 | k << 9, slot
+
+    def leaves(self) -> Iterator[tuple[int, int, int, str]]:
+        for base, slot in self.slots():
+            if isinstance(slot, dict):
+                yield from [(base | low, mfn, 1, perm) for low, (mfn, perm) in slot.items()]
+            else:
+                yield base, slot[0], 512, slot[1]
 
 
 class Twin:
@@ -104,7 +108,7 @@ class Twin:
         self.generation: dict[int, int] = {}
         self.on_core: list[tuple[int, int] | None] = [None] * cores
         self.registers: list[dict[str, int]] = [{} for _ in range(cores)]
-        # Per core: (handle, guest page, size) and (handle, cr3, virtual page) to what the walk gave then.
+        # Per core: (handle, page, size) and (handle, cr3, virtual page, "virtual") to what the walk gave then.
         self.tlb: list[dict[Any, Any]] = [{} for _ in range(cores)]
 
     def apply(self, op: object) -> Op:
@@ -179,6 +183,7 @@ class Twin:
         for gpn, _mfn, size, _perm in list(found.leaves()):
             for page in range(gpn, gpn + size):
                 self._release(found, page)
+        self.owner = [FREE if owner == vm else owner for owner in self.owner]
         self.pool += found.frames
         del self.vms[vm]
 
@@ -299,23 +304,28 @@ class Twin:
         self.registers[core].update(registers)
 
     def _do_guest_flush(self, core: int, gva: int) -> None:
-        self._drop(core, self._running(core), gva)
+        vm, page = self._running(core), gva >> 12
+        self._drop(core, vm, gva)
+        if not self.registers[core]["cr3"]:  # without a guest table a virtual address is a guest-physical one
+            for key in ((vm.handle, page, 1), (vm.handle, page >> 9, 512)):
+                self.tlb[core].pop(key, None)
 
     def _do_guest_access(self, core: int, gva: int, kind: str) -> Op:
         vm = self._running(core)
         cr3 = self.registers[core]["cr3"]
         if not cr3:
             return {"gpa": gva, "mfn": self._translate(core, vm, gva >> 12, kind)}
-        key = (vm.handle, cr3, gva >> 12)
+        key = vm.handle, cr3, gva >> 12, "virtual"
         known = self.tlb[core].get(key)
         if known is None or kind not in known[2]:
             gpn, guest_perm = self._walk(core, vm, gva)
             if kind not in guest_perm:
                 refuse("F_PERMISSION")
-            mfn = self._translate(core, vm, gpn, kind)
-            nested = (vm.leaf(gpn) or (0, "r"))[1]
-            known = gpn, mfn, "".join(letter for letter in "rwx" if letter in guest_perm and letter in nested)
-            self.tlb[core][key] = known
+            mfn, nested_perm = vm.leaf(gpn) or refuse("F_NOT_PRESENT")
+            perm = "".join(letter for letter in guest_perm if letter in nested_perm)
+            if kind not in perm:
+                refuse("F_PERMISSION")
+            known = self.tlb[core][key] = gpn, mfn, perm
         return {"gpa": known[0] << 12 | gva & 4095, "mfn": known[1]}
 
     def _do_guest_map(self, core: int, gva: int, gpn: int, perm: str) -> None:
@@ -323,12 +333,14 @@ class Twin:
         cr3 = self.registers[core]["cr3"]
         tables = [cr3 >> 12] if cr3 else []
         while tables and len(tables) < 4:
-            entry = self._entry(core, vm, tables[-1], gva, len(tables))
+            entry = self._entry(vm, tables[-1], gva, len(tables))
             if not entry & PRESENT:
                 break
             tables.append((entry & ADDRESS) >> 12)
-        if len(tables) == 4 and self._entry(core, vm, tables[3], gva, 4) & PRESENT:
+        if len(tables) == 4 and self._entry(vm, tables[3], gva, 4) & PRESENT:
             refuse("E_EXIST")
+        if tables:
+            self._writable(vm, tables[-1])
         new = self._table_pages(vm, gpn, 4 - len(tables))
         for page in new:
             if tables:
@@ -345,17 +357,23 @@ class Twin:
         vm = self._running(core)
         table = self.registers[core]["cr3"] >> 12 or refuse("E_NOENT")
         for level in range(1, 5):
-            entry = self._entry(core, vm, table, gva, level)
+            entry = self._entry(vm, table, gva, level)
             if not entry & PRESENT:
                 refuse("E_NOENT")
             if level < 4:
                 table = (entry & ADDRESS) >> 12
+        self._writable(vm, table)
         self._put(vm, table, gva, 4, 0)
         self._drop(core, vm, gva)
 
     def _drop(self, core: int, vm: Vm, gva: int) -> None:
-        gone = {(vm.handle, self.registers[core]["cr3"], gva >> 12)}
-        self.tlb[core] = {key: value for key, value in self.tlb[core].items() if key not in gone}
+        self.tlb[core].pop((vm.handle, self.registers[core]["cr3"], gva >> 12, "virtual"), None)
+
+    def _writable(self, vm: Vm, table: int) -> None:
+        """The guest stores into its table through the nested table, past the TLB."""
+        _mfn, perm = vm.leaf(table) or refuse("F_NOT_PRESENT")
+        if "w" not in perm:
+            refuse("F_PERMISSION")
 
     def _table_pages(self, vm: Vm, gpn: int, count: int) -> list[int]:
         """The guest's highest mapped, zero rw pages that are not tables yet."""
@@ -371,7 +389,7 @@ class Twin:
         """The guest page of a virtual address by the guest's own table, and what all its entries permit."""
         table, perm = (self.registers[core]["cr3"] & ADDRESS) >> 12, "rwx"
         for level in range(1, 5):
-            entry = self._entry(core, vm, table, gva, level)
+            entry = self._entry(vm, table, gva, level)
             if not entry & PRESENT:
                 refuse("F_NOT_PRESENT")
             perm = perm if entry & WRITE else perm.replace("w", "")
@@ -379,8 +397,8 @@ class Twin:
             table = (entry & ADDRESS) >> 12
         return table, perm
 
-    def _entry(self, core: int, vm: Vm, table: int, gva: int, level: int) -> int:
-        mfn = self._translate(core, vm, table, "r")
+    def _entry(self, vm: Vm, table: int, gva: int, level: int) -> int:
+        mfn, _perm = vm.leaf(table) or refuse("F_NOT_PRESENT")
         return int.from_bytes(self._load(mfn, (gva >> 48 - 9 * level & 511) * 8, 8), "little")
 
     def _put(self, vm: Vm, table: int, gva: int, level: int, entry: int) -> None:
@@ -399,17 +417,18 @@ class Twin:
         return pieces
 
     def _translate(self, core: int, vm: Vm, gpn: int, kind: str) -> int:
-        """The frame of a guest page for one kind of access, by the TLB if it has it."""
+        """The frame of a guest page for one kind of access, by the core's TLB if it can."""
+        tlb = self.tlb[core]
         for size in (1, 512):
-            known = self.tlb[core].get((vm.handle, gpn // size, size))
-            if known and kind in known[1]:
-                return int(known[0]) + gpn % size
-        leaf = vm.leaf(gpn) or refuse("F_NOT_PRESENT")
-        if kind not in leaf[1]:
+            mfn, perm = tlb.get((vm.handle, gpn // size, size), (0, ""))
+            if kind in perm:  # a hit that does not permit the access counts as a miss
+                return int(mfn) + gpn % size
+        mfn, perm = vm.leaf(gpn) or refuse("F_NOT_PRESENT")
+        if kind not in perm:
             refuse("F_PERMISSION")
         size = 1 if isinstance(vm.slot(gpn), dict) else 512
-        self.tlb[core][vm.handle, gpn // size, size] = leaf[0] - gpn % size, leaf[1]
-        return leaf[0]
+        tlb[vm.handle, gpn // size, size] = mfn - gpn % size, perm
+        return mfn
 
     # Device
 

@@ -251,3 +251,12 @@ def test_a_drill_attacks_a_living_victim(attack: str, architecture: str, outcome
     assert verdict.outcome == outcome, verdict.reason
     assert verdict.architecture == architecture
     assert {step.phase for step in verdict.steps} <= {"attacker", "after"} < set(PHASES)
+
+
+def test_forty_megabytes_of_reading_take_no_forty_megabytes() -> None:
+    body = (
+        "  - repeat: 9996\n    steps:\n      - op: hv_read\n        mfn: 8\n        offset: 0\n        length: 4096\n"
+    )
+    verdict = fake(body)
+    assert verdict.outcome == "BLOCKED"
+    assert sum(len(step.result.get("data", "")) for step in verdict.steps) <= 2 << 20

@@ -128,6 +128,10 @@ def test_a_bad_attack_file_is_exit_2_with_its_place(capsys: pytest.CaptureFixtur
     assert err.startswith(f"hsvm: {path}: line ")
     assert err.endswith("unknown operation hv_steal\n")
     assert run(capsys, "attack", "run", "A99", "--architecture", "hsvm")[0] == 2
+    path.write_text((BUILTIN / "A01.yaml").read_text().replace("let:", "machine:\n  frames: 300\nlet:"))
+    code, out, err = run(capsys, "attack", "run", path, "--architecture", "hsvm")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"hsvm: {path}: line 11 column 1: ")
 
 
 def test_the_matrix_has_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
