@@ -109,3 +109,33 @@ def test_the_comparison_sees_a_machine_that_stops_mapping(architecture: str) -> 
 
     difference = compare(Forgetful(), twin, ops=3000, seed=1)
     assert difference is not None and difference.number > 400
+
+
+@pytest.mark.parametrize(("architecture", "hypervisor", "protected"), [("nested", 10, 0), ("hsvm", 10, 11)])
+def test_a_pool_that_runs_out_is_nomem_and_is_filled_again_by_delete(
+    architecture: str, hypervisor: int, protected: int
+) -> None:
+    """Both rows have ten frames: two VMs of three vcpus take eight, a map of three tables does not fit."""
+    machine = Machine(256, hypervisor, protected, 1, architecture)
+    twin = Twin(256, hypervisor, protected, 1, architecture)
+    create = {"op": "create_vm", "vcpus": 3}
+    seen = []
+    for op in (create, create, create, {"op": "create_vm", "vcpus": 1}):
+        assert (result := machine.apply(op)) == twin.apply(op)
+        seen.append(result)
+    assert [result["status"] for result in seen] == ["OK", "OK", "E_NOMEM", "OK"]
+    first, second, _, third = (result.get("vm") for result in seen)
+    page = {"op": "page_map", "vm": first, "gpn": 0, "mfn": 100, "perm": "rw", "size": 1}
+    for op, status in (
+        (page, "E_NOMEM"),
+        ({"op": "delete_vm", "vm": third}, "OK"),
+        (page, "E_NOMEM"),
+        ({"op": "delete_vm", "vm": second}, "OK"),
+        (page, "OK"),
+        ({**page, "gpn": 1 << 27, "mfn": 101}, "OK"),
+        ({**page, "gpn": 1 << 28, "mfn": 102}, "E_NOMEM"),
+        ({**page, "gpn": 1, "mfn": 102}, "OK"),
+    ):
+        assert machine.apply(op)["status"] == twin.apply(op)["status"] == status, op
+    assert machine.dump()["leaves"] == twin.dump()["leaves"]
+    machine.check_invariants()
