@@ -35,11 +35,11 @@ HOST: dict[str, Any] = {
     "agreement": None,
 }
 
-# Two wishes that clash over what the whole host shares, and can be settled.
+# Two wishes that clash over what the whole host shares, and can be settled. Alice leaves question 3 open: there the
+# settlement changes something for her VM, so she is asked too. (Were nothing changed, her delegate would accept.)
 CAREFUL = {
     "q1": {"answer": "nobody", "strength": "must"},
     "q2": {"answer": "never", "strength": "prefer"},
-    "q3": {"answer": "class", "strength": "prefer"},
     "q4": {"answer": "no", "strength": "prefer"},
     "q7": {"answer": "protection", "strength": "prefer"},
 }

@@ -17,7 +17,9 @@ from ninja.security import django_auth
 
 from webapp.agreements.api import router as agreements
 from webapp.audit.api import router as audit
+from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
+from webapp.runs.api import router as runs
 from webapp.tenants.api import router as tenants
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=django_auth)
 api.add_router("", tenants)
 api.add_router("", agreements)
 api.add_router("", audit)
+api.add_router("", runs)
+api.add_router("", classroom)
 
 
 def refusal(request: HttpRequest, status: int, code: str, message: str, **more: Any) -> HttpResponse:

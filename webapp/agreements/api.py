@@ -6,10 +6,11 @@ import datetime as dt
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Query, Router, Schema
+from ninja import Field, Query, Router, Schema
 
-from webapp.agreements import declaring, selectors
-from webapp.agreements.models import Conflict
+from webapp.agreements import declaring, selectors, services
+from webapp.agreements.models import Conflict, Negotiation
+from webapp.agreements.room import Room
 from webapp.tenants.selectors import missing, policy_newest, vm_get
 from webapp.tenants.services import document_of
 
@@ -79,3 +80,113 @@ def policy_put(request: HttpRequest, name: str) -> Any:
         "status": check["status"] if check else "not_checked",
         "status_words": check["words"] if check else "Not checked: the VM has no host",
     }
+
+
+class NegotiationOut(Schema):
+    id: int
+    host: str
+    state: str
+    round: int
+    version: int
+    deadline_at: dt.datetime | None
+    reason: str
+    requested_by_you: bool
+
+
+class WantOut(Schema):
+    who: str
+    words: str
+
+
+class RowOut(Schema):
+    issue: str
+    label: str
+    value: str
+    proposal: str
+    you_want: str = ""
+    strength: str = ""
+    you_give: str = ""
+    others: list[WantOut]
+    they_give: list[WantOut]
+
+
+class PartyOut(Schema):
+    who: str
+    percent: int
+    answer: str
+
+
+class RoomOut(NegotiationOut):
+    vm: str | None
+    pseudonym: str
+    chip: str
+    rows: list[RowOut]
+    parties: list[PartyOut]
+    can_answer: bool
+    my_answer: str
+    reasons: list[str]
+    why: list[str]
+
+
+class AnswerIn(Schema):
+    vm: str = Field(max_length=63)
+    round: int = Field(ge=0, le=255)
+    version: int = Field(ge=0, le=2**31)
+    accept: bool
+    reason: str = Field("", max_length=100)
+
+
+def negotiation_shown(user: Any, negotiation: Negotiation) -> dict[str, Any]:
+    fields = ("id", "state", "round", "version", "deadline_at", "reason")
+    return {
+        "host": negotiation.host.name,
+        "requested_by_you": negotiation.requester.tenant.slug in user.tenant_slugs,
+        **{field: getattr(negotiation, field) for field in fields},
+    }
+
+
+def room_shown(user: Any, room: Room) -> dict[str, Any]:
+    fields = ("vm", "pseudonym", "chip", "rows", "parties", "can_answer", "my_answer", "why")
+    return {
+        **negotiation_shown(user, room.negotiation),
+        **{field: getattr(room, field) for field in fields},
+        "reasons": [value for value, _ in room.reasons],
+    }
+
+
+@router.get("/negotiations", response=list[NegotiationOut])
+def negotiation_list(request: HttpRequest) -> Any:
+    """Negotiations in which your VMs take part, newest first, at most 100."""
+    user = person(request)
+    return [negotiation_shown(user, row) for row in selectors.negotiations_of(user=user)[:NEWEST]]
+
+
+@router.get("/negotiations/{int:number}", response=RoomOut)
+def negotiation_get(request: HttpRequest, number: int, vm: str = Query("", max_length=63)) -> Any:
+    """What one VM of yours may see of it: contested settings, others by pseudonym."""
+    user = person(request)
+    found = selectors.negotiation_get(user=user, pk=number)
+    if user.is_operator and not vm:
+        return room_shown(user, selectors.mediator_room_of(user=user, negotiation=found))
+    return room_shown(user, selectors.room_of(user=user, negotiation=found, vm=vm))
+
+
+@router.post("/negotiations/{int:number}/answer", response=RoomOut)
+def negotiation_answer(request: HttpRequest, number: int, given: AnswerIn) -> Any:
+    """Accept, or reject with a reason, exactly the round and version that you have seen; 409 if it has changed."""
+    user = person(request)
+    found = selectors.negotiation_get(user=user, pk=number)
+    room = selectors.room_of(user=user, negotiation=found, vm=given.vm)
+    seat = next((seat for seat in room.seats if seat.vm.name == given.vm), None)
+    if seat is None:
+        raise missing()
+    after = services.answer(
+        by=user,
+        negotiation=found,
+        vm=seat.vm,
+        round=given.round,
+        version=given.version,
+        accept=given.accept,
+        reason=given.reason,
+    )
+    return room_shown(user, selectors.room_of(user=user, negotiation=after, vm=given.vm))

@@ -3,3 +3,8 @@ from django.apps import AppConfig
 
 class AgreementsConfig(AppConfig):
     name = "webapp.agreements"
+
+    def ready(self) -> None:
+        from webapp.agreements import topics
+
+        topics.register()

@@ -8,8 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from webapp.agreements import checks
+from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict
-from webapp.agreements.services import conflict_record
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
 from webapp.fleet.selectors import hosts_of

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import os
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
 from webapp.agreements.models import SigningKey
 from webapp.tenants.models import Tenant
+from webapp.vpms.agreement import public_key
 
 NONCE_BYTES = 12
 
@@ -27,10 +26,9 @@ def key_of(tenant: Tenant | None) -> SigningKey:
         return found
     seed = os.urandom(32)
     nonce = os.urandom(NONCE_BYTES)
-    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     return SigningKey.objects.create(
         tenant=tenant,
-        public=base64.b64encode(public).decode(),
+        public=public_key(seed),
         sealed_seed=nonce + AESGCM(settings.SEAL_KEY).encrypt(nonce, seed, label(tenant)),
     )
 

@@ -30,12 +30,13 @@ class NegotiationQuerySet(models.QuerySet["Negotiation"]):
         """Operators, as mediators, see all; a tenant sees those in which one of its VMs is a party."""
         if user.is_operator:
             return self
-        return self.filter(seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
+        seated = Q(seats__vm__tenant__slug__in=user.tenant_slugs)
+        return self.filter(seated | Q(requester__tenant__slug__in=user.tenant_slugs)).distinct()
 
 
 class Negotiation(Job):
     """One negotiation about one host. `protocol` is the state of webapp.vpms.negotiation; it holds every party's wishes
-    and is never shown: pages read the disclosure that the policy language makes from it for one party."""
+    and is never shown as it is: pages read what webapp.agreements.room makes of it for one party."""
 
     class State(models.TextChoices):
         DRAFT = "DRAFT"
@@ -63,9 +64,11 @@ class Negotiation(Job):
 
     host = models.ForeignKey(Host, models.PROTECT, related_name="negotiations")
     requester = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="requests")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
     round = models.PositiveSmallIntegerField(default=0)
-    version = models.PositiveIntegerField(default=1)  # rises with every stored change; answers compare and set on it
+    version = models.PositiveIntegerField(default=1)  # rises with every stored change
+    proposed_at_version = models.PositiveIntegerField(default=0)  # answers to what was seen before it are outdated
     protocol = models.JSONField(default=dict)
     reason = models.TextField(blank=True, default="")  # why it ended without agreement, in plain words
     deadline_at = models.DateTimeField(null=True)

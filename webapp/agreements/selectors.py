@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING, Any
 
 from webapp.agreements import checks
-from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Negotiation, NegotiationQuerySet
+from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
+from webapp.agreements.room import Room
+from webapp.audit.selectors import entries_of, shown
+from webapp.audit.wording import sentence
 from webapp.tenants.selectors import missing, policy_newest
+from webapp.vpms import agreement as language
+
+HISTORY = 200
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -26,7 +30,7 @@ def conflicts_of(*, user: User, vm: VirtualMachine | None = None, open_only: boo
 
 def negotiations_of(*, user: User) -> NegotiationQuerySet:
     """Negotiations in which the person's VMs take part (operators: all), newest first."""
-    return Negotiation.objects.visible_to(user).select_related("host", "requester")
+    return Negotiation.objects.visible_to(user).select_related("host", "requester__tenant")
 
 
 def negotiation_get(*, user: User, pk: int) -> Negotiation:
@@ -48,9 +52,7 @@ def check_of(*, user: User, vm: VirtualMachine) -> checks.Shown | None:
 
 def predicate_of(agreement: Agreement) -> dict[str, Any]:
     """What was signed: the predicate inside the envelope."""
-    payload = base64.b64decode(json.loads(agreement.envelope)["payload"])
-    predicate: dict[str, Any] = json.loads(payload)["predicate"]
-    return predicate
+    return language.predicate_of(agreement.envelope)
 
 
 def agreement_in_force(*, host: Host) -> Agreement | None:
@@ -71,3 +73,38 @@ def names_shown(user: User, conflict: Conflict) -> list[str]:
     """The VMs of a conflict that the person may know: all for operators, else its own; neighbours are not named."""
     mine = set(user.tenant_slugs)
     return sorted(vm.name for vm in conflict.vms.all() if user.is_operator or vm.tenant.slug in mine)
+
+
+def room_of(*, user: User, negotiation: Negotiation, vm: str = "") -> Room:
+    """The room for one of the person's VMs (the first if none is named); for a VM of somebody else it is missing."""
+    seats = list(negotiation.seats.select_related("vm__tenant").order_by("vm__name"))
+    slugs = set(user.tenant_slugs)
+    own = [seat.vm.name for seat in seats if seat.vm.tenant.slug in slugs]
+    if not seats and negotiation.requester.tenant.slug in slugs:  # it waits its turn: nobody is seated yet
+        own = [negotiation.requester.name]
+    if not own or (vm and vm not in own):
+        raise missing()
+    return Room(negotiation, seats, messages_of(negotiation), vm or own[0], own)
+
+
+def mediator_room_of(*, user: User, negotiation: Negotiation) -> Room:
+    """The operator's view: what is proposed and who has answered, no own part."""
+    if not user.is_operator:
+        raise missing()
+    seats = list(negotiation.seats.select_related("vm__tenant").order_by("vm__name"))
+    return Room(negotiation, seats, messages_of(negotiation), None)
+
+
+def messages_of(negotiation: Negotiation) -> list[Message]:
+    return list(negotiation.messages.select_related("vm"))
+
+
+def history_of(*, user: User, negotiation: Negotiation) -> list[dict[str, Any]]:
+    """What happened in the negotiation, as the log tells this person, oldest first."""
+    entries = entries_of(user=user, subject=f"negotiation:{negotiation.pk}").order_by("seq")[:HISTORY]
+    told = []
+    for entry in entries:
+        item = shown(entry)
+        if item["type"] != "negotiation.answer":  # the same by pseudonym follows it
+            told.append({"at": item["at"], "type": item["type"], "words": sentence(item["type"], item["data"])})
+    return told

@@ -2,77 +2,266 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
 
-from webapp.agreements import wording
-from webapp.agreements.models import Conflict, Negotiation
-from webapp.audit import services as audit
+from webapp.agreements import steps, wording
+from webapp.agreements.conflicts import conflict_record
+from webapp.agreements.inputs import newest_documents
+from webapp.agreements.models import Agreement, Conflict, Message, Negotiation
+from webapp.agreements.selectors import agreement_in_force
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host
-from webapp.live import publish
 from webapp.tenants.models import VirtualMachine
+from webapp.tenants.selectors import missing
 from webapp.tenants.services import document_of
+from webapp.vpms import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from webapp.accounts.models import User
 
-
+__all__ = [
+    "agreement_put_in_force",
+    "answer",
+    "conflict_record",
+    "negotiation_advance",
+    "negotiation_give_up",
+    "size_of",
+    "start_request",
+    "withdraw",
+]
 State = Negotiation.State
+Vm = VirtualMachine.State
+MOST_STEPS = 20  # of one call; a negotiation needs far fewer
+UNCONTESTED = ("no_static_conflict_now", "possible_when_running")
 
 
 @transaction.atomic
-def conflict_record(
-    *,
-    host: Host,
-    vms: Iterable[VirtualMachine],
-    code: str,
-    severity: str,
-    switch: str,
-    text: str,
-    evidence: dict[str, Any],
-    trigger: str = "run",
-    negotiation: Negotiation | None = None,
-    name: str = "",
-) -> Conflict:
-    """A conflict that was recognised, with the entry of the log that says so. `text` names no other tenant.
+def start_request(*, by: User, vm: VirtualMachine) -> Negotiation:
+    """The VM wants to run: it is held, the start check is made, and a negotiation decides. Nobody who runs is touched.
 
-    Found while running it is dynamic and carries the engine's evidence; found in documents it is static.
+    While another start on the host is being settled this one waits its turn as a draft.
     """
-    concerned = list(vms)
-    conflict = Conflict.objects.create(
-        host=host,
-        negotiation=negotiation,
-        code=code,
-        name=name or wording.CONFLICT_NAMES.get(code, ""),
-        kind="dynamic" if trigger == "run" else "static",
-        trigger=trigger,
-        severity=severity,
-        switch=switch,
-        text=text,
-        evidence=evidence,
+    row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
+    if row.tenant.slug not in by.tenant_slugs:
+        raise missing()
+    if row.state != Vm.STOPPED:
+        raise VpmsError("not_stopped", 409, message=f"{row.name} is {row.state}; only a stopped VM can be started.")
+    placement = getattr(row, "placement", None)
+    if placement is None:
+        raise VpmsError("not_placed", 409, message=f"{row.name} has no host yet.")
+    newest_documents([row])
+    # One start after the other draws the order of a host, so two pressed at once do not both believe to be first.
+    host = Host.objects.select_for_update().get(pk=placement.host_id)
+    VirtualMachine.objects.filter(pk=row.pk).update(state=Vm.HELD)
+    vm.state = row.state = Vm.HELD
+    Conflict.objects.filter(vms=row, trigger="run", closed_at__isnull=True).update(closed_at=timezone.now())
+    Conflict.objects.filter(negotiation__requester=row, closed_at__isnull=True).update(closed_at=timezone.now())
+    negotiation = Negotiation.objects.create(host=host, requester=row, requested_by=by, due_at=timezone.now())
+    data = {"host": host.name, "vm": row.name}
+    steps.record(negotiation, type="negotiation.opened", data=data, audience=[row.tenant.slug], by=by)
+    if steps.waits(negotiation):
+        steps.tell(negotiation, [row.tenant.slug])
+        return negotiation
+    begin(negotiation)
+    return fresh(negotiation)
+
+
+def begin(negotiation: Negotiation) -> bool:
+    """The start check. Without a static conflict nothing of the requester's wishes is contested, so that its press of
+    the button is its acceptance; everyone else is asked as far as anything changes for them."""
+    state = steps.drafted(negotiation)
+    if state["state"] == State.PROPOSED and state["check"]["status"] in UNCONTESTED:
+        user = negotiation.requested_by.get_username()
+        accept = {"type": "accept", "sender": negotiation.requester.name, "k": state["round"], "user": user}
+        state = protocol.apply_message(state, accept, steps.now_text())
+    return steps.keep(negotiation, state)
+
+
+def fresh(negotiation: Negotiation) -> Negotiation:
+    return Negotiation.objects.select_related("host", "requester__tenant", "requested_by").get(pk=negotiation.pk)
+
+
+def negotiation_advance(*, negotiation_id: int) -> Negotiation:
+    """Whatever is due by the server's clock is done: answers that came are taken up, silence is counted at the
+    deadline, settlements are sought and signed. It stops where only people can go on, or at SIGNED, or at the end."""
+    negotiation = fresh(Negotiation(pk=negotiation_id))
+    for _ in range(MOST_STEPS):
+        if not step(negotiation):
+            break
+        negotiation = fresh(negotiation)
+    return negotiation
+
+
+def step(negotiation: Negotiation) -> bool:
+    """One move of the protocol. False: nothing is left to do now."""
+    if negotiation.state == State.DRAFT:
+        if steps.waits(negotiation):
+            rest(negotiation, timezone.now() + dt.timedelta(seconds=steps.TURN_SECONDS))
+            return False
+        with transaction.atomic():
+            begin(negotiation)
+        return True
+    before = negotiation.protocol
+    handled: list[Message] = []
+    state = before
+    if negotiation.state == State.DETECTED:
+        state = steps.proposed(before)
+    elif negotiation.state == State.ACCEPTED_ALL:
+        state = steps.signed(before, negotiation)
+    elif negotiation.state == State.PROPOSED:
+        handled = list(negotiation.messages.filter(handled=False).select_related("vm", "by"))
+        for message in handled:
+            state = steps.answered(state, message)
+        state = protocol.expire(state, steps.now_text())
+    if state == before and not handled:
+        if negotiation.state != State.SIGNED:
+            rest(negotiation, negotiation.deadline_at)
+        return False
+    steps.keep(negotiation, state, handled)
+    return True
+
+
+def rest(negotiation: Negotiation, until: dt.datetime | None) -> None:
+    """Nothing to do before that; unless something was stored meanwhile."""
+    rows = Negotiation.objects.filter(pk=negotiation.pk, version=negotiation.version)
+    rows.update(due_at=until, enqueued_at=None, attempts=0)
+
+
+@transaction.atomic
+def answer(
+    *,
+    by: User,
+    negotiation: Negotiation,
+    vm: VirtualMachine,
+    round: int,
+    version: int,
+    accept: bool,
+    reason: str,
+) -> Negotiation:
+    """Store a person's answer to exactly the proposal that was seen; the worker takes it up.
+
+    An answer to something else than what stands now is refused with 409 and the difference. Given twice, the same
+    answer is stored once.
+    """
+    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    seat = row.seats.filter(vm=vm, vm__tenant__slug__in=by.tenant_slugs).select_related("vm__tenant").first()
+    if seat is None:
+        raise missing()
+    given = row.messages.filter(vm=seat.vm, round=round).first()
+    if given is not None and round == row.round:
+        if given.accept == accept:
+            return row
+        raise VpmsError("already_answered", 409, message=f"{seat.vm.name} has already answered this proposal.")
+    if row.state != State.PROPOSED or round != row.round or not row.proposed_at_version <= version <= row.version:
+        difference = wording.difference(row, round=round, vm=seat.vm.name)
+        raise VpmsError("outdated", 409, {"difference": difference}, "Changed since you opened it. " + difference)
+    stored = row.protocol["answers"].get(seat.vm.name)
+    if stored is not None:
+        if accept:
+            return row
+        raise VpmsError("already_answered", 409, message=f"Your delegate has accepted for {seat.vm.name}.")
+    if not accept:
+        steps.reason_of(reason, row.protocol, seat.vm.name)
+    try:
+        with transaction.atomic():
+            Message.objects.create(
+                negotiation=row, vm=seat.vm, by=by, round=round, accept=accept, reason=reason, sent_at=timezone.now()
+            )
+    except IntegrityError:  # the same person twice at the same moment
+        return row
+    Negotiation.objects.filter(pk=row.pk).update(version=F("version") + 1, due_at=timezone.now(), enqueued_at=None)
+    words = wording.ANSWER_WORDS[accept]
+    slug = seat.vm.tenant.slug
+    steps.record(
+        row,
+        type="negotiation.answer",
+        data={"vm": seat.vm.name, "answer": words, "round": round, "reason": reason},
+        audience=[slug],
+        by=by,
     )
-    conflict.vms.set(concerned)
-    slugs = sorted({vm.tenant.slug for vm in concerned})
-    audit.record(
-        by=None,
-        type="conflict",
-        subject=f"host:{host.name}",
-        data={
-            "code": code,
-            "name": conflict.name,
-            "severity": severity,
-            "switch": switch,
-            "text": text,
-            "evidence": evidence,
-        },
-        audience=slugs,
+    data = {"party": seat.pseudonym, "answer": words, "round": round}
+    steps.record(row, type="negotiation.party", data=data, audience=steps.audience_of(row))
+    steps.tell(row, steps.audience_of(row))
+    return fresh(row)
+
+
+@transaction.atomic
+def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
+    """The requester no longer wants to start. Everybody else keeps everything as it was."""
+    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    if row.requester.tenant.slug not in by.tenant_slugs:
+        raise missing()
+    if row.state == State.DRAFT:
+        stop_unsettled(row, State.WITHDRAWN, wording.WITHDRAWN, by=by)
+        return fresh(row)
+    message = {"type": "withdraw", "sender": row.requester.name}
+    steps.keep(row, protocol.apply_message(row.protocol, message, steps.now_text()), by=by)
+    return fresh(row)
+
+
+@transaction.atomic
+def negotiation_give_up(*, negotiation_id: int, reason: str) -> Negotiation:
+    """A negotiation that could not be worked on ends without agreement; the newcomer is stopped, nobody is touched."""
+    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation_id)
+    if row.state in Negotiation.OPEN:
+        stop_unsettled(row, State.NO_AGREEMENT, reason, by=None)
+    return fresh(row)
+
+
+def stop_unsettled(row: Negotiation, state: str, reason: str, *, by: Any) -> None:
+    """End a negotiation from outside the protocol, inside the caller's transaction."""
+    Negotiation.objects.filter(pk=row.pk).update(
+        state=state,
+        reason=reason,
+        due_at=None,
+        deadline_at=None,
+        ended_at=timezone.now(),
+        version=F("version") + 1,
     )
-    for slug in slugs:
-        publish.changed(f"tenant/{slug}")
-    publish.changed("fleet")
-    return conflict
+    audience = steps.audience_of(row)
+    data = {"state": State(state).value, "round": row.round}
+    steps.record(row, type="negotiation.state", data=data, audience=audience, by=by)
+    steps.end(row, reason=reason, audience=audience)
+    steps.tell(row, audience)
+
+
+@transaction.atomic
+def agreement_put_in_force(*, negotiation: Negotiation) -> Agreement:
+    """From this moment exactly this version binds the host; the one before is superseded. All or nothing, and only for
+    an agreement that all have signed and that follows the one in force."""
+    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    if row.state != State.SIGNED:
+        raise VpmsError("not_signed", 409, message="Only an agreement that all have signed can be put in force.")
+    agreement = Agreement.objects.select_for_update().get(negotiation=row)
+    before = agreement_in_force(host=row.host)
+    if (before.digest if before else None) != row.protocol["agreement"]["previous"]:
+        raise VpmsError("outdated", 409, message="Another agreement was put in force meanwhile.")
+    audience = steps.audience_of(row)
+    if before is not None:
+        Agreement.objects.filter(pk=before.pk).update(in_force=False)
+        Negotiation.objects.filter(pk=before.negotiation_id).update(state=State.SUPERSEDED, version=F("version") + 1)
+        steps.tell(before.negotiation, [])
+    agreement.in_force = True
+    agreement.save(update_fields=["in_force"])
+    state = protocol.apply_message(row.protocol, {"type": "enforced", "sender": protocol.MEDIATOR}, steps.now_text())
+    Negotiation.objects.filter(pk=row.pk).update(
+        state=State.ENFORCED,
+        protocol=state,
+        due_at=None,
+        ended_at=timezone.now(),
+        version=F("version") + 1,
+    )
+    Conflict.objects.filter(negotiation=row, closed_at__isnull=True).update(closed_at=timezone.now())
+    data = {"version": agreement.version, "digest": agreement.digest, "host": row.host.name}
+    steps.record(row, type="agreement.in_force", data=data, audience=audience)
+    steps.next_turn(row)
+    steps.tell(row, audience)
+    return agreement
 
 
 def size_of(*, vm: VirtualMachine) -> dict[str, Any]:

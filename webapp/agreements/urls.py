@@ -6,6 +6,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
     path("tenant/vm/<str:name>/", vm_views.preferences, name="vm-preferences"),
     path("tenant/vm/<str:name>/revert/", vm_views.revert, name="vm-revert"),
+    path("tenant/negotiation/<int:pk>/", views.room, name="negotiation"),
+    path("tenant/negotiation/<int:pk>/answer/", views.answer, name="negotiation-answer"),
+    path("tenant/negotiation/<int:pk>/withdraw/", views.withdraw, name="negotiation-withdraw"),
+    path("operator/negotiation/<int:pk>/", views.operator_room, name="operator-negotiation"),
     path("tenant/conflicts/", views.tenant_conflicts, name="tenant-conflicts"),
     path("operator/conflicts/", views.operator_conflicts, name="operator-conflicts"),
 ]

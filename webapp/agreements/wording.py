@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from webapp.agreements.models import Negotiation
 from webapp.vpms.vocabulary import FACTS, SWITCHES
@@ -72,7 +72,8 @@ SENTENCES: Final = {
 HONESTY: Final = (
     "No procedure of this kind is proof against strategic answers. In our test (60 random cases, 4 parties, "
     "6 settings) 82 percent of parties who knew everything about the others could have gained by a simple "
-    "misstatement; of all blind misstatements 26 percent helped, 9 percent hurt their author and 2 percent destroyed the agreement."
+    "misstatement; of all blind misstatements 26 "
+    "percent helped, 9 percent hurt their author and 2 percent destroyed the agreement."
 )
 
 
@@ -145,17 +146,64 @@ def demand_words(item: str, who: str) -> str:
     }.get(kind, item)
 
 
-CONFLICT_NAMES: Final = {
-    "C10": "neighbour_refused",
-    "C17": "operator_setting_mismatch",
-    "C19": "balloon_reclaim",
-    "C20": "introspection_obligation",
-    "C21": "core_dump_refused",
-    "C22": "evacuation_refused",
-    "C23": "snapshot_refused",
-    "C25": "protection_mode_off",
-    "C26": "platform_fact_changed",
-    "C27": "late_policy_change",
-    "C29": "migration_moves_conflict",
-    "C30": "agreement_expired",
+WITHDRAWN: Final = "The start was withdrawn by the one who had asked for it."
+
+
+def ending(state: dict[str, Any]) -> str:
+    """Why a negotiation ended without agreement, in sentences that name no owner of any demand."""
+    kind, _, rest = str(state["reason"]).partition(": ")
+    if state["state"] == State.WITHDRAWN:
+        return WITHDRAWN
+    if kind == "deadline":
+        who = rest.partition(" ")[0]
+        return (
+            f"{who} gave no answer in time; silence counts as a no." if who.startswith("T-") else f"Too late: {rest}."
+        )
+    if kind == "reject":
+        return f"{rest.partition(' ')[0]} rejected the proposal and wants no other."
+    if kind in ("core", "conflict"):
+        return core_sentence(state["core"], state["background"])
+    if kind == "rounds":
+        return f"{rest.capitalize()}."
+    if kind == "time":
+        return "The solver found no settlement in the time that it had."
+    return f"{str(state['reason']).capitalize()}."
+
+
+def core_sentence(core: Iterable[str], background: Iterable[str]) -> str:
+    """The demands that cannot hold together, without their owners, and what limits them."""
+    demands = sorted({demand_words(item, "a party") for item in core})
+    limits = sorted({background_words(item) for item in background})
+    told = f"These cannot hold together: {joined(demands)}." if demands else "The host cannot do this at all."
+    return f"{told} It is limited by {joined(limits)}." if limits else told
+
+
+def difference(row: Negotiation, *, round: int, vm: str) -> str:
+    """What is otherwise than in the proposal that was answered, as far as the VM's owner may know it."""
+    word, _ = CHIPS[State(row.state)]
+    if row.state != State.PROPOSED:
+        return f"The negotiation is now: {word}. {row.reason or SENTENCES[State(row.state)]}"
+    proposals = {proposal["k"]: proposal for proposal in row.protocol["proposals"]}
+    old, new = proposals.get(round), proposals[row.round]
+    if old is None or old is new:
+        return f"The proposal on the table is number {row.round}."
+    views = [{**proposal["assignment"]["host"], **proposal["assignment"]["vms"][vm]} for proposal in (old, new)]
+    shown = {
+        switch_of(issue) for issue in (*old["contested"], *new["contested"]) if issue.partition("/")[0] in ("host", vm)
+    }
+    changed = [
+        f"{switch_label(name)}: was {value_label(name, views[0][name])}, is {value_label(name, views[1][name])}"
+        for name in SWITCHES
+        if name in shown and views[0][name] != views[1][name]
+    ]
+    return f"The proposal on the table is number {row.round}. {'; '.join(changed)}".rstrip(" ;") + "."
+
+
+LADDER: Final = {
+    "relocate_requester": "The VM that wants to start can be placed on another host.",
+    "migrate_willing": "A neighbour that allows being moved can be asked to move.",
+    "another_time": "The start can be tried again at another time.",
+    "edit_preference": "Someone whose wish stands in the way can change it; nobody else can.",
+    "dedicated_host": "A host of its own can be had at the posted price.",
+    "refuse_action": "Only this start is refused; everybody keeps the present state. This is what happens by itself.",
 }

@@ -11,15 +11,15 @@ from django.db.models import Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from webapp import strictjson
 from webapp.audit.models import Audience, Entry, Head
 from webapp.strictjson import canonical
 from webapp.strictjson import digest as digest_of
+from webapp.vpms.auditlog import FIELDS, GENESIS
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
 
-GENESIS = "0" * 64
-FIELDS = {"seq", "at", "type", "actor", "subject", "data", "prev", "hash"}
 SYSTEM = "vpms"  # the actor of what the service does by itself
 
 
@@ -50,6 +50,7 @@ def record(*, by: User | None, type: str, subject: str, data: dict[str, Any], au
         "data": data,
         "prev": head.hash,
     }
+    strictjson.check(body, max_depth=16, max_array=None, max_string=strictjson.MIB)  # else no reader could verify it
     digest = digest_of(body)
     entry = Entry.objects.create(
         seq=head.length,

@@ -1,0 +1,58 @@
+"""Conflicts as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+
+from webapp.agreements.models import Conflict, Negotiation
+from webapp.audit import services as audit
+from webapp.fleet.models import Host
+from webapp.live import publish
+from webapp.tenants.models import VirtualMachine
+from webapp.vpms.conflicts import NAMES
+
+
+@transaction.atomic
+def conflict_record(
+    *,
+    host: Host,
+    vms: Iterable[VirtualMachine],
+    code: str,
+    severity: str,
+    switch: str,
+    text: str,
+    evidence: dict[str, Any],
+    trigger: str = "run",
+    negotiation: Negotiation | None = None,
+    name: str = "",
+) -> Conflict:
+    """A conflict that was recognised, with the entry of the log that says so. `text` names no other tenant.
+
+    Found while running it is dynamic and carries the engine's evidence; found in documents it is static.
+    """
+    concerned = list(vms)
+    conflict = Conflict.objects.create(
+        host=host,
+        negotiation=negotiation,
+        code=code,
+        name=name or NAMES[code],
+        kind="dynamic" if trigger == "run" else "static",
+        trigger=trigger,
+        severity=severity,
+        switch=switch,
+        text=text,
+        evidence=evidence,
+    )
+    conflict.vms.set(concerned)
+    slugs = sorted({vm.tenant.slug for vm in concerned})
+    data = {"code": code, "name": conflict.name, "severity": severity, "switch": switch, "text": text}
+    audit.record(
+        by=None, type="conflict", subject=f"host:{host.name}", data={**data, "evidence": evidence}, audience=slugs
+    )
+    for slug in slugs:
+        publish.changed(f"tenant/{slug}")
+    publish.changed("fleet")
+    return conflict
