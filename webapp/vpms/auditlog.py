@@ -18,16 +18,22 @@ GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset(("seq", "at", "type", "actor", "subject", "data", "prev", "hash"))
 
 
+def looks_like_log(data: bytes) -> bool:
+    """Is the first line an entry of a log, whole or damaged?"""
+    entry = _loaded(data.split(b"\n", 1)[0])
+    return isinstance(entry, dict) and "seq" in entry and "payload" not in entry
+
+
 def verify_log(data: bytes, *, head: str | None = None, keys: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Every change, removal, insertion and reordering is found at the first bad entry, a removed tail by `head`.
 
-    With `keys` the signatures of checkpoints are checked too. BadInput if no line is an entry at all.
+    With `keys` the signatures of checkpoints are checked too. BadInput if it does not begin like a log.
     """
-    lines = data.split(b"\n")
-    if lines and lines[-1] == b"":
-        lines.pop()
-    if not lines or not _is_entry(lines[0]):
+    if not looks_like_log(data):
         raise BadInput([Fault("$", "is neither an envelope nor an audit log")])
+    lines = data.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
     previous, known = GENESIS, {hashlib.sha256(base64.b64decode(k)).hexdigest(): k for k in (keys or {}).values()}
     for number, line in enumerate(lines):
         entry = _entry(line, number, previous)
@@ -55,11 +61,6 @@ def _loaded(line: bytes) -> Any:
         return strictjson.load(line, max_depth=16, max_array=None, max_string=strictjson.MIB)
     except BadInput:
         return None
-
-
-def _is_entry(line: bytes) -> bool:
-    entry = _loaded(line)
-    return isinstance(entry, dict) and bool(FIELDS & set(entry)) and "seq" in entry
 
 
 def _entry(line: bytes, number: int, previous: str) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ ACTIONS: Final = ("reclaim", "introspect", "core_dump", "snapshot", "live_migrat
 CAPACITIES: Final = ("cores", "memory_mib", "hugepage_mib", "cache_ways", "bandwidth_pct", "key_slots")
 _ID: Final = Matching(ID_PATTERN, "an id (a-z, 0-9, . _ -, at most 63 characters)")
 _DIGEST: Final = Matching("^[0-9a-f]{64}$", "a SHA-256 in lower-case hex")
+KEY: Final = Matching("^[A-Za-z0-9+/]{43}=$", "a raw Ed25519 public key in base64")
 _UNKNOWN_SWITCH: Final = "is not a known switch"
 _COUNT: Final = Integer(0, strictjson.MAX_INTEGER)
 
@@ -131,7 +132,7 @@ PREDICATE: Final = Object(
                     "tenant": Nullable(_ID),
                     "policy_sha256": Nullable(_DIGEST),
                     "policy_version": Nullable(Integer(1, 2147483647)),
-                    "key": Matching("^[A-Za-z0-9+/]{43}=$", "a raw Ed25519 public key in base64"),
+                    "key": KEY,
                 }
             )
         ),

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypedDict
 
+from webapp import strictjson
+from webapp.errors import BadInput, Fault
 from webapp.solver import solve as search
+from webapp.vpms.shapes import Array, Faults, Integer, Object, OneOf
 
 EPSILON = Fraction(1, 1000)
 
@@ -58,6 +61,84 @@ class Solution:
         if self.assignment is None:
             return None
         return math.fsum(math.log(self.gains[party] + EPSILON) for party in self.counted)
+
+
+class _Row:
+    """A list of four: issue, value, other issue, allowed values."""
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, list) or len(value) != 4:
+            faults.append(Fault(path, "must be [issue, value, other issue, [allowed values]]"))
+            return
+        for index in range(3):
+            _NUMBER.check(value[index], f"{path}[{index}]", faults)
+        Array(_NUMBER, most=8, least=1).check(value[3], f"{path}[3]", faults)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "minItems": 4, "maxItems": 4}
+
+
+_NUMBER = Integer(0, 10**9)
+_TABLE = Array(Array(_NUMBER, most=8), most=64)
+INSTANCE = Object(
+    {
+        "format": OneOf(["vpms-instance/1"]),
+        "issues": Array(Integer(1, 8), most=64, least=1),
+        "parties": Array(Object({"d": _NUMBER, "u": _TABLE}), most=128, least=1),
+    },
+    {
+        "forbidden": Array(Array(_NUMBER, most=2, least=2), most=1024),
+        "facts": Array(_Row(), most=1024),
+        "capacity": Array(Object({"cap": _NUMBER, "use": _TABLE}), most=16),
+    },
+)
+
+
+def read_instance(source: bytes | str) -> Instance:
+    """The bare problem in this text, or BadInput naming every fault (at most 20)."""
+    document = strictjson.load(source, max_array=1024)
+    faults: Faults = []
+    INSTANCE.check(document, "$", faults)
+    if not faults:
+        _fits(document, faults)
+    if faults:
+        raise BadInput(faults)
+    return Instance(
+        issues=document["issues"],
+        reservations=[party["d"] for party in document["parties"]],
+        utilities=[party["u"] for party in document["parties"]],
+        forbidden=[(issue, value) for issue, value in document.get("forbidden", ())],
+        facts=[(issue, value, other, allowed) for issue, value, other, allowed in document.get("facts", ())],
+        capacities=[(row["cap"], row["use"]) for row in document.get("capacity", ())],
+    )
+
+
+def _fits(document: dict[str, Any], faults: Faults) -> None:
+    """Tables have one row for each issue and one number for each value; indices name what exists."""
+    sizes = document["issues"]
+
+    def known(issue: int, values: Sequence[int], path: str, at: str) -> None:
+        if issue >= len(sizes):
+            faults.append(Fault(path, f"there is no issue {issue}"))
+        elif any(value >= sizes[issue] for value in values):
+            faults.append(Fault(at, f"issue {issue} has {sizes[issue]} values, counted from 0"))
+
+    tables = [(f"$.parties[{n}].u", row["u"]) for n, row in enumerate(document["parties"])]
+    for index, (issue, value) in enumerate(document.get("forbidden", ())):
+        known(issue, [value], f"$.forbidden[{index}][0]", f"$.forbidden[{index}][1]")
+    for index, (issue, value, other, allowed) in enumerate(document.get("facts", ())):
+        known(issue, [value], f"$.facts[{index}][0]", f"$.facts[{index}][1]")
+        known(other, allowed, f"$.facts[{index}][2]", f"$.facts[{index}][3]")
+        if issue == other:
+            faults.append(Fault(f"$.facts[{index}][2]", "must be another issue"))
+    tables += [(f"$.capacity[{n}].use", row["use"]) for n, row in enumerate(document.get("capacity", ()))]
+    for path, table in tables:
+        if len(table) != len(sizes):
+            faults.append(Fault(path, f"must have {len(sizes)} rows, one for each issue"))
+            continue
+        for index, (row, size) in enumerate(zip(table, sizes, strict=True)):
+            if len(row) != size:
+                faults.append(Fault(f"{path}[{index}]", f"must have {size} numbers, one for each value"))
 
 
 def solve(instance: Instance, limits: Limits | None = None) -> Solution:
