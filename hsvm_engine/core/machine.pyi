@@ -161,7 +161,8 @@ class Machine:
 
         `done` accesses succeeded: `l1` + `l2` + `miss`. Otherwise `status`, `gva` of access number `done` and `gpa`,
         the guest-physical address that the nested table refused (None: the guest's own table did). `references` =
-        table entries read by walks. E_STATE without a vcpu on the core; E_INPUT for a core, address or kind out of range.
+        table entries read by walks. E_STATE without a vcpu on the core; E_INPUT for a core, address or kind out of
+        range.
         ValueError names a wrong buffer.
         """
 

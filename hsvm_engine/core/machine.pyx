@@ -210,6 +210,8 @@ cdef class Machine:
         cdef Translation x
         cdef Tally tally
         self._idle()
+        if addresses is None or kinds is None:
+            raise ValueError("addresses, kinds: must be buffers")
         try:
             where = addresses
             what = kinds

@@ -1,0 +1,115 @@
+"""A snapshot is the whole machine; whatever else is refused with its reason."""
+
+import contextlib
+import hashlib
+import random
+import struct
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from hsvm_engine import InvariantError, Machine
+from hsvm_engine.randomops import RandomOperations, pair
+
+from .conftest import Make, must
+
+
+@pytest.mark.parametrize("architecture", ["hsvm", "nested"])
+def test_fifty_restores_end_with_the_same_digest(architecture: str) -> None:
+    machine, twin = pair(architecture)
+    undisturbed, _ = pair(architecture)
+    source = RandomOperations(twin, 9)
+    for number in range(2500):
+        op = source.next()
+        twin.apply(op)
+        assert machine.apply(op) == undisturbed.apply(op)
+        if number % 50 == 0:
+            machine = Machine.restore(machine.snapshot())
+    assert machine.digest() == undisturbed.digest()
+    assert machine.dump() == undisturbed.dump()
+    assert machine.counters() == undisturbed.counters()
+    machine.check_invariants()
+
+
+def test_a_restored_machine_has_its_configuration_and_a_journal_of_its_own(make: Make) -> None:
+    machine = make(seed=7, options={"skip": ["dma_check"]}, tlb={"l1": {"sets": 4, "ways": 2}}, costs={"map": 1})
+    must(machine.hypervisor.claim(mfn=100))
+    again = Machine.restore(machine.snapshot())
+    assert again.config == machine.config
+    assert again.snapshot() == machine.snapshot()
+    assert again.op == machine.op
+    with pytest.raises(ValueError, match="since_op"):
+        again.dirty(0)
+    must(again.hypervisor.claim(mfn=101))
+    assert again.dirty(machine.op).tolist() == [101]
+
+
+def test_the_digest_depends_on_state_not_on_the_way_there(make: Make, guest: Callable[..., int]) -> None:
+    one, two = make(seed=1), make(seed=1)
+    assert one.digest() == two.digest()
+    guest(one)
+    two.hypervisor.claim(mfn=0)  # refused
+    guest(two)
+    assert one.digest() == two.digest()
+    must(two.guest.guest_write(core=0, gpa=0, data="01"))
+    assert one.digest() != two.digest()
+
+
+def test_every_damage_is_refused_with_a_reason(make: Make, guest: Callable[..., int]) -> None:
+    machine = make()
+    guest(machine)
+    data = machine.snapshot()
+    source = random.Random(1)
+    for _ in range(300):
+        place = source.randrange(len(data))
+        with pytest.raises(ValueError, match="snapshot"):
+            Machine.restore(data[:place] + bytes([data[place] ^ 1 << source.randrange(8)]) + data[place + 1 :])
+        with pytest.raises(ValueError, match="snapshot"):
+            Machine.restore(data[:place])
+    for foreign in (b"", b"HSVM", b"\0" * 100, data + b"\0", data[:4] + b"\xff\xff" + data[6:], "text", None):
+        with pytest.raises(ValueError, match="snapshot"):
+            Machine.restore(foreign)  # type: ignore[arg-type]
+
+
+def sealed(data: bytes, change: Callable[[bytearray], None]) -> bytes:
+    """The snapshot with changed sections and a right checksum: what a clever forger would hand in."""
+    length = struct.unpack_from("<I", data, 6)[0]
+    body = bytearray(zlib.decompress(data[10 + length : -32]))
+    change(body)
+    head = data[: 10 + length] + zlib.compress(bytes(body), 1)
+    return head + hashlib.sha256(head).digest()
+
+
+def test_a_forged_snapshot_is_refused_or_harmless(make: Make, guest: Callable[..., int]) -> None:
+    machine = make()
+    guest(machine)
+    must(machine.guest.guest_map(core=0, gva=0, gpn=1))
+    must(machine.guest.guest_access(core=0, gva=0, kind="r"))
+    data = machine.snapshot()
+    source = random.Random(2)
+
+    def flip(body: bytearray) -> None:
+        # mostly in the sections that hold numbers of frames, slots and places
+        start = body.index(b"VMS ") if source.random() < 0.8 else 0
+        for _ in range(source.randrange(1, 4)):
+            body[source.randrange(start, len(body))] = source.choice((0, 1, 3, 255, source.randrange(256)))
+
+    accepted = 0
+    for _ in range(400):
+        try:
+            forged = Machine.restore(sealed(data, flip))
+        except ValueError as error:
+            assert str(error).startswith("snapshot")
+            continue
+        accepted += 1
+        forged.dump(), forged.digest(), forged.tlb()
+        for op in (
+            {"op": "context_save", "core": 0},
+            {"op": "delete_vm", "vm": 65537},
+            {"op": "create_vm", "vcpus": 2},
+        ):
+            forged.apply(op)
+        with contextlib.suppress(InvariantError):
+            forged.check_invariants()
+    assert accepted < 400
