@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,15 @@ from webapp.runs.models import Act, Run
 from webapp.tenants.models import VirtualMachine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SLICES = 6
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+PORT = free_port()
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +91,7 @@ class Stack:
             **os.environ,
             "HSVM_TLS": "0",
             "HSVM_REDIS": server.url,
+            "HSVM_PORT": str(PORT),
             "HSVM_TEST_DATABASE": str(name),
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
             "PYTHONPATH": str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""),
@@ -90,7 +100,32 @@ class Stack:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
+        uvicorn = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "webapp.asgi:application",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(PORT),
+        ]
         commands = {
+            "web": [
+                *uvicorn,
+                "--ws",
+                "websockets-sansio",
+                "--loop",
+                "uvloop",
+                "--ws-per-message-deflate",
+                "false",
+                "--ws-max-size",
+                "65536",
+                "--ws-ping-interval",
+                "20",
+                "--log-level",
+                "warning",
+            ],
             "keeper": [sys.executable, "manage.py", "keeper"],
             "worker": [
                 sys.executable,

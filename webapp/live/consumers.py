@@ -69,11 +69,12 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if settings.SESSION_COOKIE_NAME not in cookies and settings.CSRF_COOKIE_NAME not in cookies:
             await self.close()  # before accept: the handshake is answered with 403
             return
-        user = self.scope["user"]
+        user: Any = self.scope["user"]
+        session: Any = self.scope["session"]
         self.times: list[float] = []
         self.socket = Socket(
             user=user,
-            claim=rights.claim_of(user, self.scope["session"].session_key) if user.is_authenticated else None,
+            claim=rights.claim_of(user, session.session_key) if user.is_authenticated else None,
             send=self._send_frame,
             close=self._close,
             keyframe=hub().keyframe,
@@ -101,7 +102,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _close(self, code: int) -> None:
         if code == TOO_SLOW:
-            self.scope.get("vpms.abort", lambda: None)()
+            abort: Any = self.scope.get("vpms.abort")
+            if abort is not None:
+                abort()
         await self.close(code=code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:

@@ -178,7 +178,7 @@ class Hub:
         """The stream's entries after `after`, oldest first; none while Redis is away."""
         assert self._client is not None
         try:
-            rows = await self._client.xrange(publish.stream_key(run), min=f"({after}-0", max="+", count=count)
+            rows: Any = await self._client.xrange(publish.stream_key(run), min=f"({after}-0", max="+", count=count)
         except (RedisError, OSError):
             return []
         return [(int(ident.split(b"-")[0]), fields[b"f"]) for ident, fields in rows]

@@ -17,6 +17,7 @@ from django.utils import timezone
 from webapp.accounts import services as accounts
 from webapp.accounts.models import User
 from webapp.agreements import declaring
+from webapp.agreements import services as agreements
 from webapp.agreements.models import Negotiation
 from webapp.classroom import services as classroom
 from webapp.errors import VpmsError
@@ -137,6 +138,7 @@ def prepare(passwords: dict[str, str]) -> None:
     recording.make(settlement=settlement())
     _set_going("h2", "a-mail")
     _set_going("h2", "b-shop")
+    _all_accept("h2")
     _set_going("h1", "a-db")
     _set_going("h1", "b-web")
 
@@ -182,13 +184,34 @@ def _set_going(host: str, name: str) -> None:
     vm = VirtualMachine.objects.select_related("placement__host", "tenant").filter(name=name).first()
     if vm is None or vm.state != VirtualMachine.State.STOPPED:
         return
-    owner = User.objects.get(username="alice" if vm.tenant.slug == "alpha" else "bob")
     try:
-        runs.vm_start(by=owner, vm=vm)
+        runs.vm_start(by=_owner(vm), vm=vm)
     except VpmsError as refused:  # e.g. wishes that somebody has changed since
         log.warning("%s was not started: %s", name, refused.message)
         return
     drain()
+
+
+def _all_accept(host: str) -> None:
+    """The people of the host's parties have read the proposal that stands and accept it."""
+    proposed = Negotiation.objects.filter(host__name=host, state=Negotiation.State.PROPOSED)
+    for row in proposed:
+        for seat in row.seats.select_related("vm__tenant"):
+            agreements.answer(
+                by=_owner(seat.vm),
+                negotiation=row,
+                vm=seat.vm,
+                round=row.round,
+                version=row.version,
+                accept=True,
+                reason="",
+            )
+            row.refresh_from_db()
+    drain()
+
+
+def _owner(vm: VirtualMachine) -> User:
+    return User.objects.get(username="alice" if vm.tenant.slug == "alpha" else "bob")
 
 
 def drain() -> None:

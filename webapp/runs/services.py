@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import transaction
 from django.utils import timezone
 
+from hsvm_engine import wire
+from hsvm_engine.play import Player
 from webapp import jobs
 from webapp.agreements import selectors as agreed
 from webapp.agreements import services as agreements
@@ -20,6 +22,7 @@ from webapp.fleet.selectors import document_of
 from webapp.live import publish
 from webapp.runs import engine, gate
 from webapp.runs.models import Act, Checkpoint, Event, Run
+from webapp.strictjson import member
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms import documents, enforcement
 
@@ -78,12 +81,16 @@ def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict
 
 
 def _check_act(kind: str, data: dict[str, Any]) -> None:
+    field = {"reclaim": "pages", "drill": "attack"}.get(kind)
+    unknown = [name for name in data if name != field]
+    if field is not None and unknown:
+        raise BadInput([Fault(member("$", name), "is not a field of this act") for name in unknown])
     if kind == "reclaim":
         pages = data.get("pages")
         if not isinstance(pages, int) or isinstance(pages, bool) or not 1 <= pages <= MOST_PAGES:
             raise BadInput([Fault("$.pages", f"must be a whole number from 1 to {MOST_PAGES}")])
     elif kind == "drill":
-        if data.get("attack") not in DRILLS:
+        if not isinstance(data.get("attack"), str) or data["attack"] not in DRILLS:
             raise BadInput([Fault("$.attack", f"must be one of {', '.join(DRILLS)}")])
     else:
         raise BadInput([Fault("$.kind", "must be reclaim or drill")])
@@ -142,9 +149,7 @@ def _start_agreed(negotiation: Negotiation) -> None:
         run=run, vm=vm, kind="start_vm", slice_no=slice_no, data={"spec": spec, "agreement": agreement.digest}
     )
     VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STARTING)
-    Negotiation.objects.filter(pk=row.pk).update(state=Negotiation.State.ENFORCED, due_at=None, ended_at=timezone.now())
     _record(by=None, type="vm.starting", vm=vm, data={"host": row.host.name, "agreement": agreement.digest})
-    publish.changed(f"negotiation/{row.pk}")
 
 
 def _run_for(host: Host) -> tuple[Run, int | None]:
@@ -284,7 +289,7 @@ def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -
     run.checkpoints.exclude(pk__in=kept).delete()
 
 
-def player_of(run: Run) -> engine.Player:
+def player_of(run: Run) -> Player:
     """The run's player as it stands before its next slice."""
     newest = run.checkpoints.filter(slice_no__lte=run.slice_no).first()
     return engine.player_at(
@@ -308,12 +313,12 @@ def orders_of(*, run: Run, first: int, below: int) -> dict[int, list[engine.Orde
     return found
 
 
-def state_at_head(*, run_id: int) -> engine.wire.State | None:
+def state_at_head(*, run_id: int) -> wire.State | None:
     """The picture of the run after its last committed slice, made again by the engine from the newest checkpoint."""
     run = Run.objects.filter(pk=run_id).first()
     if run is None or run.engine_version != engine.ENGINE_VERSION:
         return None
-    return engine.wire.State.from_player(player_of(run))
+    return wire.State.from_player(player_of(run))
 
 
 @transaction.atomic

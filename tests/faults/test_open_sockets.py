@@ -1,0 +1,100 @@
+"""A real server: an idle socket stays open, and a reader that never reads costs little and is dropped."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import psutil
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.faults.conftest import PORT, Stack, start_run
+from tests.live.conftest import session_of
+from webapp.live import publish
+from webapp.runs import engine, services
+from webapp.runs.models import Run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ORIGIN = f"http://127.0.0.1:{PORT}"
+GROWTH_MB = 50
+
+
+def open_socket(cookie: str) -> ClientConnection:
+    return connect(
+        f"ws://127.0.0.1:{PORT}/ws/",
+        origin=ORIGIN,
+        additional_headers={"Cookie": f"session={cookie}"},
+        max_size=None,
+        legacy=True,
+    )
+
+
+def never_reading(cookie: str, topic: str) -> socket.socket:
+    """A client that subscribes and then reads nothing at all."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before connecting, or the kernel takes megabytes
+    raw.connect(("127.0.0.1", PORT))
+    key = base64.b64encode(os.urandom(16)).decode()
+    raw.sendall(
+        f"GET /ws/ HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nOrigin: {ORIGIN}\r\nCookie: session={cookie}\r\n"
+        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    assert raw.recv(12) == b"HTTP/1.1 101"
+    text = json.dumps({"type": "subscribe", "topic": topic, "last": None}).encode()
+    mask = os.urandom(4)
+    raw.sendall(bytes([0x81, 0x80 | len(text)]) + mask + bytes(c ^ mask[i % 4] for i, c in enumerate(text)))
+    return raw
+
+
+def answers() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", PORT)) == 0
+
+
+def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack: Stack) -> None:
+    run = start_run(live_cast)
+    services.run_slice(run_id=run.pk, slice_no=0)
+    run = Run.objects.get(pk=run.pk)
+    player = services.player_of(run)
+    cookie = session_of(live_cast.olga)
+    stack.start("web")
+    stack.until(answers)
+    server = psutil.Process(stack.processes["web"].pid)
+    idle, viewer = open_socket(cookie), open_socket(cookie)
+    viewer.send(json.dumps({"type": "subscribe", "topic": f"run/{run.pk}/tlb", "last": None}))
+    assert json.loads(viewer.recv(10))["type"] == "snapshot"
+    before = server.memory_info().rss
+    began = time.monotonic()
+    slow = [never_reading(cookie, f"run/{run.pk}/tlb") for _ in range(5)]
+    seen: list[int] = []
+
+    def watch() -> None:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                seen.append(json.loads(viewer.recv(2)).get("seq", 0))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    while time.monotonic() < began + 15.5:
+        step = player.step(30_000)
+        publish.step(run=run.pk, seq=step.number, entry=engine.entry_of(step))
+        time.sleep(0.05)
+    watching.join(15)
+    assert server.memory_info().rss - before < GROWTH_MB << 20
+    assert seen == sorted(seen) and len(seen) > 100, "the other viewer went on without a pause"
+    for raw in slow:  # dropped: what is left in the buffers ends in a reset or an end of stream
+        raw.settimeout(2)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(1 << 20):
+                pass
+    idle.send(json.dumps({"type": "ping"}))
+    assert json.loads(idle.recv(5)) == {"type": "pong"}
+    idle.close()
+    viewer.close()
