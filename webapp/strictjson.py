@@ -187,4 +187,5 @@ def _walk(value: Any, path: str, depth: int, limits: tuple[int, int | None, int]
         if abs(value) > MAX_INTEGER:
             faults.append(Fault(path, f"must lie within ±{MAX_INTEGER}"))
     elif value is not None and not isinstance(value, bool):
-        faults.append(Fault(path, "must be an integer without point or exponent"))
+        number = isinstance(value, float)
+        faults.append(Fault(path, "must be an integer without point or exponent" if number else "is no value of JSON"))
