@@ -15,7 +15,7 @@ class User(AbstractUser):
 
     @cached_property
     def _roles(self) -> list[tuple[str, str | None]]:
-        return list(self.memberships.values_list("role", "tenant__slug"))  # type: ignore[attr-defined]
+        return list(self.memberships.values_list("role", "tenant__slug"))
 
     @property
     def is_operator(self) -> bool:

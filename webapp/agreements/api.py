@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Router, Schema
 
 from webapp.agreements import declaring, selectors, services
 from webapp.agreements.models import Conflict, Negotiation
@@ -43,7 +43,7 @@ def conflict_shown(conflict: Conflict) -> dict[str, Any]:
 
 
 @router.get("/conflicts", response=list[ConflictOut])
-def conflict_list(request: HttpRequest, open: bool = Query(True)) -> Any:
+def conflict_list(request: HttpRequest, open: bool = True) -> Any:
     """Conflicts that concern your VMs, newest first, at most 100."""
     found = selectors.conflicts_of(user=person(request), open_only=open)[:NEWEST]
     return [conflict_shown(conflict) for conflict in found]
@@ -162,7 +162,7 @@ def negotiation_list(request: HttpRequest) -> Any:
 
 
 @router.get("/negotiations/{int:number}", response=RoomOut)
-def negotiation_get(request: HttpRequest, number: int, vm: str = Query("", max_length=63)) -> Any:
+def negotiation_get(request: HttpRequest, number: int, vm: Annotated[str, Field(max_length=63)] = "") -> Any:
     """What one VM of yours may see of it: contested settings, others by pseudonym."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)

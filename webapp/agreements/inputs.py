@@ -11,12 +11,13 @@ from webapp.errors import VpmsError
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_now, running_vms
 from webapp.tenants.models import Policy, VirtualMachine
+from webapp.tenants.services import document_of
 
 
 class Inputs(NamedTuple):
-    """Documents by VM, exactly as stored, and the host document with who runs and what is in force."""
+    """Documents by VM, and the host document with who runs and what is in force."""
 
-    policies: dict[str, str]
+    policies: dict[str, dict[str, Any]]
     host: dict[str, Any]
     vms: list[VirtualMachine]  # by name; the requester among them
 
@@ -34,7 +35,7 @@ def inputs_of(*, host: Host, requester: VirtualMachine) -> Inputs:
     return Inputs(newest_documents(vms), document, vms)
 
 
-def newest_documents(vms: list[VirtualMachine]) -> dict[str, str]:
+def newest_documents(vms: list[VirtualMachine]) -> dict[str, dict[str, Any]]:
     """The newest wishes of each VM. A VM without wishes cannot start."""
     last = Policy.objects.filter(vm__in=vms).order_by().values("vm").annotate(last=Max("version"))
     newest = dict(last.values_list("vm", "last"))
@@ -43,4 +44,4 @@ def newest_documents(vms: list[VirtualMachine]) -> dict[str, str]:
             raise VpmsError("no_wishes", 409, message=f"{vm.name} has no wishes yet; answer the eight questions first.")
     names = {vm.pk: vm.name for vm in vms}
     rows = Policy.objects.filter(vm__in=vms).order_by("vm__name", "version")
-    return {names[row.vm_id]: row.document for row in rows if row.version == newest[row.vm_id]}
+    return {names[row.vm_id]: document_of(row) for row in rows if row.version == newest[row.vm_id]}

@@ -34,11 +34,12 @@ class Editor:
 
     def __init__(self, request: HttpRequest, name: str) -> None:
         self.request = request
-        self.user: Any = request.user
-        self.vm: VirtualMachine = vm_get(user=self.user, name=name)
+        user: Any = request.user
+        self.user = user
+        self.vm: VirtualMachine = vm_get(user=user, name=name)
         placement = getattr(self.vm, "placement", None)
         self.host = placement.host if placement else None
-        self.history: list[Policy] = list(policies_of(user=self.user, vm=self.vm)[:SHOWN_VERSIONS])
+        self.history: list[Policy] = list(policies_of(user=user, vm=self.vm)[:SHOWN_VERSIONS])
         self.newest = self.history[0] if self.history else None
         self.before = document_of(self.newest) if self.newest else None
         self.next_version = self.newest.version + 1 if self.newest else 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Query, Router, Schema
+from ninja import Field, Router, Schema
 
 from webapp.audit import selectors, services
 
@@ -45,9 +45,9 @@ def person(request: HttpRequest) -> Any:
 @router.get("/audit", response=PageOut)
 def audit_list(
     request: HttpRequest,
-    type: str = Query("", max_length=64),
-    subject: str = Query("", max_length=120),
-    before: int | None = Query(None, ge=0, le=2**53),
+    type: Annotated[str, Field(max_length=64)] = "",
+    subject: Annotated[str, Field(max_length=120)] = "",
+    before: Annotated[int | None, Field(ge=0, le=2**53)] = None,
 ) -> Any:
     """Entries that you may read, newest first, at most 50; pass `before` on to see older ones."""
     return selectors.page_of(user=person(request), type=type, subject=subject, before=before)
