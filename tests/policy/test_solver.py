@@ -110,10 +110,10 @@ def test_scaling_one_party_changes_nothing():
 def test_a_limit_gives_an_honest_bound():
     rng = random.Random(9)
     cut = 0
-    for _ in range(150):
+    for _ in range(400):
         instance = random_instance(rng, False)
         exact = solve(instance)
-        found = solve(instance, Limits(nodes=rng.randint(1, 60)))
+        found = solve(instance, Limits(nodes=rng.randint(1, 40)))
         if found.status == "unknown":
             continue
         assert found.status == exact.status

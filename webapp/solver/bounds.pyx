@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from webapp.solver.domains cimport FIRST, IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
+from webapp.solver.domains cimport IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
 
 cdef double EPSILON = 1e-3     # a gain of zero counts as one thousandth
 cdef double MARGIN = 1e-9      # rounding never loses an outcome
@@ -229,7 +229,7 @@ cdef void prepare(Problem *s, Stage stage) noexcept nogil:
         start, stop = s.offset[q], s.offset[q + 1]
         for v in range(start, stop):
             n = v
-            while stage != FIRST and n > start and key[s.ranked[n - 1]] < key[v]:
+            while n > start and key[s.ranked[n - 1]] < key[v]:
                 s.ranked[n] = s.ranked[n - 1]
                 n -= 1
             s.ranked[n] = v
@@ -241,7 +241,7 @@ cdef void prepare(Problem *s, Stage stage) noexcept nogil:
                 high = max(high, key[v])
         s.spread[q] = high - low
         n = q
-        while stage != FIRST and n > 0 and s.spread[s.order[n - 1]] < s.spread[q]:
+        while n > 0 and s.spread[s.order[n - 1]] < s.spread[q]:
             s.order[n] = s.order[n - 1]
             n -= 1
         s.order[n] = q

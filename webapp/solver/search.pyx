@@ -39,7 +39,7 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
     for n in range(s.issues):
         q = s.order[n]
         if s.count[q] > 1:
-            if stage != PRODUCT or not s.flat[q]:
+            if stage < PRODUCT or not s.flat[q]:
                 return q
             if idle < 0:
                 idle = q
@@ -47,7 +47,7 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
 
 
 cdef void search(Problem *s, Stage stage) noexcept nogil:
-    cdef int q, n, value
+    cdef int q, n, value, better
     s.nodes += 1
     if s.nodes >= s.node_limit or (s.nodes & 255 == 0 and hs_now() > s.deadline):
         s.stopped = True
@@ -57,8 +57,10 @@ cdef void search(Problem *s, Stage stage) noexcept nogil:
     if q < 0:
         leaf(s, stage)
         return
-    if stage == PRODUCT and s.flat[q] and compare(s, s.upper, s.found_utility) <= 0:
-        return                         # every completion gives exactly these utilities
+    if stage >= PRODUCT and s.flat[q]:  # every completion gives exactly these utilities
+        better = compare(s, s.upper, s.found_utility)
+        if better < 0 or (better == 0) == (stage == PRODUCT):
+            return
     for n in range(s.offset[q], s.offset[q + 1]):
         value = s.ranked[n]
         if not s.alive[value]:
@@ -151,6 +153,27 @@ cdef bint run_stage(Problem *s, Stage stage) noexcept nogil:
     if promising(s, stage):
         search(s, stage)
     return not s.stopped
+
+
+cdef void first_in_order(Problem *s) noexcept nogil:
+    """Fix issue after issue to the first value with which some outcome is exactly as good as the one found.
+
+    Each probe searches in the order that is best for the bounds, not in canonical order.
+    """
+    cdef int q, value
+    prepare(s, PRODUCT)
+    for q in range(s.issues):
+        for value in range(s.offset[q], s.offset[q + 1]):
+            if not s.alive[value]:
+                continue
+            s.finished = False
+            if enter(s, value) and value - s.offset[q] != s.found_value[q] and promising(s, FIRST):
+                search(s, FIRST)
+            if s.stopped:
+                return
+            if value - s.offset[q] == s.found_value[q]:
+                break                  # the level stays open: from here on the issue has this value
+            leave(s)
 
 
 cdef list find_ideals(Problem *s):
@@ -253,7 +276,7 @@ cdef dict settle(Problem *s):
     if s.stopped:
         return answer(s, "agreed", ideals, PRODUCT, None, max(s.open_bound, s.found_log))
     with nogil:
-        run_stage(s, FIRST)
+        first_in_order(s)
     return answer(s, "agreed", ideals, FIRST if s.stopped else 0)
 
 
