@@ -311,7 +311,7 @@ cdef dict result_of(int number, Status_t status, Host *h, Args *a, Out *o):
 cdef void note_call(int number, Status_t status, bint read, Host *h, Args *a, Out *o) noexcept:
     """Write the operation's event; its fields only if they were right."""
     cdef Event *e = journal_event(&h.journal)
-    cdef Row *row = &rows[number]
+    cdef Row *row = &rows[number if read else 0]
     cdef Vm *vm
     cdef int i
     e.kind = <uint8_t>number

@@ -5,12 +5,15 @@ takes the first empty way of its set; in a full set the way under the set's turn
 entry that lacks the permission is no hit: the walk decides, and what it finds takes that entry's place.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from hsvm_engine.core.paging cimport guest_walk
 from hsvm_engine.core.types cimport E_INPUT, HUGE, OK
+
+cdef extern from * nogil:
+    int __builtin_ctz(unsigned int bits)
 
 
 cdef bint tlb_open(Tlb *t, uint32_t cores, uint32_t *geometry) noexcept:
@@ -136,11 +139,19 @@ cdef inline void fill(Tlb *t, uint32_t core, uint32_t which, uint64_t tag, uint3
     tlb_put(t, core, which, place * level.ways + way, tag, data, gpn)
 
 
+cdef inline uint32_t among4(const uint64_t *way, uint64_t tag) noexcept nogil:
+    """One bit for each of four ways that holds the tag; without a branch per way."""
+    return (way[0] == tag) | (way[1] == tag) << 1 | (way[2] == tag) << 2 | (way[3] == tag) << 3
+
+
 cdef inline int64_t find(Level *level, uint64_t tag) noexcept nogil:
     """Place of the entry with this tag, -1 if there is none."""
     cdef uint64_t place = ((tag >> 28) & (level.sets - 1)) * level.ways
     cdef uint64_t *way = level.tag + place
-    cdef uint32_t i
+    cdef uint32_t i, found
+    if level.ways == 12:
+        found = among4(way, tag) | among4(way + 4, tag) << 4 | among4(way + 8, tag) << 8
+        return <int64_t>(place + __builtin_ctz(found)) if found else -1
     for i in range(level.ways):
         if way[i] == tag:
             return <int64_t>(place + i)
@@ -237,13 +248,18 @@ cdef inline int64_t seek(Level *level, uint64_t tag, uint32_t need, bint *weak) 
     return place
 
 
-cdef uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32_t need, int64_t *place,
-                     bint *weak) noexcept nogil:
-    """1 or 2 for a hit at that level, 0 for none, and the entry's place."""
+cdef inline uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32_t need, bint not_first,
+                            int64_t *place, bint *weak) noexcept nogil:
+    """1 or 2 for a hit at that level, 0 for none, and the entry's place.
+
+    `not_first`: the caller knows that the first level has no 4 KiB entry.
+    """
     cdef uint32_t which
     weak[0] = False
     for which in range(2):
-        place[0] = seek(&t.level[2 * core + which], small_tag(vpn, space), need, weak)
+        place[0] = -1
+        if which or not not_first:
+            place[0] = seek(&t.level[2 * core + which], small_tag(vpn, space), need, weak)
         if place[0] < 0 and t.huge[core]:
             place[0] = seek(&t.level[2 * core + which], huge_tag(vpn, space), need, weak)
         if place[0] >= 0:
@@ -251,9 +267,8 @@ cdef uint32_t lookup(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn, uint32
     return 0
 
 
-cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t space, uint64_t address, uint32_t need,
-                        Translation *x, Tally *tally) noexcept nogil:
-    """Translate one access through the TLB and, if it must be, a walk. A faulting access leaves the TLB as it was."""
+cdef inline Status_t resolve(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t space, uint64_t address,
+                             uint32_t need, bint not_first, Translation *x, Tally *tally) noexcept nogil:
     cdef uint64_t vpn = address >> 12, tag, gpn
     cdef uint32_t data
     cdef int64_t place = -1
@@ -262,7 +277,7 @@ cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t spa
     cdef Level *level
     x.references = 0
     x.guest_fault = False
-    x.hit = lookup(t, core, space, vpn, need, &place, &weak)
+    x.hit = lookup(t, core, space, vpn, need, not_first, &place, &weak)
     if x.hit:
         level = &t.level[2 * core + x.hit - 1]
         data = level.data[place]
@@ -298,14 +313,10 @@ cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t spa
     return OK
 
 
-cdef inline int32_t find4(const uint64_t *way, uint64_t tag) noexcept nogil:
-    """Way of four that holds the tag, -1 if none does; without a branch per way."""
-    cdef int32_t found = -1
-    found = 0 if way[0] == tag else found
-    found = 1 if way[1] == tag else found
-    found = 2 if way[2] == tag else found
-    found = 3 if way[3] == tag else found
-    return found
+cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t space, uint64_t address, uint32_t need,
+                        Translation *x, Tally *tally) noexcept nogil:
+    """Translate one access through the TLB and, if it must be, a walk. A faulting access leaves the TLB as it was."""
+    return resolve(f, t, core, mmu, space, address, need, False, x, tally)
 
 
 cdef uint64_t trace(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, const uint64_t *addresses, const uint8_t *kinds,
@@ -322,8 +333,8 @@ cdef uint64_t trace(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, const uint64_t *
     cdef uint64_t low = <uint64_t>mmu.paged << 1
     cdef uint64_t i, vpn, place, l1, last = ~<uint64_t>0
     cdef uint64_t slow = tally.l2 + tally.miss
-    cdef uint32_t perm = 0, need
-    cdef int32_t way
+    cdef uint32_t perm = 0, need, found
+    cdef bint not_first
     cdef uint32_t[4] needs
     needs[0], needs[1], needs[2], needs[3] = 1, 2, 4, 0
     status[0] = OK
@@ -332,18 +343,19 @@ cdef uint64_t trace(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, const uint64_t *
     for i in range(count):
         vpn = addresses[i] >> 12
         need = needs[kinds[i] if kinds[i] < 3 else 3]
-        if vpn != last:
-            if ways == 4 and not vpn >> 36:
-                place = (vpn & mask) * 4
-                way = find4(tags + place, vpn << 28 | low)
-                if way >= 0:
-                    perm = datas[place + way]
-                    last = vpn
+        not_first = False
+        if vpn != last and ways == 4 and not vpn >> 36:
+            place = (vpn & mask) * 4
+            found = among4(tags + place, vpn << 28 | low)
+            not_first = found == 0
+            if found:
+                perm = datas[place + __builtin_ctz(found)]
+                last = vpn
         if vpn != last or not perm & need:
             if need == 0 or vpn >> 36:
                 status[0] = E_INPUT
                 break
-            status[0] = translate(f, t, core, mmu, mmu.paged, addresses[i], need, x, tally)
+            status[0] = resolve(f, t, core, mmu, mmu.paged, addresses[i], need, not_first, x, tally)
             if status[0] != OK:
                 break
             if x.hit != 1:
