@@ -299,6 +299,18 @@ def test_no_order_of_policies_changes_a_finding():
         assert found(documents, place) == found(shuffled, place)
 
 
+def test_rules_delete_what_they_leave_without_support_in_both_directions():
+    forced = with_rule(wants("a", "pmu", strictly=True, on=1000), "pmu", ["on"], "smt", ["off"])
+    assert Situation([read_policy(forced)], read_host(H1), NOW).permitted("a")["smt"] == ("off",)
+    barred = with_rule(wants("a", "smt", strictly=True, shared=1000), "pmu", ["on"], "smt", ["off"])
+    assert Situation([read_policy(barred)], read_host(H1), NOW).permitted("a")["pmu"] == ("off",)
+
+
+def test_of_several_cores_the_one_of_the_first_names_is_given():
+    lax = [wants(name, "smt", strictly=True, shared=1000) for name in "bc"]
+    assert negotiated(wants("a", "smt", strictly=True, off=1000), *lax)["core"] == ["veto:a:smt", "veto:b:smt"]
+
+
 def test_deleting_unsupported_values_does_not_depend_on_the_order_of_rules():
     rng = random.Random(12)
     for _, documents, place in populations(12, 20):

@@ -76,6 +76,13 @@ def test_each_row_of_the_gate(kind, fields, in_force, answer, code):
         assert found.value_in_force == in_force.get(found.switch, LAX[found.switch])
 
 
+def test_an_event_that_concerns_two_vms_needs_both_to_allow_it():
+    values = {"a": LAX, "b": LAX | {"page_sharing": "off"}}
+    for one, other in (("a", "b"), ("b", "a")):
+        found = enforcement.decide(event={"kind": "page_merge", "vm": one, "other": other}, values=values)
+        assert (found.decision, found.value_in_force) == ("deny", "off")
+
+
 def test_every_kind_of_event_that_can_be_read_is_decided():
     assert {row[0] for row in ROWS} | {"vm_start"} == set(EVENTS)
 

@@ -79,9 +79,16 @@ def test_silence_is_a_reject():
     refused("invalid_transition", ended, "accept", "b-web", k=1, user="bob")
 
 
-@pytest.mark.parametrize(("floor", "state"), [(600, "ACCEPTED_ALL"), (661, "NO_AGREEMENT")])
-def test_silence_consents_only_above_a_floor_that_the_owner_wrote(floor, state):
-    delegate = {"mode": "human", "deadline_s": 600, "floor": floor, "onTimeout": "accept-if-above-floor"}
+@pytest.mark.parametrize(
+    ("floor", "silence", "state"),
+    [
+        (600, "accept-if-above-floor", "ACCEPTED_ALL"),
+        (661, "accept-if-above-floor", "NO_AGREEMENT"),
+        (600, "reject", "NO_AGREEMENT"),
+    ],
+)
+def test_silence_consents_only_above_a_floor_that_the_owner_wrote_for_it(floor, silence, state):
+    delegate = {"mode": "human", "deadline_s": 600, "floor": floor, "onTimeout": silence}
     waiting = send(proposed(A_HUMAN, b_web(delegate=delegate)), "accept", "a-db", k=1, user="alice")
     ended = protocol.expire(waiting, LATER)
     assert ended["state"] == state
@@ -118,6 +125,18 @@ def test_rejects_lead_to_an_end_after_five_rounds_at_most():
         points = state["result"]["utilities"]["b-web"] // 1000 + 1
         state = send(state, "reject", "b-web", k=seen, reason={"floor": points})
     assert state["state"] == "NO_AGREEMENT" and seen <= 5 and state["fallback"] or state["reason"].startswith("rounds")
+
+
+def test_the_fifth_proposal_is_the_last():
+    state = proposed()
+    steps = [("vtpm", "encrypted"), ("vtpm", "plain"), ("network_isolation", "isolated"), ("swap", "encrypted")]
+    for number, (switch, value) in enumerate(steps, start=1):
+        reason = {"veto": {"switch": switch, "value": value}}
+        state = send(state, "reject", "b-web", k=number, reason=reason)
+        assert (state["state"], state["round"]) == ("PROPOSED", number + 1)
+    last = {"veto": {"switch": "secure_boot", "value": "required"}}
+    state = send(state, "reject", "b-web", k=5, reason=last)
+    assert (state["state"], state["round"]) == ("NO_AGREEMENT", 5) and state["reason"].startswith("rounds")
 
 
 def test_a_counter_is_proposed_if_all_keep_their_terms_and_may_touch_contested_settings_only():
@@ -206,6 +225,17 @@ def test_what_others_do_not_contest_is_never_shown_whatever_they_wish():
         return view
 
     assert shown(changed) == shown(B_HUMAN)
+
+
+def test_a_setting_that_another_party_cannot_have_for_itself_stays_its_own_affair():
+    torn = copy.deepcopy(B_HUMAN)
+    torn["switches"]["memory_protection"] = {"weight": 0, "values": {"snp_tdx": 0, "hsvm": 1, "sev": 0, "none": "veto"}}
+    state = proposed(A_HUMAN, torn)
+    assert "b-web/snapshot" in state["result"]["contested"]
+    assert {row["issue"] for row in disclosure.party_view(state, "b-web", NOW)["contested"]} >= {"b-web/snapshot"}
+    theirs = disclosure.party_view(state, "a-db", NOW)
+    assert all(row["shared"] for row in theirs["contested"])
+    assert not any(row["switch"] == "snapshot" for row in theirs["contested"])
 
 
 def test_the_operator_sees_the_assignment_and_who_has_answered_but_no_weights():

@@ -139,3 +139,10 @@ def test_twenty_parties_and_twenty_four_issues_are_proven_in_seconds():
     facts = [(q, 0, (q + 5) % 24, [0, 1]) for q in range(0, 24, 3)]
     found = solve(Instance(issues, [0] * 20, utilities, [(3, 2), (8, 0)], facts), Limits(seconds=60))
     assert found.bound["proven"] and len(found.counted) == 20
+
+
+def test_products_that_logarithms_cannot_tell_apart_are_decided_exactly():
+    half, most = 5 * 10**8, 10**9
+    rows = [(half + 1, half - 1, 0), (half, half, 0), (0, 0, 10), (most, 0, 0), (0, most, 0)]
+    instance = Instance([5], [0, 0, 0], [[list(column)] for column in zip(*rows, strict=True)])
+    assert solve(instance).assignment == (1,) == enumerate_outcomes(instance)[0]

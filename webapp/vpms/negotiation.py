@@ -70,15 +70,14 @@ def proposed_value(assignment: Assignment, issue: Issue) -> str:
 
 
 def contested(problem: Problem, assignment: Assignment) -> list[Issue]:
-    """Issues on which the parties' best values have nothing in common, or of which some party does not get its best."""
-    found = []
-    for issue in problem.issues:
-        concerned = [party for party in problem.situation.parties if problem.concerns(party, issue)]
-        best = [set(problem.situation.best_possible(party, issue.switch)) for party in concerned]
+    """Issues of which some party does not get its best; so also those on which the bests have nothing in common."""
+
+    def all_content(issue: Issue) -> bool:
         value = proposed_value(assignment, issue)
-        if not set.intersection(*best) or any(value not in values for values in best):
-            found.append(issue)
-    return found
+        concerned = [party for party in problem.situation.parties if problem.concerns(party, issue)]
+        return all(value in problem.situation.best_possible(party, issue.switch) for party in concerned)
+
+    return [issue for issue in problem.issues if not all_content(issue)]
 
 
 def changes_view(situation: Situation, party: str, assignment: Assignment) -> bool:
