@@ -400,3 +400,43 @@ def test_the_room_and_the_lists_cost_the_same_number_of_queries_with_more_rows(
         client.get("/tenant/conflicts/")
     with django_assert_max_num_queries(6):
         client.get("/api/conflicts")
+
+
+def test_a_vm_that_was_stopped_starts_again_under_the_next_version(cast: Cast) -> None:
+    first = start_alone(cast)
+    VirtualMachine.objects.update(state=Vm.STOPPED)
+    again = advance(services.start_request(by=cast.alice, vm=cast.a_db))
+    assert again.state == State.SIGNED
+    second = put_in_force(again)
+    assert (second.version, selectors.predicate_of(second)["previous"]) == (2, first.digest)
+
+
+def test_an_agreement_that_no_longer_follows_the_one_in_force_is_not_put_in_force(cast: Cast) -> None:
+    negotiation = advance(services.start_request(by=cast.alice, vm=cast.a_db))
+    negotiation.protocol["agreement"]["previous"] = "0" * 64
+    negotiation.save()
+    with pytest.raises(VpmsError) as refused:
+        put_in_force(negotiation)
+    assert refused.value.http_status == 409 and not Agreement.objects.filter(in_force=True).exists()
+
+
+def test_an_answer_that_comes_while_a_step_is_computed_is_not_lost(cast: Cast, clash: Negotiation) -> None:
+    """The step was computed before the answer came: it is not stored, and the next one takes the answer up."""
+    from webapp.agreements import steps
+
+    stale = services.fresh(clash)
+    answer(cast, clash, "alice", True)
+    assert steps.keep(stale, dict(stale.protocol)) is False
+    assert "a-db" in advance(clash).protocol["answers"]
+
+
+def test_signing_seeds_are_sealed_and_bound_to_their_party(cast: Cast) -> None:
+    from cryptography.exceptions import InvalidTag
+
+    from webapp.agreements.keys import key_of, seed_of
+
+    ours, theirs = key_of(cast.alpha), key_of(cast.beta)
+    assert seed_of(ours) not in bytes(ours.sealed_seed) and seed_of(ours) != seed_of(theirs)
+    theirs.sealed_seed = ours.sealed_seed
+    with pytest.raises(InvalidTag):
+        seed_of(theirs)

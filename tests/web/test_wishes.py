@@ -31,8 +31,14 @@ def with_switches(change: Any) -> str:
 BAD = {
     "unknown switch": (with_switches(lambda s: s.update(warp={"weight": 0, "values": {}})), "$.switches.warp"),
     "unknown field": (text(colour="blue"), "$.colour"),
-    "weight out of range": (with_switches(lambda s: s["mitigations"].update(weight=1001)), "$.switches.mitigations.weight"),
-    "weight sum": (with_switches(lambda s: s["mitigations"].update(weight=s["mitigations"]["weight"] - 1)), "$.switches"),
+    "weight out of range": (
+        with_switches(lambda s: s["mitigations"].update(weight=1001)),
+        "$.switches.mitigations.weight",
+    ),
+    "weight sum": (
+        with_switches(lambda s: s["mitigations"].update(weight=s["mitigations"]["weight"] - 1)),
+        "$.switches",
+    ),
     "NaN": (text(version=2).replace('"version": 2', '"version": NaN'), "$.version"),
     "fraction": (text(version=2).replace('"version": 2', '"version": 2.5'), "$.version"),
     "duplicate key": (text().replace('"vm": "a-db"', '"vm": "a-db", "vm": "a-db"'), "$.vm"),

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.agreements import selectors, services, wording
 from webapp.agreements.room import Room
@@ -27,7 +27,7 @@ def conflict_list(request: HttpRequest, area: str) -> HttpResponse:
     rows = [
         {
             "conflict": conflict,
-            "severity": wording.SEVERITY_WORDS.get(conflict.severity, conflict.severity),
+            "severity": wording.severity_words(conflict),
             "tone": wording.SEVERITY_TONES.get(conflict.severity, "accent"),
             "vms": selectors.names_shown(user, conflict),
             "facts": [(key.replace("_", " "), value) for key, value in conflict.evidence.items() if value],
@@ -81,11 +81,14 @@ def operator_room(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @tenant_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def answer(request: HttpRequest, pk: int) -> HttpResponse:
-    """Accept or reject exactly the proposal that was on the page; otherwise 409 with what is different now."""
+    """Accept or reject exactly the proposal that was on the page; otherwise 409 with what is different now. Whoever
+    comes to this address without an answer (a reload after a refusal) is shown the room."""
     user: Any = request.user
     negotiation = selectors.negotiation_get(user=user, pk=pk)
+    if request.method != "POST":
+        return redirect("negotiation", pk=pk)
     post = request.POST
     name = post.get("vm", "")
     found = selectors.room_of(user=user, negotiation=negotiation, vm=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from webapp.agreements.models import Negotiation
+from webapp.agreements.models import Conflict, Negotiation
 from webapp.vpms.vocabulary import FACTS, SWITCHES
 
 State = Negotiation.State
@@ -28,6 +28,7 @@ SEVERITY_WORDS: Final = {
     "possible": "possible when running",
     "advice": "advice",
 }
+DYNAMIC_WORDS: Final = {"hard": "refused", "negotiable": "waits for consent"}
 SEVERITY_TONES: Final = {"hard": "violation", "negotiable": "warning", "possible": "accent", "advice": "accent"}
 NOT_CHECKED_WORDS: Final = {
     "vms_not_given": "VMs that are not on this host now",
@@ -75,6 +76,13 @@ HONESTY: Final = (
     "misstatement; of all blind misstatements 26 "
     "percent helped, 9 percent hurt their author and 2 percent destroyed the agreement."
 )
+
+
+def severity_words(conflict: Conflict) -> str:
+    """What a conflict means: found in documents it says whether it can be settled, while running what was done."""
+    if conflict.kind == "dynamic" and conflict.severity in DYNAMIC_WORDS:
+        return DYNAMIC_WORDS[conflict.severity]
+    return SEVERITY_WORDS.get(conflict.severity, conflict.severity)
 
 
 def switch_of(issue: str) -> str:

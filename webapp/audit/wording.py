@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from webapp.vpms.vocabulary import SWITCHES
+
 SENTENCES = {
     "account.created": "An account was made.",
     "account.password": "A password was changed.",
@@ -15,7 +17,6 @@ SENTENCES = {
     "host.created": "The host was registered.",
     "check": "The wishes were checked: {words}.",
     "negotiation.opened": "A negotiation began on host {host}.",
-    "negotiation.state": "The negotiation is now {state}.",
     "negotiation.answer": "{vm} {answer} proposal {round}.",
     "negotiation.party": "{party} {answer} proposal {round}.",
     "negotiation.message": "A message of the protocol: {kind}.",
@@ -23,13 +24,39 @@ SENTENCES = {
     "agreement.signed": "Version {version} of the agreement was signed by all parties.",
     "agreement.in_force": "Version {version} of the agreement is in force.",
     "conflict": "{code} {name}: {text}",
-    "disclosure": "Shown to {to}: {what}.",
+    "vm.starting": "The VM is being started on host {host} under the agreement.",
+    "vm.stop": "The VM was asked to stop.",
+    "vm.stopped": "The VM was stopped on host {host}: {reason}",
 }
+# States of the protocol as a reader of the log meets them.
+STATES = {
+    "DRAFT": "The start waits its turn.",
+    "DETECTED": "Wishes clash. Everyone concerned is invited; only the new start is held.",
+    "INVITED": "Everyone concerned was invited.",
+    "COMMITTED": "Everyone has sealed the wishes that count.",
+    "PROPOSED": "Proposal {round} is on the table.",
+    "ACCEPTED_ALL": "Everyone accepted proposal {round}.",
+    "SIGNED": "Proposal {round} was accepted and signed by all.",
+    "ENFORCED": "The agreement is in force.",
+    "SUPERSEDED": "The agreement was replaced by a newer one.",
+    "BREACHED": "Something happened against the agreement.",
+    "NO_AGREEMENT": "There is no agreement.",
+    "WITHDRAWN": "The start was withdrawn.",
+}
+
+
+def settings_named(what: str) -> str:
+    """Names of settings by their labels; other words as they are."""
+    return ", ".join(SWITCHES[name].label if name in SWITCHES else name for name in what.split(", "))
 
 
 def sentence(type: str, data: dict[str, Any]) -> str:
     """The sentence of this type, or the type itself where an entry tells less than its sentence needs."""
     try:
+        if type == "negotiation.state":
+            return STATES[data["state"]].format(**data)
+        if type == "disclosure":
+            return f"Shown to {data['to']}: {settings_named(data['what'])}."
         return SENTENCES[type].format(**data)
     except (KeyError, IndexError):
         return type.replace(".", " ").replace("_", " ")
