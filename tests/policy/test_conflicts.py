@@ -6,8 +6,9 @@ import pytest
 
 from tests.policy.cast import A_DB, H1, NOW, a_db, b_web, h1, vm
 from tests.policy.test_negotiation import in_force, negotiated, populations
-from webapp.vpms.conflicts import ACTION_RULES, NAMES, check, smallest_disjoint
+from webapp.vpms.conflicts import ACTION_RULES, check, smallest_disjoint
 from webapp.vpms.documents import read_host, read_policy
+from webapp.vpms.findings import NAMES
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 

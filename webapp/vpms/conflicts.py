@@ -6,12 +6,13 @@ Findings are plain dicts in the result of `check`. Their text names no party, so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
-from webapp.vpms.cores import Holds, minimal_core
+from webapp.vpms.cores import minimal_core
 from webapp.vpms.documents import Host, Policy
+from webapp.vpms.findings import NAMES as NAMES
+from webapp.vpms.findings import Finding, absent, any_possible, common, status_of
 from webapp.vpms.formats import OPERATOR
 from webapp.vpms.instance import Limits
 from webapp.vpms.reduction import Problem
@@ -19,44 +20,6 @@ from webapp.vpms.situation import Situation, Values
 from webapp.vpms.vocabulary import RESOURCES, SWITCHES, Resource
 
 TRIGGERS: Final = ("create", "start", "run")
-NAMES: Final[Mapping[str, str]] = {
-    "C01": "self_required_and_forbidden",
-    "C02": "self_platform_implication",
-    "C03": "self_rule_anomaly",
-    "C04": "self_floor_unreachable",
-    "C05": "self_plain_dump_of_protected_memory",
-    "C06": "page_sharing_mismatch",
-    "C07": "smt_mismatch",
-    "C08": "mitigations_mismatch",
-    "C09": "conflict_of_interest",
-    "C10": "neighbour_refused",
-    "C11": "cache_or_bandwidth_exceeded",
-    "C12": "cores_exceeded",
-    "C13": "key_slots_exhausted",
-    "C14": "co_residence_mismatch",
-    "C15": "maintenance_windows_disjoint",
-    "C16": "uniform_setting_mismatch",
-    "C17": "operator_setting_mismatch",
-    "C18": "memory_commitment",
-    "C19": "balloon_reclaim",
-    "C20": "introspection_obligation",
-    "C21": "core_dump_refused",
-    "C22": "evacuation_refused",
-    "C23": "snapshot_refused",
-    "C24": "provider_law",
-    "C25": "protection_mode_off",
-    "C26": "platform_fact_changed",
-    "C27": "late_policy_change",
-    "C28": "joint_infeasible",
-    "C29": "migration_moves_conflict",
-    "C30": "agreement_expired",
-}
-STATUS_TEXTS: Final[Mapping[str, str]] = {
-    "conflict_unresolvable": "Conflict: cannot both be met",
-    "conflict_negotiable": "Conflict: negotiable",
-    "possible_when_running": "Possible when running",
-    "no_static_conflict_now": "No static conflict now",
-}
 OPERATOR_CODES: Final = {
     "overcommit": "C18", "balloon": "C19", "introspection": "C20", "core_dump": "C21", "live_migration": "C22",
     "snapshot": "C23",
@@ -80,54 +43,6 @@ ACTION_RULES: Final[Mapping[str, tuple[str, str, frozenset[str]]]] = {
     "protection_off": ("C25", "memory_protection", frozenset({"hsvm", "snp_tdx", "sev"})),
 }
 NEVER_CHECKED: Final = ("vms_not_given", "other_hosts", "future_events", "declared_only_switches")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One conflict. `question` says for a changed situation whether this conflict would be gone; hard ones have it."""
-
-    code: str
-    trigger: str
-    severity: str  # hard, negotiable, possible or advice
-    parties: tuple[str, ...]
-    switch: str | None
-    text: str
-    dynamic: bool = False
-    core: tuple[str, ...] = ()
-    background: tuple[str, ...] = ()
-    question: Holds | None = None
-
-    def explained(self, situation: Situation) -> Finding:
-        """With its minimal core, if it is hard and has a question to ask."""
-        if self.severity != "hard" or self.question is None:
-            return self
-        demands = situation.demands(self.parties)
-        core, background = minimal_core(situation, self.question, demands, situation.background())
-        return replace(self, core=tuple(core), background=tuple(background))
-
-    def as_dict(self, situation: Situation) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "name": NAMES[self.code],
-            "class": "dynamic" if self.dynamic or self.severity == "possible" else "static",
-            "trigger": self.trigger,
-            "severity": self.severity,
-            "parties": sorted(self.parties),
-            "switch": self.switch,
-            "values": {}
-            if self.switch is None
-            else {p: list(values_of(situation, p, self.switch)) for p in self.parties},
-            "core": list(self.core),
-            "background": list(self.background),
-            "text": self.text,
-        }
-
-
-def values_of(situation: Situation, party: str, switch: str) -> Values:
-    """What a party asks for: its best possible values; for an operator without preferences what it offers."""
-    if party == OPERATOR and situation.host.preferences is None:
-        return situation.offered(switch)
-    return situation.best_possible(party, switch)
 
 
 def check(
@@ -178,29 +93,6 @@ def check(
     }
 
 
-def status_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    severities = {row["severity"] for row in rows}
-    if "hard" in severities:
-        return "conflict_unresolvable"
-    if "negotiable" in severities:
-        return "conflict_negotiable"
-    return "possible_when_running" if "possible" in severities else "no_static_conflict_now"
-
-
-def _absent(row: object, rows: Callable[[Situation], Sequence[object]]) -> Holds:
-    """Is this row no longer among those found?"""
-    return lambda less: row not in rows(less)
-
-
-def _common(vm: str, switch: str, limit: Callable[[Situation, str], Values]) -> Holds:
-    """Is some permitted value also within this limit?"""
-    return lambda less: bool(set(less.permitted(vm)[switch]) & set(limit(less, switch)))
-
-
-def _any_possible(vm: str, switch: str) -> Holds:
-    return lambda less: bool(less.possible(vm, switch))
-
-
 def at_create(situation: Situation) -> Iterator[Finding]:
     """What one VM's own document, the law, the offers and the operator's plans reveal."""
     for policy in situation.policies:
@@ -214,7 +106,7 @@ def at_create(situation: Situation) -> Iterator[Finding]:
     for vm in situation.expired():
         yield Finding(
             "C30", "create", "hard", (vm,), None, "The policy is outside its validity.",
-            question=_absent(vm, Situation.expired),
+            question=absent(vm, Situation.expired),
         )  # fmt: skip
 
 
@@ -224,12 +116,12 @@ def at_start(situation: Situation) -> Iterator[Finding]:
         who = "a tenant that has just left" if departed else "another tenant"
         yield Finding(
             "C09", "start", "hard", vms, None, f"{name}: this conflict class is also held by {who}.",
-            question=_absent((name, vms, departed), Situation.class_conflicts),
+            question=absent((name, vms, departed), Situation.class_conflicts),
         )  # fmt: skip
     for refusing, label, other in situation.label_conflicts():
         yield Finding(
             "C10", "start", "hard", (refusing, other), None, f"{label}: a neighbour with this label is refused.",
-            question=_absent((refusing, label, other), Situation.label_conflicts),
+            question=absent((refusing, label, other), Situation.label_conflicts),
         )  # fmt: skip
     for switch in SWITCHES:
         if situation.host.is_shared(switch):
@@ -278,7 +170,7 @@ def _platform(situation: Situation, vm: str) -> Iterator[Finding]:
         if values and not capable & set(values):
             yield Finding(
                 "C02", "create", "hard", (vm,), switch, f"This host can do no value of {switch} that is permitted.",
-                question=_common(vm, switch, Situation.capable),
+                question=common(vm, switch, Situation.capable),
             )  # fmt: skip
         elif values and not capable & set(situation.best_permitted(vm, switch)):
             yield Finding("C02", "create", "advice", (vm,), switch, f"This host cannot do the preferred {switch}.")
@@ -349,7 +241,7 @@ def _operator_settings(situation: Situation, vm: str) -> Iterator[Finding]:
         if values & able and values & lawful and not values & offered:
             yield Finding(
                 code, "create", "hard", (vm, OPERATOR), switch, f"No permitted value of {switch} is offered.",
-                question=_common(vm, switch, Situation.offered),
+                question=common(vm, switch, Situation.offered),
             )  # fmt: skip
         elif best & able and best & lawful and not best & offered:
             text = f"The preferred {switch} is not offered."
@@ -371,7 +263,7 @@ def _law(situation: Situation, vm: str) -> Iterator[Finding]:
         if values and not lawful & set(values):
             yield Finding(
                 "C24", "create", "hard", (vm, OPERATOR), switch, f"The law forbids all permitted values of {switch}.",
-                question=_common(vm, switch, Situation.lawful),
+                question=common(vm, switch, Situation.lawful),
             )  # fmt: skip
         elif values and not lawful & set(situation.best_permitted(vm, switch)):
             text = f"The operator's law forbids the preferred {switch}."
@@ -424,7 +316,7 @@ def _residence(situation: Situation) -> Iterator[Finding]:
         if values and not kept & set(values):
             yield Finding(
                 "C14", "start", "hard", (vm,), switch, "The neighbours on this host exclude every permitted value.",
-                question=_any_possible(vm, switch),
+                question=any_possible(vm, switch),
             )  # fmt: skip
         elif values and not kept & set(situation.best_of(vm, switch, values)):
             text = "The neighbours on this host exclude the preferred value."

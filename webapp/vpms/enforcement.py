@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from webapp.errors import BadInput, Fault, VpmsError
-from webapp.vpms.conflicts import Finding, check
+from webapp.vpms.conflicts import check
 from webapp.vpms.documents import Host, Policy, read_host, read_policy
+from webapp.vpms.findings import Finding
 from webapp.vpms.formats import OPERATOR
 from webapp.vpms.instance import Limits
 from webapp.vpms.situation import Situation
