@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.policy.cast import H1
+from tests.policy.cast import H1, NOW
 from webapp.errors import BadInput
 from webapp.vpms import documents
 from webapp.vpms.answers import answers_from_document, document_from_answers, largest_remainder, nearest_profile
+from webapp.vpms.conflicts import check
 from webapp.vpms.vocabulary import FACTS, PROFILES, QUESTIONS, STRENGTHS, SWITCHES
 
 HOST = documents.read_host(H1)
@@ -101,3 +102,10 @@ def test_the_vocabulary_is_whole():
     for fact in FACTS:
         assert fact.values <= set(SWITCHES[fact.switch].names)
         assert fact.then_values <= set(SWITCHES[fact.then_switch].names)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_no_profile_contradicts_itself_or_what_the_host_can_do(profile):
+    policy = documents.read_policy(document(profile.answers, documents.offered_values(HOST, SIZE)))
+    found = check([policy], documents.read_host({**H1, "operator": {}}), now=NOW)
+    assert found["conflicts"] == [] and found["status"] == "no_static_conflict_now"

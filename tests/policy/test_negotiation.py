@@ -106,7 +106,7 @@ def populations(seed, count):
 
 def test_every_proposal_keeps_vetoes_reservations_facts_and_capacities():
     agreed = 0
-    for _, documents, host in populations(1, 60):
+    for _, documents, host in populations(1, 40):
         result = negotiated(*documents, host=host)
         if result["assignment"] is None:
             continue
@@ -123,7 +123,7 @@ def test_every_proposal_keeps_vetoes_reservations_facts_and_capacities():
             for rule in document["rules"]:
                 when, then = rule["when"], rule["then"]
                 assert view[when["switch"]] not in when["in"] or view[then["switch"]] in then["in"]
-    assert agreed > 20
+    assert agreed > 12
 
 
 def test_folding_own_switches_changes_no_outcome():
@@ -135,7 +135,7 @@ def test_folding_own_switches_changes_no_outcome():
 
 
 def test_order_of_policies_and_keys_changes_nothing():
-    for rng, documents, host in populations(3, 25):
+    for rng, documents, host in populations(3, 12):
         turned = [dict(rng.sample(list(d.items()), len(d))) for d in documents]
         for document in turned:
             document["switches"] = dict(rng.sample(list(document["switches"].items()), len(document["switches"])))
@@ -148,7 +148,7 @@ def test_order_of_policies_and_keys_changes_nothing():
 
 def test_a_core_cannot_be_met_and_dropping_any_demand_of_it_helps():
     seen = 0
-    for _, documents, host in populations(4, 30):
+    for _, documents, host in populations(4, 20):
         result = negotiated(*documents, host=host)
         if result["status"] != "no_agreement":
             continue

@@ -332,7 +332,7 @@ PROFILES: Final[tuple[Profile, ...]] = (
     _profile("confidential", "Confidential", "The best protection that this host supports.",
              "q1 nobody must, q2 never must, q3 class prefer, q4 no prefer, q5 mine must, q6 never prefer, q7 protection prefer, q8 full prefer"),
     _profile("balanced", "Balanced", "Guarded memory, ordinary neighbours, moves to proven hosts.",
-             "q1 proven prefer, q2 own prefer, q3 class prefer, q4 ask prefer, q5 mine prefer, q6 guarded prefer, q7 balanced prefer, q8 kinds prefer"),
+             "q1 proven prefer, q2 never prefer, q3 class prefer, q4 ask prefer, q5 mine prefer, q6 guarded prefer, q7 balanced prefer, q8 kinds prefer"),
     _profile("speed", "Speed first", "As fast and as flexible for the host as possible.",
              "q2 anyone prefer, q3 anyone prefer, q4 yes prefer, q6 always prefer, q7 speed must"),
     _profile("teaching", "Teaching", "Nothing secret inside; everything may be watched and recorded.",
