@@ -7,7 +7,9 @@ address of the nested root. Under H-SVM the frame is protected; elsewhere it is 
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove, memset
 
-from hsvm_engine.core.frames cimport NO_FRAME, POOL_CONTEXT, POOL_TABLE, entry_read, entry_write, pool_give, pool_take
+from hsvm_engine.core.frames cimport (
+    NO_FRAME, POOL_CONTEXT, POOL_TABLE, entry_read, entry_write, pool_give, pool_take, use_of,
+)
 from hsvm_engine.core.tlb cimport mmu_load
 from hsvm_engine.core.types cimport FIRST_VM, NPT_PROTECTION, is_on
 
@@ -52,7 +54,7 @@ cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
     vm.root = pool[0]
     vm.tables = pool[0]
     pool_take(&h.frames, pool[0], POOL_TABLE)
-    h.frames.link[pool[0]] = NO_FRAME
+    use_of(&h.frames, pool[0]).next = NO_FRAME
     for i in range(vcpus):
         vm.context[i] = pool[1 + i]
         pool_take(&h.frames, pool[1 + i], POOL_CONTEXT)
@@ -67,7 +69,7 @@ cdef void vm_drop(Host *h, Vm *vm) noexcept nogil:
     cdef bint wipe = is_on(h.checks, NPT_PROTECTION)
     cdef uint32_t table = vm.tables, following, i
     while table != NO_FRAME:
-        following = h.frames.link[table]
+        following = use_of(&h.frames, table).next
         pool_give(&h.frames, table, wipe)
         table = following
     for i in range(vm.vcpus):

@@ -12,6 +12,15 @@ cdef enum Note_t:         # low two bits of Frames.note: what a pool frame is us
     POOL_CONTEXT = 2      # the saved context of one vcpu
     POOL_RESERVE = 3      # the table page a 2 MiB leaf will need when it is split; the other bits hold gpn >> 9
 
+cdef struct Page:             # the content of one frame
+    uint8_t[4096] bytes
+    uint32_t frame            # whose it was last
+    Page *next                # in the list of pages given back
+
+cdef struct PoolUse:
+    uint32_t note             # what for, see Note_t
+    uint32_t next             # next table of the same VM, NO_FRAME at the end
+
 cdef struct Frames:
     uint32_t count            # frames of the host
     uint32_t hypervisor       # [0, hypervisor) belongs to the hypervisor at boot
@@ -25,31 +34,42 @@ cdef struct Frames:
     bint table_written        # someone stored into those frames other than by `set_owner`
     uint16_t *owner           # one entry per frame, at the start of the table
     uint64_t *owned           # frames per owner value
-    # Content: only frames with a non-zero byte have a page here.
-    uint32_t *page            # 1 + index of the frame's page, 0 = all bytes zero
-    uint8_t **chunk           # CHUNK pages, then CHUNK holders (uint32: the frame of each page)
+    # Content: only frames with a non-zero byte have a page.
+    uint8_t **bytes           # per frame: the bytes of its page, NULL = all zero
+    Page **chunk              # allocations of CHUNK pages
     uint32_t chunks           # chunks allocated
-    uint32_t free_page        # 1 + head of the list of pages given back, linked by their holder field
+    Page *given_back          # list of pages that can be taken again
     uint32_t free_pages       # pages that can be taken without allocating
-    uint32_t fresh_page       # first page never taken
+    uint32_t fresh            # pages ever taken: the next one of the chunks is taken when the list is empty
     # Pool: [pool_first, pool_end), taken upwards or downwards.
     uint32_t pool_first
     uint32_t pool_end
     bint pool_down            # unprotected rows take from the end of the hypervisor's region
     uint16_t pool_owner       # only frames of this owner are taken
     uint32_t pool_hint        # no free frame lies before this place in the order of taking
-    uint32_t *link            # next table of the same VM, NO_FRAME at the end
-    uint32_t *note            # use of a pool frame, see Note_t
+    PoolUse *use              # per frame from pool_first on
 
 cdef inline uint8_t *peek(Frames *f, uint32_t mfn) noexcept nogil:
     """The frame's bytes, or NULL while all of them are zero."""
-    cdef uint32_t page = f.page[mfn]
-    if page:
-        page -= 1
-        return f.chunk[page / CHUNK] + <size_t>(page % CHUNK) * 4096
-    if mfn - f.table_first < f.table_frames:
+    cdef uint8_t *bytes = f.bytes[mfn]
+    if bytes == NULL and mfn - f.table_first < f.table_frames:
         return f.table + <size_t>(mfn - f.table_first) * 4096
-    return NULL
+    return bytes
+
+cdef inline PoolUse *use_of(Frames *f, uint32_t mfn) noexcept nogil:
+    """The use of a pool frame."""
+    return &f.use[mfn - f.pool_first]
+
+cdef inline uint32_t note_of(Frames *f, uint32_t mfn) noexcept nogil:
+    """What any frame is used for: POOL_FREE outside the pool."""
+    return use_of(f, mfn).note if f.pool_first <= mfn < f.pool_end else <uint32_t>POOL_FREE
+
+cdef inline uint32_t frame_of_page(Frames *f, uint32_t number) noexcept nogil:
+    """The frame that uses the page taken as number `number`, or NO_FRAME if it was given back."""
+    cdef Page *page = &f.chunk[number / CHUNK][number % CHUNK]
+    if page.frame < f.count and f.bytes[page.frame] == page.bytes:
+        return page.frame
+    return NO_FRAME
 
 cdef inline uint64_t entry_read(Frames *f, uint32_t mfn, uint32_t index) noexcept nogil:
     """One of the 512 little-endian 8-byte words of a frame."""

@@ -32,11 +32,14 @@ cdef bint frames_open(Frames *f, uint32_t count, uint32_t hypervisor, uint32_t p
     table_bytes = <size_t>f.table_frames * PAGE if protected else <size_t>count * 2
     f.table = <uint8_t *>calloc(table_bytes, 1)
     f.owned = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
-    f.page = <uint32_t *>calloc(count, sizeof(uint32_t))
-    f.chunk = <uint8_t **>calloc(count / CHUNK + 2, sizeof(uint8_t *))
-    f.link = <uint32_t *>calloc(count, sizeof(uint32_t))
-    f.note = <uint32_t *>calloc(count, sizeof(uint32_t))
-    if not (f.table and f.owned and f.page and f.chunk and f.link and f.note):
+    f.bytes = <uint8_t **>calloc(count, sizeof(uint8_t *))
+    f.chunk = <Page **>calloc(count / CHUNK + 2, sizeof(Page *))
+    f.pool_down = protected == 0
+    f.pool_first = 0 if f.pool_down else f.protected + f.table_frames
+    f.pool_end = hypervisor if f.pool_down else count
+    f.pool_owner = HYPERVISOR if f.pool_down else HSVM
+    f.use = <PoolUse *>calloc(f.pool_end - f.pool_first + 1, sizeof(PoolUse))
+    if not (f.table and f.owned and f.bytes and f.chunk and f.use):
         return False
     f.owner = <uint16_t *>f.table
     for i in range(hypervisor):
@@ -46,10 +49,6 @@ cdef bint frames_open(Frames *f, uint32_t count, uint32_t hypervisor, uint32_t p
     f.owned[<int>HYPERVISOR] = hypervisor
     f.owned[<int>HSVM] = protected
     f.owned[<int>FREE] = count - hypervisor - protected
-    f.pool_down = protected == 0
-    f.pool_first = 0 if f.pool_down else f.protected + f.table_frames
-    f.pool_end = hypervisor if f.pool_down else count
-    f.pool_owner = HYPERVISOR if f.pool_down else HSVM
     return True
 
 
@@ -60,25 +59,19 @@ cdef void frames_close(Frames *f) noexcept:
             free(f.chunk[i])
     free(f.table)
     free(f.owned)
-    free(f.page)
+    free(f.bytes)
     free(f.chunk)
-    free(f.link)
-    free(f.note)
+    free(f.use)
     memset(f, 0, sizeof(Frames))
 
 
 # Content
 
-cdef inline uint32_t *holder(Frames *f, uint32_t page) noexcept nogil:
-    """Where the frame that uses `page` is noted."""
-    return <uint32_t *>(f.chunk[page / CHUNK] + <size_t>CHUNK * PAGE) + page % CHUNK
-
-
 cdef bint frames_reserve(Frames *f, uint32_t pages) noexcept nogil:
     """Make sure that `pages` frames can become non-zero without allocating; False changes nothing."""
-    cdef uint8_t *chunk
+    cdef Page *chunk
     while f.free_pages < pages and f.chunks <= f.count / CHUNK:
-        chunk = <uint8_t *>calloc(CHUNK, PAGE + sizeof(uint32_t))
+        chunk = <Page *>calloc(CHUNK, sizeof(Page))
         if chunk == NULL:
             return False
         f.chunk[f.chunks] = chunk
@@ -90,24 +83,21 @@ cdef bint frames_reserve(Frames *f, uint32_t pages) noexcept nogil:
 cdef uint8_t *touch(Frames *f, uint32_t mfn) noexcept nogil:
     """The frame's bytes for writing. Cannot fail: every operation starts with `frames_reserve`."""
     cdef uint8_t *bytes = peek(f, mfn)
-    cdef uint32_t page
+    cdef Page *page = f.given_back
     if bytes != NULL:
-        if f.page[mfn] == 0:
-            f.table_written = True
+        f.table_written = f.table_written or f.bytes[mfn] == NULL
         return bytes
     hsvm_assert(f.free_pages > 0, "pages were reserved before the operation")
-    if f.free_page:
-        page = f.free_page - 1
-        f.free_page = holder(f, page)[0]
+    if page != NULL:
+        f.given_back = page.next
     else:
-        page = f.fresh_page
-        f.fresh_page += 1
+        page = &f.chunk[f.fresh / CHUNK][f.fresh % CHUNK]
+        f.fresh += 1
     f.free_pages -= 1
-    holder(f, page)[0] = mfn
-    f.page[mfn] = page + 1
-    bytes = peek(f, mfn)
-    hsvm_clean(bytes)
-    return bytes
+    page.frame = mfn
+    f.bytes[mfn] = page.bytes
+    hsvm_clean(page.bytes)
+    return page.bytes
 
 
 cdef void frame_read(Frames *f, uint32_t mfn, uint32_t offset, uint32_t length, uint8_t *out) noexcept nogil:
@@ -146,19 +136,20 @@ cdef void entry_write(Frames *f, uint32_t mfn, uint32_t index, uint64_t value) n
 
 cdef void frame_zero(Frames *f, uint32_t mfn) noexcept nogil:
     """Wipe the frame; its page is given back."""
-    cdef uint32_t page = f.page[mfn]
     cdef uint8_t *bytes = peek(f, mfn)
+    cdef Page *page
     if bytes == NULL:
         return
     memset(bytes, 0, PAGE)
-    if page == 0:                       # a frame of the ownership table
+    if f.bytes[mfn] == NULL:            # a frame of the ownership table
         f.table_written = True
         return
+    page = <Page *>bytes                # its bytes come first
     hsvm_junk(bytes)
-    holder(f, page - 1)[0] = f.free_page
-    f.free_page = page
+    page.next = f.given_back
+    f.given_back = page
     f.free_pages += 1
-    f.page[mfn] = 0
+    f.bytes[mfn] = NULL
 
 
 cdef bint frame_is_zero(Frames *f, uint32_t mfn) noexcept nogil:
@@ -199,7 +190,7 @@ cdef uint32_t pool_find(Frames *f, uint32_t wanted, uint32_t *out) noexcept nogi
     cdef uint32_t end = f.pool_end - f.pool_first
     while found < wanted and place < end:
         mfn = f.pool_end - 1 - place if f.pool_down else f.pool_first + place
-        if f.note[mfn] == POOL_FREE and f.owner[mfn] == f.pool_owner:
+        if use_of(f, mfn).note == POOL_FREE and f.owner[mfn] == f.pool_owner:
             if found == 0:
                 f.pool_hint = place
             out[found] = mfn
@@ -213,7 +204,7 @@ cdef uint32_t pool_find(Frames *f, uint32_t wanted, uint32_t *out) noexcept nogi
 cdef void pool_take(Frames *f, uint32_t mfn, uint32_t note) noexcept nogil:
     """Put a frame that `pool_find` named to its use, all bytes zero."""
     frame_zero(f, mfn)                  # the hypervisor may have written there where nothing is protected
-    f.note[mfn] = note
+    use_of(f, mfn).note = note
 
 
 cdef void pool_give(Frames *f, uint32_t mfn, bint wipe) noexcept nogil:
@@ -221,5 +212,5 @@ cdef void pool_give(Frames *f, uint32_t mfn, bint wipe) noexcept nogil:
     cdef uint32_t place = f.pool_end - 1 - mfn if f.pool_down else mfn - f.pool_first
     if wipe:
         frame_zero(f, mfn)
-    f.note[mfn] = POOL_FREE
+    use_of(f, mfn).note = POOL_FREE
     f.pool_hint = min(f.pool_hint, place)

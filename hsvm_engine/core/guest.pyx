@@ -116,7 +116,7 @@ cdef Status_t guest_path(Host *h, Core *core, uint64_t page, GuestPath *path) no
     while True:
         if table >> 36:
             return F_NOT_PRESENT
-        status = nested_walk(&h.frames, core.mmu.root, table, &leaf, NULL)
+        status = nested_walk(&h.frames, core.mmu.root, table, &leaf)
         if status != OK:
             return status
         path.lowest = level

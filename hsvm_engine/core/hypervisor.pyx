@@ -10,11 +10,11 @@ from hsvm_engine.core.context cimport (
 )
 from hsvm_engine.core.frames cimport (
     NO_FRAME, POOL_CONTEXT, POOL_RESERVE, POOL_TABLE, Frames, entry_read, entry_write, frame_read, frame_write,
-    frame_zero, pool_find, pool_take, set_owner,
+    frame_zero, note_of, pool_find, pool_take, set_owner, use_of,
 )
 from hsvm_engine.core.paging cimport (
     LARGE, PRESENT, TABLE_FLAGS, Leaf, Path, each_leaf, index_of, is_listed, leaf_entry, leaf_split, number_in,
-    path_find, path_maps, reserve_of,
+    path_find, path_maps, reserve_note, reserve_of,
 )
 from hsvm_engine.core.tlb cimport tlb_drop_vm, tlb_shootdown
 from hsvm_engine.core.types cimport (
@@ -125,7 +125,7 @@ cdef uint32_t map_tables(Host *h, Vm *vm, Args *a, Path *path) noexcept nogil:
 
 cdef uint32_t table_take(Host *h, Vm *vm, uint32_t mfn, uint32_t note) noexcept nogil:
     pool_take(&h.frames, mfn, note)
-    h.frames.link[mfn] = vm.tables
+    use_of(&h.frames, mfn).next = vm.tables
     vm.tables = mfn
     return mfn
 
@@ -149,10 +149,10 @@ cdef void map_commit(Host *h, Vm *vm, Args *a, Path *path, uint32_t *pool) noexc
     entry = leaf_entry(a.mfn, a.perm)
     if a.size == HUGE:
         entry |= LARGE
-        if adopts(h, vm, path):
-            f.note[path.table[1]] = <uint32_t>(a.gpn >> 9) << 2 | POOL_RESERVE      # the emptied table is the reserve
+        if adopts(h, vm, path):         # the table that stands here becomes the reserve
+            use_of(f, path.table[1]).note = reserve_note(a.gpn)
         elif reserve_of(f, vm.tables, a.gpn) == NO_FRAME:
-            table_take(h, vm, pool[0], <uint32_t>(a.gpn >> 9) << 2 | POOL_RESERVE)
+            table_take(h, vm, pool[0], reserve_note(a.gpn))
     entry_write(f, path.table[bottom], index_of(a.gpn, bottom), entry)
     for mfn in range(a.mfn, a.mfn + a.size):
         set_owner(f, mfn, <uint16_t>vm.slot)
@@ -318,7 +318,7 @@ cdef Status_t hv_access(Host *h, uint32_t mfn, bint write, Out *o) noexcept nogi
     A nested table and a saved context have a check of their own, which stays when hv_access_check is switched off.
     """
     cdef uint16_t owner = h.frames.owner[mfn]
-    cdef uint32_t use = h.frames.note[mfn] & 3
+    cdef uint32_t use = note_of(&h.frames, mfn) & 3
     if owner == HSVM and use in (POOL_TABLE, POOL_RESERVE) and is_on(h.checks, NPT_PROTECTION):
         return refuse_frame(h, o, NPT_PROTECTION, mfn, F_PROTECTED)
     if owner == HSVM and use == POOL_CONTEXT and is_on(h.checks, CONTEXT_PROTECTION):

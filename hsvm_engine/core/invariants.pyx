@@ -4,13 +4,14 @@ from libc.stdlib cimport calloc, free
 
 from hsvm_engine.core.context cimport Core, Vm, vm_find
 from hsvm_engine.core.frames cimport (
-    CHUNK, NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_RESERVE, POOL_TABLE, Frames, entry_read, frame_is_zero,
+    NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_RESERVE, POOL_TABLE, Frames, entry_read, frame_is_zero, frame_of_page,
+    note_of, use_of,
 )
 from hsvm_engine.core.paging cimport LARGE, PRESENT, Leaf, Translation, each_leaf, guest_walk, nested_walk, number_in
 from hsvm_engine.core.tlb cimport Level
 from hsvm_engine.core.types cimport (
     CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, MAX_SLOT, NPT_PROTECTION, OK,
-    OWNER_CHECK, PAGE, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t,
+    OWNER_CHECK, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t,
 )
 from hsvm_engine.core.types import InvariantError
 
@@ -33,7 +34,7 @@ cdef bint entry_agrees(Host *h, uint32_t which, uint64_t place, bint guest_too) 
         return (guest_walk(&h.frames, vm.root, cr3, (tag >> 28) << 12, 0, &x, NULL) == OK and x.mfn == data >> 4
                 and x.perm == data & 7)
     for i in range(pages):
-        if nested_walk(&h.frames, vm.root, level.gpn[place] + i, &leaf, NULL) != OK or leaf.mfn != (data >> 4) + i:
+        if nested_walk(&h.frames, vm.root, level.gpn[place] + i, &leaf) != OK or leaf.mfn != (data >> 4) + i:
             return False
         if (data & 7) & ~leaf.perm or (not cr3 and leaf.perm != data & 7):
             return False
@@ -96,20 +97,20 @@ cdef void check_pool(Host *h) except *:
                 continue
             table = vm.tables
             while table != NO_FRAME:
-                if seen[table] or f.note[table] & 3 not in (POOL_TABLE, POOL_RESERVE):
+                if seen[table] or use_of(f, table).note & 3 not in (POOL_TABLE, POOL_RESERVE):
                     raise InvariantError(f"tables: frame {table} is not one table of one VM")
                 seen[table] = 1
                 used += 1
-                table = f.link[table]
+                table = use_of(f, table).next
             if not seen[vm.root]:
                 raise InvariantError(f"tables: root of VM {vm.handle} is not among its tables")
             for i in range(vm.vcpus):
-                if seen[vm.context[i]] or f.note[vm.context[i]] != POOL_CONTEXT:
+                if seen[vm.context[i]] or use_of(f, vm.context[i]).note != POOL_CONTEXT:
                     raise InvariantError(f"tables: frame {vm.context[i]} is not one context of one vcpu")
                 seen[vm.context[i]] = 1
                 used += 1
         for i in range(f.pool_first, f.pool_end):
-            noted += f.note[i] != POOL_FREE
+            noted += use_of(f, i).note != POOL_FREE
         if used != noted:
             raise InvariantError(f"tables: {noted} pool frames are in use, VMs know {used}")
     finally:
@@ -123,7 +124,7 @@ cdef void check_tree(Host *h, Vm *vm, uint32_t table, uint32_t level, uint8_t *s
     cdef uint64_t entry
     if seen[table]:
         raise InvariantError(f"tree: frame {table} is reached twice in the tables of VM {vm.handle}")
-    if f.owner[table] != HSVM or f.note[table] != POOL_TABLE:
+    if f.owner[table] != HSVM or note_of(f, table) != POOL_TABLE:
         raise InvariantError(f"tree: frame {table} is no protected table")
     seen[table] = 1
     if level == 1:
@@ -174,11 +175,11 @@ cdef void check_zero(Host *h) except *:
     """FREE frames are zero; pool frames that nothing uses are too."""
     cdef Frames *f = &h.frames
     cdef uint32_t page, mfn
-    for page in range(f.fresh_page):
-        mfn = (<uint32_t *>(f.chunk[page / CHUNK] + <size_t>CHUNK * PAGE))[page % CHUNK]
-        if mfn >= f.count or f.page[mfn] != page + 1 or frame_is_zero(f, mfn):
+    for page in range(f.fresh):
+        mfn = frame_of_page(f, page)
+        if mfn == NO_FRAME or frame_is_zero(f, mfn):
             continue
-        if f.owner[mfn] == FREE or (f.owner[mfn] == HSVM and f.note[mfn] == POOL_FREE):
+        if f.owner[mfn] == FREE or (f.owner[mfn] == HSVM and note_of(f, mfn) == POOL_FREE):
             raise InvariantError(f"free-is-zero: frame {mfn} is free and holds a non-zero byte")
 
 

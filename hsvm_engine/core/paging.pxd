@@ -12,7 +12,7 @@ An entry has 8 bytes, AMD64 format:
 A page number has 36 bits: level 4 (root) uses bits 35..27, level 3 26..18, level 2 17..9, level 1 8..0.
 """
 
-from hsvm_engine.core.frames cimport Frames
+from hsvm_engine.core.frames cimport POOL_RESERVE, Frames
 from hsvm_engine.core.types cimport Status_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
@@ -75,13 +75,17 @@ cdef inline uint64_t leaf_entry(uint64_t number, uint32_t perm) noexcept nogil:
         entry |= <uint64_t>1 << 63
     return entry
 
-cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil
+cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf) noexcept nogil
 cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
                          Translation *t, Reference *log) noexcept nogil
 cdef void path_find(Frames *f, uint32_t root, uint64_t gpn, Path *path) noexcept nogil
 cdef bint path_maps(Frames *f, Path *path) noexcept nogil
 cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bint down, uint8_t *visited,
                     Visit visit, void *context) noexcept nogil
+cdef inline uint32_t reserve_note(uint64_t gpn) noexcept nogil:
+    """Frames.use note of the table page kept for the 2 MiB leaf of `gpn`."""
+    return <uint32_t>(gpn >> 9) << 2 | <uint32_t>POOL_RESERVE
+
 cdef uint32_t reserve_of(Frames *f, uint32_t head, uint64_t gpn) noexcept nogil
 cdef bint is_listed(Frames *f, uint32_t head, uint32_t table) noexcept nogil
 cdef void leaf_split(Frames *f, uint32_t directory, uint64_t gpn, uint32_t table) noexcept nogil

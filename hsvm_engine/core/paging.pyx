@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from hsvm_engine.core.frames cimport NO_FRAME, POOL_RESERVE, POOL_TABLE, entry_read, entry_write
+from hsvm_engine.core.frames cimport NO_FRAME, POOL_TABLE, entry_read, entry_write, use_of
 from hsvm_engine.core.types cimport F_NOT_PRESENT, F_PERMISSION, HUGE, OK
 
 
@@ -15,7 +15,7 @@ cdef inline void log_reference(Reference *log, uint32_t nested_level, uint32_t m
     log.perm = perm_in(entry) if entry & PRESENT else 0
 
 
-cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil:
+cdef inline Status_t nested_steps(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Reference *log) noexcept nogil:
     """Find the frame of `gpn` in the nested table at `root`: 4 references, 3 for a 2 MiB leaf.
 
     F_NOT_PRESENT where an entry is absent or names a frame that the host does not have. `log`, if not NULL, has room
@@ -55,8 +55,13 @@ cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf, Re
     return OK
 
 
-cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
-                         Translation *t, Reference *log) noexcept nogil:
+cdef Status_t nested_walk(Frames *f, uint32_t root, uint64_t gpn, Leaf *leaf) noexcept nogil:
+    """`nested_steps` for other parts, without a log."""
+    return nested_steps(f, root, gpn, leaf, NULL)
+
+
+cdef inline Status_t guest_steps(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
+                                 Translation *t, Reference *log) noexcept nogil:
     """Translate `address` by the guest's table at `cr3` (0: by the nested table alone) and the nested table at `root`.
 
     F_PERMISSION if one of them does not allow all of `need`; the guest's own table is asked first, before the page is
@@ -76,7 +81,7 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
                 t.guest_fault = True
                 return F_NOT_PRESENT
             here = NULL if log == NULL else log + t.references
-            status = nested_walk(f, root, table, &leaf, here)
+            status = nested_steps(f, root, table, &leaf, here)
             t.references += leaf.references
             if status == OK:
                 entry = entry_read(f, leaf.mfn, index_of(page, level))
@@ -103,7 +108,7 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
         page = table
     t.gpn = page
     here = NULL if log == NULL else log + t.references
-    status = nested_walk(f, root, page, &leaf, here)
+    status = nested_steps(f, root, page, &leaf, here)
     if log != NULL:
         for k in range(leaf.references):
             here[k].guest_level = 0
@@ -113,6 +118,14 @@ cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t addres
     t.perm = leaf.perm & perm
     t.size = 1 if cr3 else leaf.size
     return F_PERMISSION if status == OK and need & ~leaf.perm else status
+
+
+cdef Status_t guest_walk(Frames *f, uint32_t root, uint64_t cr3, uint64_t address, uint32_t need,
+                         Translation *t, Reference *log) noexcept nogil:
+    """`guest_steps` for other parts; the branch gives the compiler a version without the log."""
+    if log == NULL:
+        return guest_steps(f, root, cr3, address, need, t, NULL)
+    return guest_steps(f, root, cr3, address, need, t, log)
 
 
 cdef void path_find(Frames *f, uint32_t root, uint64_t gpn, Path *path) noexcept nogil:
@@ -173,15 +186,15 @@ cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bi
 
 cdef uint32_t reserve_of(Frames *f, uint32_t head, uint64_t gpn) noexcept nogil:
     """The table page kept for the 2 MiB leaf of `gpn`, or NO_FRAME."""
-    cdef uint32_t note = <uint32_t>(gpn >> 9) << 2 | POOL_RESERVE
-    while head != NO_FRAME and f.note[head] != note:
-        head = f.link[head]
+    cdef uint32_t note = reserve_note(gpn)
+    while head != NO_FRAME and use_of(f, head).note != note:
+        head = use_of(f, head).next
     return head
 
 
 cdef bint is_listed(Frames *f, uint32_t head, uint32_t table) noexcept nogil:
     while head != NO_FRAME and head != table:
-        head = f.link[head]
+        head = use_of(f, head).next
     return head != NO_FRAME
 
 
@@ -193,4 +206,4 @@ cdef void leaf_split(Frames *f, uint32_t directory, uint64_t gpn, uint32_t table
     for i in range(512):
         entry_write(f, table, i, leaf_entry(first + i, perm_in(entry)))
     entry_write(f, directory, index_of(gpn, 2), <uint64_t>table << 12 | TABLE_FLAGS)
-    f.note[table] = POOL_TABLE
+    use_of(f, table).note = POOL_TABLE

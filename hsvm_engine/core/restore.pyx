@@ -10,7 +10,9 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
 from hsvm_engine.core.context cimport Tally, Vm, core_enter, guest_table_add, guest_tables_reserve, vm_by_slot
-from hsvm_engine.core.frames cimport NO_FRAME, POOL_CONTEXT, POOL_FREE, Frames, frame_write, frames_reserve
+from hsvm_engine.core.frames cimport (
+    NO_FRAME, POOL_CONTEXT, POOL_FREE, Frames, frame_write, frames_reserve, note_of, use_of,
+)
 from hsvm_engine.core.snapshot cimport FORMAT, Entry, Run
 from hsvm_engine.core.tlb cimport Level, mmu_load, space_find, tlb_put, tlb_reserve
 from hsvm_engine.core.types cimport FIRST_VM, HUGE, MAX_SLOT, MAX_VCPUS, PAGE, REGISTERS, uint8_t, uint32_t, uint64_t
@@ -116,9 +118,9 @@ cdef void load_contents(Frames *f, bytes data) except *:
 
 
 cdef void use_pool(Frames *f, uint32_t mfn, uint32_t note) except *:
-    if not f.pool_first <= mfn < f.pool_end or f.note[mfn] != POOL_FREE or note & 3 == POOL_FREE:
+    if not f.pool_first <= mfn < f.pool_end or use_of(f, mfn).note != POOL_FREE or note & 3 == POOL_FREE:
         raise ValueError(f"snapshot: VMS : frame {mfn} cannot be a table or context")
-    f.note[mfn] = note
+    use_of(f, mfn).note = note
 
 
 cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
@@ -143,10 +145,10 @@ cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
         if last == NO_FRAME:
             vm.tables = mfn
         else:
-            f.link[last] = mfn
-        f.link[mfn] = NO_FRAME
+            use_of(f, last).next = mfn
+        use_of(f, mfn).next = NO_FRAME
         last = mfn
-    if last == NO_FRAME or f.note[vm.root] == POOL_FREE:
+    if last == NO_FRAME or note_of(f, vm.root) == POOL_FREE:
         raise ValueError("snapshot: VMS : a VM without its root")
     for i in range(r.number("<I", 1 << 28, "number of guest tables")):
         gpn = r.number("<Q", 1 << 36, "guest table")

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, qsort
 from libc.string cimport memcpy
 
 from hsvm_engine.core.context cimport Core, Tally, Vm
-from hsvm_engine.core.frames cimport CHUNK, NO_FRAME, frame_is_zero, peek
+from hsvm_engine.core.frames cimport NO_FRAME, frame_is_zero, frame_of_page, peek, use_of
 from hsvm_engine.core.tlb cimport Level
 from hsvm_engine.core.types cimport FIRST_VM, PAGE, REGISTERS, uint64_t
 
@@ -46,12 +46,12 @@ cdef int by_number(const void *a, const void *b) noexcept nogil:
 cdef uint32_t *nonzero_frames(Frames *f, uint32_t *count) except NULL:
     """Ascending frames with a non-zero byte, those of a table that was stored into included; the caller frees."""
     cdef uint32_t page, mfn, n = 0
-    cdef uint32_t *out = <uint32_t *>calloc(<size_t>f.fresh_page + f.table_frames + 1, sizeof(uint32_t))
+    cdef uint32_t *out = <uint32_t *>calloc(<size_t>f.fresh + f.table_frames + 1, sizeof(uint32_t))
     if out == NULL:
         raise MemoryError
-    for page in range(f.fresh_page):
-        mfn = (<uint32_t *>(f.chunk[page / CHUNK] + <size_t>CHUNK * PAGE))[page % CHUNK]
-        if mfn < f.count and f.page[mfn] == page + 1 and not frame_is_zero(f, mfn):
+    for page in range(f.fresh):
+        mfn = frame_of_page(f, page)
+        if mfn != NO_FRAME and not frame_is_zero(f, mfn):
             out[n] = mfn
             n += 1
     if f.table_written:
@@ -98,8 +98,8 @@ cdef bytes vm_section(Host *h):
         tables = []
         table = vm.tables
         while table != NO_FRAME:
-            tables += [table, h.frames.note[table]]
-            table = h.frames.link[table]
+            tables += [table, use_of(&h.frames, table).note]
+            table = use_of(&h.frames, table).next
         parts.append(struct.pack(f"<I{len(tables)}I", len(tables) // 2, *tables))
         parts.append(struct.pack(f"<I{vm.guest_table_count}Q", vm.guest_table_count,
                                  *[vm.guest_tables[i] for i in range(vm.guest_table_count)]))
