@@ -109,7 +109,7 @@ def make_cast() -> Cast:
     membership_add(by=None, user=people["olga"], role="operator")
     membership_add(by=None, user=people["ines"], role="teacher")
     h1 = host_create(by=people["olga"], document=HOST)
-    a_db = vm_create(by=people["alice"], tenant=alpha, name="a-db", trace="sqlite")
+    a_db = vm_create(by=people["alice"], tenant=alpha, name="a-db", trace="sqlite3")
     b_web = vm_create(by=people["bob"], tenant=beta, name="b-web", trace="gzip")
     for vm, by, answers in ((a_db, people["alice"], CAREFUL), (b_web, people["bob"], QUICK)):
         policy_save(by=by, vm=vm, document=wishes(answers, vm=vm.name, tenant=vm.tenant.slug))

@@ -44,7 +44,8 @@ def never_reading(cookie: str, topic: str) -> socket.socket:
     key = base64.b64encode(os.urandom(16)).decode()
     raw.sendall(
         f"GET /ws/ HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nOrigin: {ORIGIN}\r\nCookie: session={cookie}\r\n"
-        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     assert raw.recv(12) == b"HTTP/1.1 101"
     text = json.dumps({"type": "subscribe", "topic": topic, "last": None}).encode()
@@ -83,9 +84,9 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
     watching = threading.Thread(target=watch)
     watching.start()
     while time.monotonic() < began + 15.5:
-        step = player.step(30_000)
+        step = player.step(600_000)  # touches much of the TLB: tens of kilobytes a frame
         publish.step(run=run.pk, seq=step.number, entry=engine.entry_of(step))
-        time.sleep(0.05)
+        time.sleep(0.02)
     watching.join(15)
     assert server.memory_info().rss - before < GROWTH_MB << 20
     assert seen == sorted(seen) and len(seen) > 100, "the other viewer went on without a pause"

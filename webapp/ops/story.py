@@ -48,13 +48,20 @@ DRILL_EVERY: Final = dt.timedelta(minutes=1)
 MOST_OPEN_CONFLICTS: Final = 5
 MOST_STEPS: Final = 60
 
-# Two wishes that clash over what the whole host shares, and can be settled.
+# What a-db's owner wished at first; it runs under the agreement that came of it.
+EASY: Final = {
+    "q1": {"answer": "nobody", "strength": "must"},
+    "q2": {"answer": "anyone", "strength": "prefer"},
+    "q3": {"answer": "anyone", "strength": "prefer"},
+    "q4": {"answer": "no", "strength": "prefer"},
+    "q7": {"answer": "speed", "strength": "prefer"},
+}
+# Two wishes that clash over what the whole host shares, and can be settled: what a-db's owner wishes now, and b-web's.
 CAREFUL: Final = {
     "q1": {"answer": "nobody", "strength": "must"},
     "q2": {"answer": "never", "strength": "prefer"},
     "q3": {"answer": "class", "strength": "prefer"},
     "q4": {"answer": "no", "strength": "prefer"},
-    "q7": {"answer": "protection", "strength": "prefer"},
 }
 QUICK: Final = {
     "q2": {"answer": "anyone", "strength": "prefer"},
@@ -63,13 +70,17 @@ QUICK: Final = {
     "q7": {"answer": "speed", "strength": "prefer"},
 }
 # Two wishes that do not clash: one gives no memory back, the other does.
+GUARDED: Final = {"weight": 500, "values": {"snp_tdx": 800, "hsvm": 1000, "sev": 400, "none": "veto"}}
+USUAL: Final = {"weight": 100, "values": {"full": 0, "default": 1000, "off": 0}}
 KEEPS: Final = {
-    "memory_protection": {"weight": 600, "values": {"snp_tdx": 800, "hsvm": 1000, "sev": 400, "none": "veto"}},
+    "memory_protection": GUARDED,
     "balloon": {"weight": 400, "values": {"none": 1000, "ask": 300, "on": 0}},
+    "mitigations": USUAL,
 }
 GIVES: Final = {
-    "memory_protection": {"weight": 500, "values": {"snp_tdx": 800, "hsvm": 1000, "sev": 400, "none": "veto"}},
-    "balloon": {"weight": 500, "values": {"none": 0, "ask": 500, "on": 1000}},
+    "memory_protection": GUARDED,
+    "balloon": {"weight": 400, "values": {"none": 0, "ask": 500, "on": 1000}},
+    "mitigations": USUAL,
 }
 
 
@@ -103,14 +114,14 @@ def host_document(name: str) -> dict[str, Any]:
     }
 
 
-def wishes(vm: str, tenant: str, host: str, answers: dict[str, dict[str, str]]) -> dict[str, Any]:
+def wishes(vm: str, tenant: str, host: str, answers: dict[str, dict[str, str]], version: int = 1) -> dict[str, Any]:
     """The policy document for these answers; people decide, and silence is a no."""
     size = {"vcpus": 1, "memory_mib": SIZES[vm]}
     return document_from_answers(
         answers,
         vm=vm,
         tenant=tenant,
-        version=1,
+        version=version,
         size=size,
         delegate={"mode": "human", "deadline_s": settings.NEGOTIATION_DEADLINE_SECONDS, "onTimeout": "reject"},
         disagreement={"kind": "do-not-start", "utility": 200, "budget": 0},
@@ -140,6 +151,7 @@ def prepare(passwords: dict[str, str]) -> None:
     _set_going("h2", "b-shop")
     _all_accept("h2")
     _set_going("h1", "a-db")
+    _wish_again("a-db", CAREFUL)
     _set_going("h1", "b-web")
 
 
@@ -166,7 +178,7 @@ def _cast(passwords: dict[str, str]) -> None:
     tenants.membership_add(by=None, user=people["olga"], role="operator")
     tenants.membership_add(by=None, user=people["ines"], role="teacher")
     h1, h2 = (fleet.host_create(by=people["olga"], document=host_document(name)) for name in ("h1", "h2"))
-    _vm(people["alice"], alpha, h1, "a-db", "sqlite3", wishes("a-db", "alpha", "h1", CAREFUL))
+    _vm(people["alice"], alpha, h1, "a-db", "sqlite3", wishes("a-db", "alpha", "h1", EASY))
     _vm(people["bob"], beta, h1, "b-web", "gzip", wishes("b-web", "beta", "h1", QUICK))
     _vm(people["alice"], alpha, h2, "a-mail", "gzip", plain_wishes("a-mail", "alpha", "h2", KEEPS))
     _vm(people["bob"], beta, h2, "b-shop", "sqlite3", plain_wishes("b-shop", "beta", "h2", GIVES))
@@ -190,6 +202,14 @@ def _set_going(host: str, name: str) -> None:
         log.warning("%s was not started: %s", name, refused.message)
         return
     drain()
+
+
+def _wish_again(name: str, answers: dict[str, dict[str, str]]) -> None:
+    """The owner of a running VM wishes for more than its agreement holds. Nothing changes by that alone."""
+    vm = VirtualMachine.objects.select_related("placement__host", "tenant").filter(name=name).first()
+    if vm is not None and vm.policies.count() == 1:
+        document = wishes(vm.name, vm.tenant.slug, vm.placement.host.name, answers, version=2)
+        declaring.wishes_declare(by=_owner(vm), vm=vm, document=document)
 
 
 def _all_accept(host: str) -> None:

@@ -106,7 +106,8 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
     """A request against the agreement: nothing was done, the owner and the operator are told, with the evidence."""
     data = act.data
     pages = f"{data['pages']:,} page" + ("" if data["pages"] == 1 else "s")
-    title = f"{vm.name} was asked for {pages} and keeps them: {data['switch']} is {data['value_in_force']}"
+    terms = _terms(data["switch"], data["value_in_force"])
+    title = f"{vm.name} was asked for {pages} and keeps them. The agreement says {terms}"
     evidence = {
         "event": data["event"],
         "op": result["op"],
@@ -122,8 +123,8 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
         severity="hard" if data["decision"] == "deny" else "negotiable",
         switch=data["switch"],
         text=(
-            f"The operator asked {vm.name} for {pages} of memory. The agreement in force says {data['switch']}: "
-            f"{data['value_in_force']}, so the request was refused and nothing changed."
+            f"The operator asked {vm.name} for {pages} of memory. The agreement in force says {terms}, "
+            "so the request was refused and nothing changed."
         ),
         evidence=evidence,
     )
@@ -131,6 +132,13 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
         run=run, op=result["op"], kind="denied", vm=vm, title=title, outcome="REFUSED",
         check_name=f"agreement: {data['switch']}", detail=evidence,
     )  # fmt: skip
+
+
+def _terms(switch: str, value: str) -> str:
+    """A setting of the agreement in the words of the questions."""
+    found = SWITCHES[switch]
+    label = next(each.label for each in found.values if each.name == value)
+    return f"“{found.label}: {label.lower()}”"
 
 
 def _happened(run: Run, event: dict[str, Any]) -> Event:

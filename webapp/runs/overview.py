@@ -137,7 +137,8 @@ def waiting_for(*, user: User) -> list[dict[str, Any]]:
     for negotiation in open_ones:
         answered = set(negotiation.messages.filter(round=negotiation.round).values_list("vm_id", flat=True))
         seats = [seat.vm for seat in negotiation.seats.filter(vm__in=own).select_related("vm")]
-        unanswered = [vm for vm in seats if vm.pk not in answered]
+        by_delegate = negotiation.protocol.get("answers", {})
+        unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
         if unanswered:
             found.append({"negotiation": negotiation, "vms": unanswered})
     return found

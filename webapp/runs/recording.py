@@ -23,12 +23,12 @@ from hsvm_engine.step import Step
 from webapp.runs import engine
 from webapp.runs.picture import OPERATOR, RunPicture
 
-VERSION: Final = 1
+VERSION: Final = 2
 RECORD: Final = struct.Struct("<IBI")
 TEXT, BINARY = 0, 1
 TICK: Final = 200  # milliseconds between two pictures of the map
 ACCESSES: Final = 2_000  # a VM's references in one tick
-TLB_EVERY, COUNTERS_EVERY = 10, 5  # ticks
+TLB_EVERY, COUNTERS_EVERY = 5, 5  # ticks
 NESTED, HSVM = 1, 2  # numbers of the two runs in the recording
 ATTACK: Final = "A03"
 VICTIM: Final = "b-web"
@@ -129,7 +129,7 @@ class Stage:
             "architecture": architecture,
         }
         self.tape, self.run = tape, run
-        self.player = Player(Scenario(machine=machine, seed=2013, flush="on_change"))
+        self.player = Player(Scenario(machine=machine, seed=2013))
         self.picture = RunPicture(self.player.state(), slots_of=lambda slug: frozenset(), tenant_of={})
         self.events = 0
         self.ticks = 0

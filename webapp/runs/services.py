@@ -326,7 +326,9 @@ def _settle(run: Run, token: str) -> None:
     """Do what was wanted of the run before its next slice."""
     if run.wanted == "pause":
         jobs.commit(Run, run.pk, token, due_at=None, state=Run.State.PAUSED, wanted="")
+        audit.record(by=None, type="run.paused", subject=f"run:{run.pk}", data={"host": run.host.name, "op": run.op})
         publish.changed(f"run/{run.pk}")
+        publish.changed("fleet")
     elif jobs.renew(Run, run.pk, token):
         _end(run, state=Run.State.CANCELLED, reason="Cancelled by the operator.")
 

@@ -124,7 +124,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     context: dict[str, Any] = {
         "host": found,
         "run": run,
-        "vms": overview.vms_on(host=found),
+        "guests": overview.vms_on(host=found),
         "agreement": agreed.agreement_in_force(host=found),
         "drills": services.DRILLS,
         "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
