@@ -440,3 +440,58 @@ def test_signing_seeds_are_sealed_and_bound_to_their_party(cast: Cast) -> None:
     theirs.sealed_seed = ours.sealed_seed
     with pytest.raises(InvalidTag):
         seed_of(theirs)
+
+
+def test_nobody_starts_somebody_elses_vm(cast: Cast) -> None:
+    for person in (cast.bob, cast.olga, cast.ines):
+        with pytest.raises(VpmsError) as refused:
+            services.start_request(by=person, vm=cast.a_db)
+        assert refused.value.http_status == 404
+    assert states(cast) == (Vm.STOPPED, Vm.STOPPED)
+
+
+def test_a_setting_of_ones_own_that_is_contested_shows_no_neighbours_wish(cast: Cast, client) -> None:
+    """b-web wants guarded memory and open snapshots, which exclude each other; a-db has nothing to do with that."""
+    guarded = {"q1": {"answer": "nobody", "strength": "must"}}
+    mine = {
+        **guarded,
+        "q6": {"answer": "always", "strength": "prefer"},
+        "q7": {"answer": "speed", "strength": "prefer"},
+    }
+    theirs = {**CAREFUL, "q6": {"answer": "never", "strength": "must"}}
+    policy_save(by=cast.bob, vm=cast.b_web, document=wishes(mine, vm="b-web", tenant="beta", version=2))
+    policy_save(by=cast.alice, vm=cast.a_db, document=wishes(theirs, vm="a-db", tenant="alpha", version=2))
+    start_alone(cast)
+    clash = advance(services.start_request(by=cast.bob, vm=cast.b_web))
+    rows = {row["issue"]: row for row in selectors.room_of(user=cast.bob, negotiation=clash).rows}
+    assert rows["snapshot"]["others"] == rows["snapshot"]["they_give"] == []
+    assert rows["mitigations"]["others"]
+    assert "snapshot" not in selectors.room_of(user=cast.alice, negotiation=clash).proposal
+
+
+def test_conflicts_of_a_start_are_closed_when_it_is_settled(cast: Cast, clash: Negotiation) -> None:
+    assert selectors.conflicts_of(user=cast.alice, vm=cast.a_db, open_only=True).exists()
+    for who in ("alice", "bob"):
+        answer(cast, clash, who, True)
+    put_in_force(advance(clash))
+    assert not selectors.conflicts_of(user=cast.alice, vm=cast.a_db, open_only=True).exists()
+
+
+def test_what_was_refused_while_running_is_told_to_its_owner_and_the_operator_only(cast: Cast, client) -> None:
+    services.conflict_record(
+        host=cast.h1,
+        vms=[cast.a_db],
+        code="C19",
+        severity="hard",
+        switch="balloon",
+        text="The operator asked for 64 pages; they stay.",
+        evidence={"op": 48112},
+    )
+    for who, path, sees in (
+        (cast.alice, "/tenant/conflicts/", True),
+        (cast.bob, "/tenant/conflicts/", False),
+        (cast.olga, "/operator/conflicts/", True),
+    ):
+        client.force_login(who)
+        page = client.get(path).content.decode()
+        assert ("64 pages" in page and "48112" in page and "refused" in page) is sees
