@@ -1,4 +1,4 @@
-"""How long `make demo` takes until it says ready: first clone and empty home, second clone and warm caches, third start.
+"""How long `make demo` takes until it says ready: first clone and empty home, second clone, warm caches, third start.
 
 Prints one JSON object; seconds. Clones what is committed; needs the package indexes for the first figure.
 """

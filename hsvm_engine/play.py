@@ -97,6 +97,7 @@ class Player:
 
     def _quantum(self, vm: Vm, count: int) -> None:
         core = vm.spec.core
+        self._flush(vm)
         if not self._enter(vm, vm.turn % vm.spec.vcpus):
             return
         vm.turn += 1
@@ -110,9 +111,14 @@ class Player:
         except GuestError as error:
             self._crash(vm, core, str(error), fatal=error.fatal)
         self.hypervisor.must("context_save", core=core)
-        alone = sum(other.spec.core == core for other in self.vms) == 1
-        if self.scenario.flush == "always" or (self.scenario.flush == "on_change" and not alone):
-            self.hypervisor.must("hv_flush", core=core, vm=vm.handle)
+
+    def _flush(self, vm: Vm) -> None:
+        """What the agreed mitigations drop from the core's TLB before the VM enters it: what ran last stays to be seen."""
+        for other in self.vms:
+            if other.spec.core != vm.spec.core:
+                continue
+            if self.scenario.flush == "always" or (self.scenario.flush == "on_change" and other is not vm):
+                self.hypervisor.must("hv_flush", core=other.spec.core, vm=other.handle)
 
     def _run(self, vm: Vm, core: int, count: int) -> None:
         """Run `count` references of the program, with a new process when it ends. Faults are answered on the way."""

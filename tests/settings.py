@@ -7,6 +7,6 @@ os.environ.setdefault("HSVM_TLS", "0")
 os.environ.setdefault("HSVM_RUN_DIR", str(Path(__file__).resolve().parent.parent / ".run" / "test"))
 os.environ.setdefault("HSVM_LOG", "WARNING")
 
-import webapp.settings as site  # noqa: E402  reads the environment that is set above
+import webapp.settings as site
 
 globals().update({name: value for name, value in vars(site).items() if name.isupper()})

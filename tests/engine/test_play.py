@@ -151,7 +151,7 @@ def test_vms_share_a_core_in_turns(flush: str) -> None:
     step = p.step(4_000)
     assert vm_row(step, "a-db")["references"] == vm_row(step, "b-web")["references"] == 4_000
     held = {int(slot) for slot in p.state().tlb["slot"] if slot}
-    assert held == ({3, 4} if flush == "tagged" else set())
+    assert held == ({3, 4} if flush == "tagged" else {4})  # what ran last stays until another comes
     p.machine.check_invariants()
 
 

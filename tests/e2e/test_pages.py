@@ -1,0 +1,70 @@
+"""Every page, looked at by a machine: axe, 320 px, no script, keyboard, nothing in the browser's console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.e2e.stack import Demo
+
+PAGES = [
+    (None, "/"),
+    (None, "/demo/"),
+    (None, "/learn/"),
+    (None, "/sign-in/"),
+    ("alice", "/tenant/"),
+    ("alice", "/tenant/vm/new/"),
+    ("alice", "/tenant/vm/a-db/"),
+    ("alice", "/tenant/vm/a-db/memory/"),
+    ("alice", "/tenant/audit/"),
+    ("olga", "/operator/"),
+    ("olga", "/operator/host/h2/"),
+    ("olga", "/operator/audit/"),
+    ("ines", "/teach/"),
+]
+NAMES = [path for _, path in PAGES]
+
+
+@pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
+def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
+    demo: Demo, sign_in: Callable[..., Page], who: str | None, path: str
+) -> None:
+    page = sign_in(who)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    for theme in ("light", "dark", "projector"):
+        page.context.add_cookies([{"name": "theme", "value": theme, "url": demo.url}])
+        page.goto(path)
+        page.wait_for_timeout(400)
+        found = Axe().run(page)
+        bad = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+        assert not bad, f"{path} {theme}: " + "; ".join(
+            f"{v['id']} {[n['target'] for n in v['nodes']][:3]}" for v in bad
+        )
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.goto(path)
+    page.wait_for_timeout(400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert not said
+
+
+@pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
+def test_a_page_says_its_piece_without_script(sign_in: Callable[..., Page], who: str | None, path: str) -> None:
+    page = sign_in(who, java_script_enabled=False)
+    page.goto(path)
+    assert len(page.locator("main").inner_text()) > 150
+
+
+def test_the_map_is_read_by_keyboard_alone(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    page.goto("/operator/host/h2/")
+    root = page.locator('[data-view="ownership-map"]')
+    page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
+    root.locator("[tabindex='0'], canvas[tabindex]").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("() => document.querySelector('[data-view=ownership-map]').innerText.includes('0x81')")

@@ -1,0 +1,34 @@
+"""The demo as a process: it ends without leaving anything, finds its data again, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import Demo
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_the_demo_leaves_no_process_and_finds_its_data_again(tmp_path: Path, how: signal.Signals) -> None:
+    first = Demo(tmp_path / "run")
+    first.wait_ready()
+    assert len(first.family()) >= 5
+    assert first.stop(how) == []
+    again = Demo(tmp_path / "run", port=first.port)
+    again.wait_ready(30)
+    assert again.get("/readyz")[0] == 200
+    assert again.stop(how) == []
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        demo = Demo(tmp_path / "run", port=taken.getsockname()[1])
+        assert demo.process.wait(60) != 0
+        said = demo.log.read_text().strip().splitlines()
+        assert len(said) == 1 and str(demo.port) in said[0] and "PORT=" in said[0], said
+        assert demo.stop() == []
