@@ -55,7 +55,7 @@ export class Counters {
   constructor(root: HTMLElement) {
     const figure = el("figure", { class: "counters-figure" }, el("figcaption", {}, "TLB hit ratio of each VM, by operation number; the figures stand in the table below."), this.chart);
     this.chart.setAttribute("aria-hidden", "true");
-    root.append(el("div", { class: "counters-body" }, this.totals, figure), el("div", { class: "table-scroll" }, this.vms.element));
+    root.append(el("div", { class: "counters-body" }, this.totals, figure), el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": "Table, scrolls sideways" }, this.vms.element));
   }
 
   draw(state: CountersState): void {

@@ -76,7 +76,7 @@ export class LongTable {
 
   constructor(caption: string, heads: string[], private readonly numeric: readonly number[] = []) {
     this.twin = table(caption, heads, numeric);
-    this.element = el("div", { class: "long-table" }, el("div", { class: "table-scroll" }, this.twin.element), el("div", { class: "actions" }, this.more));
+    this.element = el("div", { class: "long-table" }, el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": "Table, scrolls sideways" }, this.twin.element), el("div", { class: "actions" }, this.more));
     this.more.addEventListener("click", () => {
       this.limit += STEP;
       this.fill();

@@ -3,6 +3,9 @@
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
+/** An operation number in the space of a tick: 18.05 M. */
+const short = (tick: number): string => (tick >= 1e6 ? `${(tick / 1e6).toFixed(2)} M` : tick.toLocaleString("en-US"));
+
 export interface Line { label: string; colour: string; dash: number[] }
 
 export class Plot {
@@ -35,7 +38,7 @@ export class Plot {
       width: this.width(), height: this.height, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false }, y: { range: [0, 1] } },
       axes: [
-        { ...axis, values: (_plot, ticks) => ticks.map((tick) => tick.toLocaleString("en-US")) },
+        { ...axis, values: (_plot, ticks) => ticks.map(short) },
         { ...axis, values: (_plot, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`), size: 56 },
       ],
       series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, dash: line.dash, points: { show: false } }))],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -33,22 +34,29 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def cookies() -> dict[str, Any]:
+    """What a browser keeps of each person's first sign-in, so that the others need none."""
+    return {}
+
+
 @pytest.fixture
-def sign_in(demo: Demo, chromium: Browser) -> Iterator[Callable[..., Page]]:
+def sign_in(demo: Demo, chromium: Browser, cookies: dict[str, Any]) -> Iterator[Callable[..., Page]]:
     """sign_in("alice") opens a page of its own browser context in which alice is signed in; None stays anonymous."""
     opened: list[BrowserContext] = []
 
-    def open_page(name: str | None, **options: object) -> Page:
-        context = chromium.new_context(base_url=demo.url, **options)  # type: ignore[arg-type]
+    def open_page(name: str | None, **options: Any) -> Page:
+        context = chromium.new_context(base_url=demo.url, storage_state=cookies.get(name or ""), **options)
         context.set_default_timeout(15_000)
         opened.append(context)
         page = context.new_page()
-        if name:
+        if name and name not in cookies:
             page.goto("/sign-in/")
             page.get_by_label("Name").fill(name)
             page.get_by_label("Password", exact=True).fill(PASSWORD)
             page.get_by_role("button", name="Sign in").click()
             page.wait_for_url(lambda url: "/sign-in/" not in url)
+            cookies[name] = context.storage_state()
         return page
 
     yield open_page
