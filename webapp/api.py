@@ -13,8 +13,10 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, AuthorizationError, HttpError, ValidationError
+from ninja.parser import Parser
 from ninja.security import django_auth
 
+from webapp import strictjson
 from webapp.agreements.api import router as agreements
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
@@ -24,7 +26,15 @@ from webapp.tenants.api import router as tenants
 
 log = logging.getLogger(__name__)
 
-api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=django_auth)
+
+class StrictParser(Parser):
+    """Small bodies are read as strictly as documents: no NaN, no duplicate key, no deep nesting."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        return strictjson.load(request.body)
+
+
+api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=django_auth, parser=StrictParser())
 api.add_router("", tenants)
 api.add_router("", agreements)
 api.add_router("", audit)
@@ -75,6 +85,10 @@ def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if isinstance(error.__cause__, VpmsError):  # the strict parser's own faults, with path and reason
+        return refused(request, error.__cause__)
+    if isinstance(error.__cause__, RequestDataTooBig):
+        return too_big(request, error.__cause__)
     return refusal(request, error.status_code, "bad_request", str(error))
 
 

@@ -218,7 +218,7 @@ def test_wishes_that_cannot_be_met_together_end_at_once_with_the_reason(cast: Ca
     policy_save(by=cast.alice, vm=cast.a_db, document=strict)
     ended = services.start_request(by=cast.bob, vm=cast.b_web)
     assert ended.state == State.NO_AGREEMENT
-    assert "Protection against processor leaks" in ended.reason
+    assert "2 parties rule out different values of “Protection against processor leaks”" in ended.reason
     assert "a-db" not in ended.reason and "alpha" not in ended.reason
     assert states(cast) == (Vm.RUNNING, Vm.STOPPED)
 
@@ -495,3 +495,25 @@ def test_what_was_refused_while_running_is_told_to_its_owner_and_the_operator_on
         client.force_login(who)
         page = client.get(path).content.decode()
         assert ("64 pages" in page and "48112" in page and "refused" in page) is sees
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ('{"vm": "a-db", "vm": "b-web", "round": 1, "version": 1, "accept": true}', "$.vm"),
+        ('{"vm": "a-db", "round": NaN, "version": 1, "accept": true}', "$.round"),
+        ("[" * 5000, "$"),
+        ("{", "$"),
+        ('{"vm": "a-db", "round": -1, "version": 1, "accept": true}', "$.given.round"),
+        ('{"vm": "a-db", "round": 1, "version": 1, "accept": "perhaps"}', "$.given.accept"),
+        ("{}", "$.given.vm"),
+    ],
+)
+def test_bad_answers_by_api_are_refused_with_path_and_reason(
+    cast: Cast, clash: Negotiation, client, body: str, path: str
+) -> None:
+    client.force_login(cast.alice)
+    refused = client.post(f"/api/negotiations/{clash.pk}/answer", body, content_type="application/json")
+    assert refused.status_code == 422
+    assert path in [fault["path"] for fault in refused.json()["faults"]]
+    assert not clash.messages.exists()

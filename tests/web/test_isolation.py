@@ -134,3 +134,47 @@ def test_alice_does_reach_her_own_things(cast: Cast, client, alone: int) -> None
         assert client.get(path).status_code == 200, path
     for path in ("/api/vms", "/api/vms/a-db", "/api/vms/a-db/policy", f"/api/negotiations/{alone}", "/api/audit"):
         assert "a-db" in body_of(client.get(path)), path
+
+
+HOSTILE = (
+    "99999999999999999999999999",
+    "9" * 400,
+    "0",
+    "%00",
+    "..%2f..%2f",
+    "%f0%9f%92%a9",
+    "a" * 3000,
+    "'--",
+    "%0d%0aX",
+)
+
+
+@pytest.mark.parametrize("who", ["alice", "olga"])
+def test_hostile_ids_are_never_a_failure_of_the_site(cast: Cast, client, who: str) -> None:
+    client.force_login(getattr(cast, who))
+    client.raise_request_exception = False
+    for route in our_routes():
+        for text in HOSTILE if "<" in route else ():
+            path = re.sub(r"<(\w+:)?(\w+)>", lambda found, text=text: text, route)
+            for method in ("get", "post"):
+                answer = getattr(client, method)(path)
+                assert answer.status_code != 500, (method, path[:200])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "type=%00",
+        "subject=%F0%9F%92%A9&before=x",
+        "before=9999999999999999999",
+        "before=-1",
+        "show=%00",
+        "vm=%00",
+    ],
+)
+def test_hostile_queries_are_never_a_failure_of_the_site(cast: Cast, client, alone: int, query: str) -> None:
+    client.force_login(cast.alice)
+    client.raise_request_exception = False
+    for route in our_routes():
+        answer = client.get(filled(route, alone) + "?" + query)
+        assert answer.status_code != 500, (route, query)

@@ -202,11 +202,12 @@ def test_a_new_vm_with_a_bad_field_is_refused_and_nothing_is_left(cast: Cast, cl
     assert client.get("/api/vms/a-2").status_code == 404
 
 
-def test_a_name_that_another_tenant_uses_is_refused(cast: Cast, client) -> None:
-    with pytest.raises(BadInput):
-        from webapp.tenants.services import vm_create
+def test_a_name_that_is_taken_reserved_or_no_id_is_refused(cast: Cast, client) -> None:
+    from webapp.tenants.services import vm_create
 
-        vm_create(by=cast.alice, tenant=cast.alpha, name="b-web", trace="x")
+    for name in ("b-web", "operator", "new", "", "Big", "a/b", "x" * 64):
+        with pytest.raises(BadInput):
+            vm_create(by=cast.alice, tenant=cast.alpha, name=name, trace="x")
 
 
 def test_the_preferences_page_costs_the_same_number_of_queries_with_more_versions(

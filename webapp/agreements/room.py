@@ -218,6 +218,10 @@ class Room:
         return f"You {answer}" if answer.startswith(("accepted", "rejected")) else ""
 
     @property
+    def my_tone(self) -> str:
+        return self.answer_of(self.vm)["tone"] if self.vm and self.my_answer else ""
+
+    @property
     def can_answer(self) -> bool:
         return self.vm is not None and self.negotiation.state == State.PROPOSED and not self.my_answer
 

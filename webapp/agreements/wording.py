@@ -140,16 +140,18 @@ def background_words(item: str) -> str:
     return f"{SWITCHES[fact.switch].label} and {SWITCHES[fact.then_switch].label} depend on each other"
 
 
-def demand_words(item: str, who: str) -> str:
-    """One demand of a core, said of `who`."""
+def demand_words(item: str, parties: int) -> str:
+    """One demand of a core, said of so many parties without naming them."""
     kind, _, rest = item.partition(":")
     detail = rest.partition(":")[2]
     label = SWITCHES[detail].label if detail in SWITCHES else detail
+    one = parties == 1
+    who = "one party" if one else f"{parties} parties"
     return {
-        "veto": f"{who} rules out other values of “{label}”",
-        "rule": f"{who} ties two settings together by a rule",
+        "veto": f"{who} {'rules' if one else 'rule'} out{'' if one else ' different'} values of “{label}”",
+        "rule": f"{who} {'ties' if one else 'tie'} two settings together by a rule",
         "reservation": f"{who} would rather have no agreement than so little",
-        "label": f"{who} refuses a neighbour's kind (“{label}”)",
+        "label": f"{who} {'refuses' if one else 'refuse'} a neighbour's kind (“{label}”)",
         "class": f"{who} must not share a host with a competitor (“{label}”)",
     }.get(kind, item)
 
@@ -180,7 +182,12 @@ def ending(state: dict[str, Any]) -> str:
 
 def core_sentence(core: Iterable[str], background: Iterable[str]) -> str:
     """The demands that cannot hold together, without their owners, and what limits them."""
-    demands = sorted({demand_words(item, "a party") for item in core})
+    owners: dict[str, set[str]] = {}
+    for item in core:
+        kind, _, rest = item.partition(":")
+        owner, _, detail = rest.partition(":")
+        owners.setdefault(f"{kind}::{'' if kind == 'rule' else detail}", set()).add(owner)
+    demands = [demand_words(item, len(parties)) for item, parties in sorted(owners.items())]
     limits = sorted({background_words(item) for item in background})
     told = f"These cannot hold together: {joined(demands)}." if demands else "The host cannot do this at all."
     return f"{told} It is limited by {joined(limits)}." if limits else told

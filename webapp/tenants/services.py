@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 VERSIONS_PER_HOUR = 10
+RESERVED = {"operator", "new"}  # the platform's own party, and the page on which VMs are declared
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 
 
@@ -64,8 +65,8 @@ def membership_add(*, by: User | None, user: User, role: str, tenant: Tenant | N
 def vm_create(*, by: User | None, tenant: Tenant, name: str, trace: str) -> VirtualMachine:
     """A stopped VM without wishes yet. Names are unique on the platform, because policies and agreements use them."""
     id_check(name, path="$.vm")
-    if name == "operator":
-        raise BadInput([Fault("$.vm", "'operator' is the name of the platform's own party")])
+    if name in RESERVED:
+        raise BadInput([Fault("$.vm", f"{name!r} is a name of the platform itself; choose another")])
     if VirtualMachine.objects.filter(name=name).exists():
         raise BadInput([Fault("$.vm", "this name is taken on this platform; choose another")])
     vm = VirtualMachine.objects.create(tenant=tenant, name=name, trace=trace)
