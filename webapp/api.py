@@ -51,13 +51,15 @@ def refused(request: HttpRequest, error: VpmsError) -> HttpResponse:
     return refusal(request, error.http_status, error.code, error.message, **error.data)
 
 
+def path_of(place: tuple[Any, ...]) -> str:
+    """`$.round`. A body's place starts with the name of our parameter, which no client knows."""
+    return ".".join(["$", *map(str, place[2 if place[0] == "body" else 1 :])])
+
+
 @api.exception_handler(ValidationError)
 def not_valid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     """Faults of query and path parameters and of small bodies, with the same kind of paths as documents have."""
-    faults = [
-        {"path": "$." + ".".join(str(part) for part in fault["loc"][1:]), "reason": fault["msg"]}
-        for fault in error.errors[:20]
-    ]
+    faults = [{"path": path_of(fault["loc"]), "reason": fault["msg"]} for fault in error.errors[:20]]
     first = f"{faults[0]['path']}: {faults[0]['reason']}" if faults else "not understood"
     return refusal(request, 422, "bad_input", first, faults=faults)
 

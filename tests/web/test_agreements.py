@@ -504,9 +504,9 @@ def test_what_was_refused_while_running_is_told_to_its_owner_and_the_operator_on
         ('{"vm": "a-db", "round": NaN, "version": 1, "accept": true}', "$.round"),
         ("[" * 5000, "$"),
         ("{", "$"),
-        ('{"vm": "a-db", "round": -1, "version": 1, "accept": true}', "$.given.round"),
-        ('{"vm": "a-db", "round": 1, "version": 1, "accept": "perhaps"}', "$.given.accept"),
-        ("{}", "$.given.vm"),
+        ('{"vm": "a-db", "round": -1, "version": 1, "accept": true}', "$.round"),
+        ('{"vm": "a-db", "round": 1, "version": 1, "accept": "perhaps"}', "$.accept"),
+        ("{}", "$.vm"),
     ],
 )
 def test_bad_answers_by_api_are_refused_with_path_and_reason(
