@@ -182,6 +182,29 @@ def test_guest_map_and_unmap_say_what_is_there(make: Make, guest: Callable[..., 
     assert machine.guest.guest_map(core=0, gva=1 << 48, gpn=3)["status"] == "E_INPUT"
 
 
+def test_a_table_page_without_w_is_not_edited(make: Make, guest: Callable[..., int]) -> None:
+    machine = make()
+    vm = guest(machine)
+    must(machine.hypervisor.page_unmap(vm=vm, gpn=9))
+    must(machine.hypervisor.page_map(vm=vm, gpn=9, mfn=265, perm="r"))
+    must(machine.guest.guest_set_registers(core=0, registers={"cr3": 9 << 12}))
+    before = machine.digest()
+    assert machine.guest.guest_map(core=0, gva=0, gpn=1)["status"] == "F_PERMISSION"
+    assert machine.digest() == before
+
+
+def test_a_page_taken_from_the_guest_is_none_of_its_tables_any_more(make: Make, guest: Callable[..., int]) -> None:
+    machine = make()
+    vm = guest(machine, pages=6)
+    must(machine.guest.guest_map(core=0, gva=0, gpn=1))  # tables: 5, 4, 3, 2
+    must(machine.guest.guest_set_registers(core=0, registers={"cr3": 0}))
+    assert machine.guest.guest_map(core=0, gva=0, gpn=1)["status"] == "E_NOMEM"
+    must(machine.hypervisor.balloon(vm=vm, pages=4))
+    for gpn in range(2, 6):
+        must(machine.hypervisor.page_map(vm=vm, gpn=gpn, mfn=256 + gpn))
+    must(machine.guest.guest_map(core=0, gva=0, gpn=1))
+
+
 def test_tables_tied_into_a_knot_cost_no_more_than_the_host_has_frames(make: Make) -> None:
     machine = make("nested")
     vm = must(machine.hypervisor.create_vm(vcpus=1))["vm"]

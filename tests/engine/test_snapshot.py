@@ -56,6 +56,14 @@ def test_the_digest_depends_on_state_not_on_the_way_there(make: Make, guest: Cal
     assert one.digest() != two.digest()
 
 
+def test_an_idle_core_keeps_nothing_of_the_guest_that_was_there(make: Make, guest: Callable[..., int]) -> None:
+    machine = make()
+    guest(machine)
+    must(machine.guest.guest_set_registers(core=0, registers={"rax": 5, "cr3": 4096}))
+    must(machine.hypervisor.context_save(core=0))
+    assert Machine.restore(machine.snapshot()).digest() == machine.digest()
+
+
 def test_every_damage_is_refused_with_a_reason(make: Make, guest: Callable[..., int]) -> None:
     machine = make()
     guest(machine)
@@ -113,3 +121,16 @@ def test_a_forged_snapshot_is_refused_or_harmless(make: Make, guest: Callable[..
         with contextlib.suppress(InvariantError):
             forged.check_invariants()
     assert accepted < 400
+
+
+def test_owners_that_do_not_cover_the_frames_once_are_refused(make: Make) -> None:
+    data = make().snapshot()
+    last_run = struct.pack("<IIH", 2048 - 64, 64, 2)
+    for forged in ((2048 - 64, 65, 2), (2048 - 64, 63, 2), (2048 - 63, 64, 2), (2048 - 64, 1 << 31, 2)):
+
+        def change(body: bytearray, run: tuple[int, int, int] = forged) -> None:
+            place = body.index(last_run)
+            body[place : place + 10] = struct.pack("<IIH", *run)
+
+        with pytest.raises(ValueError, match="OWNR"):
+            Machine.restore(sealed(data, change))
