@@ -12,7 +12,7 @@
 #define hsvm_junk(page) memset((page), 0xdb, 4096)
 #define hsvm_clean(page) memset((page), 0, 4096)
 #else
-#define hsvm_assert(rule, text) ((void)0)
+#define hsvm_assert(rule, text) ((void)sizeof(rule), (void)(text))
 #define hsvm_junk(page) ((void)0)
 #define hsvm_clean(page) ((void)0)
 #endif

@@ -25,6 +25,7 @@ cdef inline Status_t nested_steps(Frames *f, uint32_t root, uint64_t gpn, Leaf *
     cdef uint64_t entry, target, table = root
     leaf.references = 0
     leaf.perm = 7
+    leaf.mfn = 0
     leaf.size = 1
     while True:
         if table >= f.count:
