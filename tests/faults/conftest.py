@@ -18,6 +18,7 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.live.conftest import Valkey, valkey, valkey_server  # noqa: F401  fixtures
+from webapp.ops.supervisor import die_with_parent
 from webapp.runs import engine
 from webapp.runs.models import Act, Run
 from webapp.tenants.models import VirtualMachine
@@ -100,32 +101,8 @@ class Stack:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        uvicorn = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "webapp.asgi:application",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(PORT),
-        ]
         commands = {
-            "web": [
-                *uvicorn,
-                "--ws",
-                "websockets-sansio",
-                "--loop",
-                "uvloop",
-                "--ws-per-message-deflate",
-                "false",
-                "--ws-max-size",
-                "65536",
-                "--ws-ping-interval",
-                "20",
-                "--log-level",
-                "warning",
-            ],
+            "web": [sys.executable, "-m", "tests.faults.serve", str(PORT)],
             "keeper": [sys.executable, "manage.py", "keeper"],
             "worker": [
                 sys.executable,
@@ -142,7 +119,13 @@ class Stack:
         }
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                commands[name], cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                commands[name],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid()),  # also when the tests themselves are killed
             )
 
     def kill(self, name: str) -> None:

@@ -39,7 +39,7 @@ def open_socket(cookie: str) -> ClientConnection:
 def never_reading(cookie: str) -> socket.socket:
     """A client that reads nothing at all."""
     raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before connecting, or the kernel takes megabytes
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", PORT))
     key = base64.b64encode(os.urandom(16)).decode()
     raw.sendall(
@@ -88,7 +88,7 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
     watching = threading.Thread(target=watch)
     watching.start()
     while time.monotonic() < began + 15.5:
-        step = player.step(600_000)  # touches much of the TLB: tens of kilobytes a frame
+        step = player.step(200_000)  # touches much of the TLB: tens of kilobytes a frame
         publish.step(run=run.pk, seq=step.number, entry=engine.entry_of(step))
         if time.monotonic() < began + 4 and step.number % 2:
             for raw in slow:
