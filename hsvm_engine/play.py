@@ -113,7 +113,7 @@ class Player:
         self.hypervisor.must("context_save", core=core)
 
     def _flush(self, vm: Vm) -> None:
-        """What the agreed mitigations drop from the core's TLB before the VM enters it: what ran last stays to be seen."""
+        """Drop what the agreed mitigations want dropped before the VM enters its core; until then it stays."""
         for other in self.vms:
             if other.spec.core != vm.spec.core:
                 continue

@@ -1,4 +1,4 @@
-"""The Celery application. Loaded by webapp.runs.apps when Django is ready, so that `import webapp.vpms` loads neither."""
+"""The Celery application, loaded by webapp.runs.apps when Django is ready: `import webapp.vpms` loads neither."""
 
 import ctypes
 import signal

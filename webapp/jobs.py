@@ -41,13 +41,10 @@ def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
     now = timezone.now()
     token = secrets.token_hex(16)
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
-    claimed = (
-        model._default_manager.filter(free, pk=pk, due_at__lte=now, **expected)
-        .update(
-            lease_token=token,
-            lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
-            attempts=F("attempts") + 1,
-        )
+    claimed = model._default_manager.filter(free, pk=pk, due_at__lte=now, **expected).update(
+        lease_token=token,
+        lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
+        attempts=F("attempts") + 1,
     )
     return token if claimed else None
 

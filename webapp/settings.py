@@ -1,4 +1,4 @@
-"""One settings file. Everything that differs between demo, tests and production is read from the environment, strictly."""
+"""One settings file. What differs between demo, tests and production is read from the environment, strictly."""
 
 from __future__ import annotations
 

@@ -6,120 +6,228 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('fleet', '0001_initial'),
-        ('tenants', '0001_initial'),
+        ("fleet", "0001_initial"),
+        ("tenants", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Negotiation',
+            name="Negotiation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('due_at', models.DateTimeField(blank=True, null=True)),
-                ('enqueued_at', models.DateTimeField(blank=True, null=True)),
-                ('lease_token', models.CharField(blank=True, default='', max_length=32)),
-                ('lease_until', models.DateTimeField(blank=True, null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('state', models.CharField(choices=[('DRAFT', 'Draft'), ('DETECTED', 'Detected'), ('INVITED', 'Invited'), ('COMMITTED', 'Committed'), ('PROPOSED', 'Proposed'), ('ACCEPTED_ALL', 'Accepted All'), ('SIGNED', 'Signed'), ('ENFORCED', 'Enforced'), ('SUPERSEDED', 'Superseded'), ('BREACHED', 'Breached'), ('NO_AGREEMENT', 'No Agreement'), ('WITHDRAWN', 'Withdrawn')], default='DRAFT', max_length=16)),
-                ('round', models.PositiveSmallIntegerField(default=0)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('proposed_at_version', models.PositiveIntegerField(default=0)),
-                ('protocol', models.JSONField(default=dict)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('deadline_at', models.DateTimeField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='negotiations', to='fleet.host')),
-                ('requested_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('requester', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='requests', to='tenants.virtualmachine')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("due_at", models.DateTimeField(blank=True, null=True)),
+                ("enqueued_at", models.DateTimeField(blank=True, null=True)),
+                ("lease_token", models.CharField(blank=True, default="", max_length=32)),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("DRAFT", "Draft"),
+                            ("DETECTED", "Detected"),
+                            ("INVITED", "Invited"),
+                            ("COMMITTED", "Committed"),
+                            ("PROPOSED", "Proposed"),
+                            ("ACCEPTED_ALL", "Accepted All"),
+                            ("SIGNED", "Signed"),
+                            ("ENFORCED", "Enforced"),
+                            ("SUPERSEDED", "Superseded"),
+                            ("BREACHED", "Breached"),
+                            ("NO_AGREEMENT", "No Agreement"),
+                            ("WITHDRAWN", "Withdrawn"),
+                        ],
+                        default="DRAFT",
+                        max_length=16,
+                    ),
+                ),
+                ("round", models.PositiveSmallIntegerField(default=0)),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("proposed_at_version", models.PositiveIntegerField(default=0)),
+                ("protocol", models.JSONField(default=dict)),
+                ("reason", models.TextField(blank=True, default="")),
+                ("deadline_at", models.DateTimeField(null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "host",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="negotiations", to="fleet.host"
+                    ),
+                ),
+                (
+                    "requested_by",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "requester",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="requests",
+                        to="tenants.virtualmachine",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Conflict',
+            name="Conflict",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=3)),
-                ('name', models.CharField(max_length=48)),
-                ('kind', models.CharField(max_length=8)),
-                ('trigger', models.CharField(max_length=8)),
-                ('severity', models.CharField(max_length=12)),
-                ('switch', models.CharField(blank=True, default='', max_length=32)),
-                ('text', models.TextField()),
-                ('evidence', models.JSONField(default=dict)),
-                ('found_at', models.DateTimeField(auto_now_add=True)),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='conflicts', to='fleet.host')),
-                ('vms', models.ManyToManyField(related_name='conflicts', to='tenants.virtualmachine')),
-                ('negotiation', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='conflicts', to='agreements.negotiation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.CharField(max_length=3)),
+                ("name", models.CharField(max_length=48)),
+                ("kind", models.CharField(max_length=8)),
+                ("trigger", models.CharField(max_length=8)),
+                ("severity", models.CharField(max_length=12)),
+                ("switch", models.CharField(blank=True, default="", max_length=32)),
+                ("text", models.TextField()),
+                ("evidence", models.JSONField(default=dict)),
+                ("found_at", models.DateTimeField(auto_now_add=True)),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "host",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="conflicts", to="fleet.host"
+                    ),
+                ),
+                ("vms", models.ManyToManyField(related_name="conflicts", to="tenants.virtualmachine")),
+                (
+                    "negotiation",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="conflicts",
+                        to="agreements.negotiation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='SigningKey',
+            name="SigningKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public', models.CharField(max_length=44)),
-                ('sealed_seed', models.BinaryField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('tenant', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='signing_key', to='tenants.tenant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("public", models.CharField(max_length=44)),
+                ("sealed_seed", models.BinaryField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "tenant",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="signing_key",
+                        to="tenants.tenant",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Message',
+            name="Message",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('round', models.PositiveSmallIntegerField()),
-                ('accept', models.BooleanField()),
-                ('reason', models.CharField(blank=True, default='', max_length=500)),
-                ('sent_at', models.DateTimeField()),
-                ('handled', models.BooleanField(default=False)),
-                ('by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('vm', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.virtualmachine')),
-                ('negotiation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agreements.negotiation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("round", models.PositiveSmallIntegerField()),
+                ("accept", models.BooleanField()),
+                ("reason", models.CharField(blank=True, default="", max_length=500)),
+                ("sent_at", models.DateTimeField()),
+                ("handled", models.BooleanField(default=False)),
+                (
+                    "by",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "vm",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="tenants.virtualmachine"
+                    ),
+                ),
+                (
+                    "negotiation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="messages",
+                        to="agreements.negotiation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'constraints': [models.UniqueConstraint(fields=('negotiation', 'vm', 'round'), name='agreements_answer_once')],
+                "ordering": ["id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("negotiation", "vm", "round"), name="agreements_answer_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Agreement',
+            name="Agreement",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('agreement', models.CharField(max_length=63)),
-                ('version', models.PositiveIntegerField()),
-                ('envelope', models.TextField()),
-                ('digest', models.CharField(max_length=64)),
-                ('in_force', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('host', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='agreements', to='fleet.host')),
-                ('negotiation', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='agreement', to='agreements.negotiation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("agreement", models.CharField(max_length=63)),
+                ("version", models.PositiveIntegerField()),
+                ("envelope", models.TextField()),
+                ("digest", models.CharField(max_length=64)),
+                ("in_force", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "host",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="agreements", to="fleet.host"
+                    ),
+                ),
+                (
+                    "negotiation",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="agreement",
+                        to="agreements.negotiation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(fields=('agreement', 'version'), name='agreements_version_once'), models.UniqueConstraint(condition=models.Q(('in_force', True)), fields=('host',), name='agreements_one_in_force')],
+                "ordering": ["-id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("agreement", "version"), name="agreements_version_once"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("in_force", True)), fields=("host",), name="agreements_one_in_force"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Seat',
+            name="Seat",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('pseudonym', models.CharField(max_length=8)),
-                ('negotiation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='seats', to='agreements.negotiation')),
-                ('vm', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='seats', to='tenants.virtualmachine')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("pseudonym", models.CharField(max_length=8)),
+                (
+                    "negotiation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="seats", to="agreements.negotiation"
+                    ),
+                ),
+                (
+                    "vm",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="seats", to="tenants.virtualmachine"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('negotiation', 'vm'), name='agreements_seat_once'), models.UniqueConstraint(fields=('negotiation', 'pseudonym'), name='agreements_pseudonym_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("negotiation", "vm"), name="agreements_seat_once"),
+                    models.UniqueConstraint(fields=("negotiation", "pseudonym"), name="agreements_pseudonym_once"),
+                ],
             },
         ),
     ]
