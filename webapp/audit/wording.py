@@ -27,6 +27,14 @@ SENTENCES = {
     "vm.starting": "The VM is being started on host {host} under the agreement.",
     "vm.stop": "The VM was asked to stop.",
     "vm.stopped": "The VM was stopped on host {host}: {reason}",
+    "vm.running": "The VM runs on host {host}.",
+    "act.reclaim": "The operator of host {host} asked for {pages} pages of memory.",
+    "act.drill": "The operator of host {host} held attack drill {attack} against the VM.",
+    "run.pause": "The run of host {host} was asked to pause.",
+    "run.resume": "The run of host {host} goes on.",
+    "run.cancel": "The run of host {host} was asked to end.",
+    "run.failed": "The run of host {host} was given up: {reason}",
+    "matrix.run": "{cells} cells of the attack table were queued for a new execution.",
 }
 # States of the protocol as a reader of the log meets them.
 STATES = {

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-import hsvm_engine
 from webapp.classroom.models import Cell
 from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES, PHASES, PROGRESS
 from webapp.errors import VpmsError
+from webapp.runs.engine import ENGINE_VERSION
 
 
 def cells() -> QuerySet[Cell]:
@@ -28,7 +28,7 @@ def shown(cell: Cell, *, title: str = "") -> dict[str, Any]:
     """A cell as pages, API and socket show it. A result of another engine is stale: its old word stays visible."""
     done = cell.state in (Cell.State.DONE, Cell.State.FAILED)
     outcome = OUTCOMES.get(cell.outcome)
-    stale = done and cell.state == Cell.State.DONE and cell.engine_version != hsvm_engine.__version__
+    stale = done and cell.state == Cell.State.DONE and cell.engine_version != ENGINE_VERSION
     look = OUTCOMES["STALE"] if stale else outcome
     letter, meaning = EVIDENCE.get(cell.evidence, ("", ""))
     return {

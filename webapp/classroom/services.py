@@ -9,7 +9,6 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-import hsvm_engine
 from hsvm_engine.attackfile import builtin
 from hsvm_engine.interpreter import run_attack
 from webapp import jobs
@@ -17,6 +16,7 @@ from webapp.audit import services as audit
 from webapp.classroom.models import Cell
 from webapp.errors import VpmsError
 from webapp.live import publish
+from webapp.runs.engine import ENGINE_VERSION
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -86,7 +86,7 @@ def cell_run(*, cell_id: int) -> None:
             evidence=verdict["evidence"] or "",
             check_name=verdict["check"] or "",
             digest=verdict["digest"] or "",
-            engine_version=hsvm_engine.__version__,
+            engine_version=ENGINE_VERSION,
             duration_ms=round(duration, 2),
             verdict=verdict,
             ran_at=timezone.now(),

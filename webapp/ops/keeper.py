@@ -135,7 +135,7 @@ def send(task: str, args: list[Any], **options: Any) -> bool:
 def next_due(now: dt.datetime) -> float:
     """Seconds until the next row falls due, at most one tick."""
     times = [kind.model._default_manager.filter(due_at__gt=now).aggregate(at=Min("due_at"))["at"] for kind in KINDS]
-    soonest = min((at for at in times if at is not None), default=None)
+    soonest: dt.datetime | None = min((at for at in times if at is not None), default=None)
     if soonest is None:
         return TICK_SECONDS
     return min(TICK_SECONDS, max(0.01, (soonest - now).total_seconds()))
@@ -151,7 +151,7 @@ class Bell:
         end = time.monotonic() + seconds
         try:
             if self._pubsub is None:
-                client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=1)
+                client: Any = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=1)
                 self._pubsub = client.pubsub(ignore_subscribe_messages=True)
                 self._pubsub.subscribe(publish.WAKE)
             if self._pubsub.get_message(timeout=max(0.0, end - time.monotonic())) is not None:

@@ -15,12 +15,16 @@ from typing import Any, Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
+# The one place of this app that imports the engine: the others take what they need from here.
 import hsvm_engine
-from hsvm_engine import wire
+from hsvm_engine import wire as wire
 from hsvm_engine.attackfile import builtin
-from hsvm_engine.play import Player, PlayError
-from hsvm_engine.scenarios import PAGES_PER_MIB, Scenario, VmSpec
-from hsvm_engine.step import Step
+from hsvm_engine.play import Player as Player
+from hsvm_engine.play import PlayError
+from hsvm_engine.scenarios import PAGES_PER_MIB as PAGES_PER_MIB
+from hsvm_engine.scenarios import Scenario as Scenario
+from hsvm_engine.scenarios import VmSpec as VmSpec
+from hsvm_engine.step import Step as Step
 
 ENGINE_VERSION: Final[str] = hsvm_engine.__version__
 SLICES_A_SECOND: Final = 4  # of a paced run

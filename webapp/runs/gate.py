@@ -92,7 +92,7 @@ def _told(run: Run, outcome: Outcome, act: Act, result: dict[str, Any]) -> list[
     if act.kind == "start_vm":
         _become(vm, S.STOPPED if refused else S.RUNNING, run=run, reason=result.get("reason", ""))
     elif act.kind == "stop_vm":
-        _become(vm, S.STOPPED, run=run, reason="")
+        _become(vm, S.STOPPED, run=run, reason="it was asked to.")
     if result["status"] == "DENIED":
         return [_denied(run, act, vm, result)]
     if refused:
@@ -158,7 +158,7 @@ def _settle_deleted(run: Run, outcome: Outcome) -> None:
     """A VM that an attack deleted runs no more."""
     gone = VirtualMachine.objects.filter(placement__host=run.host, state=S.RUNNING).exclude(name__in=outcome.living)
     for vm in gone.select_related("tenant"):
-        _become(vm, S.STOPPED, run=run, reason="It was deleted by an attack.")
+        _become(vm, S.STOPPED, run=run, reason="it was deleted by an attack.")
 
 
 def _become(vm: VirtualMachine, state: str, *, run: Run, reason: str) -> None:

@@ -165,7 +165,7 @@ def refusals(*, user: User) -> list[Event]:
 
 def my_hosts(*, user: User) -> list[dict[str, Any]]:
     """The hosts on which the person's VMs run now, each with its live run."""
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
     for vm in vms_of(user=user).filter(state__in=(S.RUNNING, S.STOPPING)):
         host = vm.placement.host
         entry = found.setdefault(host.pk, {"host": host, "run": selectors.newest_run(user=user, host=host), "vms": []})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
-from hsvm_engine import wire
+from webapp.runs.engine import wire
 
 OPERATOR: Final = "operator"
 TENANT: Final = "tenant:"

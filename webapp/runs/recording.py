@@ -17,10 +17,8 @@ from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 
-from hsvm_engine.play import Player
-from hsvm_engine.scenarios import PAGES_PER_MIB, Scenario, VmSpec
-from hsvm_engine.step import Step
 from webapp.runs import engine
+from webapp.runs.engine import PAGES_PER_MIB, Player, Scenario, Step, VmSpec
 from webapp.runs.picture import OPERATOR, RunPicture
 
 VERSION: Final = 2

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from hsvm_engine import wire
-from hsvm_engine.play import Player
 from webapp import jobs
 from webapp.agreements import selectors as agreed
 from webapp.agreements import services as agreements
@@ -289,7 +287,7 @@ def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -
     run.checkpoints.exclude(pk__in=kept).delete()
 
 
-def player_of(run: Run) -> Player:
+def player_of(run: Run) -> engine.Player:
     """The run's player as it stands before its next slice."""
     newest = run.checkpoints.filter(slice_no__lte=run.slice_no).first()
     return engine.player_at(
@@ -313,12 +311,12 @@ def orders_of(*, run: Run, first: int, below: int) -> dict[int, list[engine.Orde
     return found
 
 
-def state_at_head(*, run_id: int) -> wire.State | None:
+def state_at_head(*, run_id: int) -> engine.wire.State | None:
     """The picture of the run after its last committed slice, made again by the engine from the newest checkpoint."""
     run = Run.objects.filter(pk=run_id).first()
     if run is None or run.engine_version != engine.ENGINE_VERSION:
         return None
-    return wire.State.from_player(player_of(run))
+    return engine.wire.State.from_player(player_of(run))
 
 
 @transaction.atomic

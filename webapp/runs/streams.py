@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hsvm_engine import wire
 from webapp.live.topics import Head, register, register_stream
 from webapp.runs import selectors, services
+from webapp.runs.engine import wire
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR, RunPicture
 
