@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -116,6 +117,45 @@ def test_a_reclaim_that_was_agreed_moves_pages(both: Run, cast: Any) -> None:
     act.refresh_from_db()
     assert act.state == "done" and 0 < act.result["released"] <= 8
     assert Event.objects.filter(kind="allowed", vm__name="b-web").exists()
+
+
+@pytest.fixture
+def asking(both: Run, cast: Any) -> Act:
+    """b-web's agreement says that it wants to be asked, and the operator asks."""
+    agreement = cast.h1.agreements.get(in_force=True)
+    envelope = json.loads(agreement.envelope)
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    statement["predicate"]["assignment"]["vms"]["b-web"]["balloon"] = "ask"
+    envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    cast.h1.agreements.filter(pk=agreement.pk).update(envelope=json.dumps(envelope))
+    act = services.act_request(by=cast.olga, run=both, kind="reclaim", vm=vm("b-web"), data={"pages": 8})
+    slices(both, 2)
+    act.refresh_from_db()
+    assert (act.state, act.slice_no) == ("pending", None)
+    return act
+
+
+@pytest.mark.parametrize(("answer", "state"), [("agree", "done"), ("refuse", "refused")])
+def test_where_the_owner_is_asked_nothing_happens_before_the_answer(
+    asking: Act, cast: Any, answer: str, state: str
+) -> None:
+    assert Conflict.objects.get(code="C19").severity == "negotiable"
+    assert "asks b-web for 8 pages" in client_of(cast.bob).get("/tenant/").content.decode()
+    assert client_of(cast.alice).post(f"/tenant/asked/{asking.pk}/", {"answer": "agree"}).status_code == 404
+    assert client_of(cast.bob).post(f"/tenant/asked/{asking.pk}/", {"answer": answer}).status_code == 302
+    assert client_of(cast.bob).post(f"/tenant/asked/{asking.pk}/", {"answer": answer}).status_code == 409
+    slices(asking.run, 2)
+    asking.refresh_from_db()
+    assert asking.state == state
+    assert Conflict.objects.filter(code="C19").count() == 1
+
+
+def test_silence_is_a_no_at_the_deadline(asking: Act) -> None:
+    asking.data["ask_until"] = timezone.now().isoformat()
+    asking.save()
+    slices(asking.run, 2)
+    asking.refresh_from_db()
+    assert (asking.state, asking.result["status"]) == ("refused", "DENIED")
 
 
 def test_without_an_agreement_the_strictest_value_is_in_force(cast: Any, both: Run) -> None:

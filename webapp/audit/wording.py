@@ -29,6 +29,7 @@ SENTENCES = {
     "vm.stopped": "The VM was stopped on host {host}: {reason}",
     "vm.running": "The VM runs on host {host}.",
     "act.reclaim": "The operator of host {host} asked for {pages} pages of memory.",
+    "act.answer": "The owner {answer} to give {pages} pages of memory back.",
     "act.drill": "The operator of host {host} held attack drill {attack} against the VM.",
     "run.pause": "The run of host {host} was asked to pause.",
     "run.resume": "The run of host {host} goes on.",

@@ -5,7 +5,10 @@ The answer is given when an act is bound to a slice and is stored with it, so th
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
+
+from django.utils import timezone
 
 from webapp.agreements import selectors as agreed
 from webapp.agreements import services as agreements
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 S = VirtualMachine.State
 
+ASK_SECONDS: Final = 300  # so long an owner has for an answer
+
 # What the engine's events are called in the log.
 KINDS: Final = {
     "start": "started",
@@ -35,11 +40,47 @@ WORDS: Final = {"start_vm": "The start", "stop_vm": "The stop", "reclaim": "The 
 
 
 def bind(*, act: Act, run: Run, slice_no: int) -> None:
-    """Give the act to a slice, with the gate's answer in it. Inside the transaction of the slice before."""
+    """Give the act to a slice, with the gate's answer in it. Inside the transaction of the slice before.
+
+    Where the owner is to be asked the act waits, without effect, for the answer; silence is a no.
+    """
     if act.kind == "reclaim" and act.vm is not None:
         act.data = {**act.data, **_answer(act, run)}
-    act.slice_no = slice_no
+        if act.data["decision"] == "ask":
+            _ask(act, run)
+    if act.data.get("decision") != "ask":
+        act.slice_no = slice_no
     act.save(update_fields=["slice_no", "data"])
+
+
+def _ask(act: Act, run: Run) -> None:
+    """Put the question to the owner once; take the answer, or silence until the deadline, as the decision."""
+    assert act.vm is not None
+    consent, now = act.data.get("consent"), timezone.now()
+    if consent is not None:
+        act.data["decision"] = "allow" if consent else "deny"
+    elif "ask_until" not in act.data:
+        act.data["ask_until"] = (now + dt.timedelta(seconds=ASK_SECONDS)).isoformat()
+        terms = _terms(act.data["switch"], act.data["value_in_force"])
+        agreements.conflict_record(
+            host=run.host,
+            vms=[act.vm],
+            code=act.data["code"],
+            severity="negotiable",
+            switch=act.data["switch"],
+            text=(
+                f"The operator asks {act.vm.name} for {_pages(act)} of memory. The agreement in force says {terms}, "
+                "so nothing happens until the owner answers; no answer is a no."
+            ),
+            evidence={name: act.data[name] for name in ("event", "value_in_force", "agreement")},
+        )
+    elif now >= dt.datetime.fromisoformat(act.data["ask_until"]):
+        act.data["decision"] = "deny"
+
+
+def _pages(act: Act) -> str:
+    pages = act.data["pages"]
+    return f"{pages:,} page" + ("" if pages == 1 else "s")
 
 
 def _answer(act: Act, run: Run) -> dict[str, Any]:
@@ -105,7 +146,7 @@ def _told(run: Run, outcome: Outcome, act: Act, result: dict[str, Any]) -> list[
 def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> Event:
     """A request against the agreement: nothing was done, the owner and the operator are told, with the evidence."""
     data = act.data
-    pages = f"{data['pages']:,} page" + ("" if data["pages"] == 1 else "s")
+    pages = _pages(act)
     terms = _terms(data["switch"], data["value_in_force"])
     title = f"{vm.name} was asked for {pages} and keeps them. The agreement says {terms}"
     evidence = {
@@ -116,22 +157,27 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
         "digest_after": result["digest_after"],
         "agreement": data["agreement"],
     }
-    agreements.conflict_record(
-        host=run.host,
-        vms=[vm],
-        code=data["code"],
-        severity="hard" if data["decision"] == "deny" else "negotiable",
-        switch=data["switch"],
-        text=(
-            f"The operator asked {vm.name} for {pages} of memory. The agreement in force says {terms}, "
-            "so the request was refused and nothing changed."
-        ),
-        evidence=evidence,
-    )
+    if "ask_until" not in data:  # else the question was the conflict, and this is its answer
+        _refusal_recorded(run, act, vm, terms, evidence)
     return Event(
         run=run, op=result["op"], kind="denied", vm=vm, title=title, outcome="REFUSED",
         check_name=f"agreement: {data['switch']}", detail=evidence,
     )  # fmt: skip
+
+
+def _refusal_recorded(run: Run, act: Act, vm: VirtualMachine, terms: str, evidence: dict[str, Any]) -> None:
+    agreements.conflict_record(
+        host=run.host,
+        vms=[vm],
+        code=act.data["code"],
+        severity="hard",
+        switch=act.data["switch"],
+        text=(
+            f"The operator asked {vm.name} for {_pages(act)} of memory. The agreement in force says {terms}, "
+            "so the request was refused and nothing changed."
+        ),
+        evidence=evidence,
+    )
 
 
 def _terms(switch: str, value: str) -> str:

@@ -163,14 +163,12 @@ def refusals(*, user: User) -> list[Event]:
     return list(found[:REFUSALS_SHOWN])
 
 
-def my_hosts(*, user: User) -> list[dict[str, Any]]:
-    """The hosts on which the person's VMs run now, each with its live run."""
-    found: dict[int, dict[str, Any]] = {}
-    for vm in vms_of(user=user).filter(state__in=(S.RUNNING, S.STOPPING)):
-        host = vm.placement.host
-        entry = found.setdefault(host.pk, {"host": host, "run": selectors.newest_run(user=user, host=host), "vms": []})
-        entry["vms"].append(vm)
-    return [entry for entry in found.values() if entry["run"] is not None]
+def asked_shown(*, user: User) -> list[dict[str, Any]]:
+    """What the operator asks of the person's VMs: how much, and until when an answer counts."""
+    return [
+        {"act": act, "pages": act.data["pages"], "until": dt.datetime.fromisoformat(act.data["ask_until"])}
+        for act in selectors.asked_of(user=user)
+    ]
 
 
 # -- hosts
@@ -216,7 +214,7 @@ def vms_on(*, host: Host) -> list[dict[str, Any]]:
     running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
     told = {
         "on": "The agreement allows it: the guest gives spare pages back.",
-        "ask": "The owner wants to be asked first, so without consent it will be refused.",
+        "ask": "The owner is asked first; nothing happens without a yes within five minutes.",
         "none": "The agreement forbids it: it will be refused and both sides are told.",
     }
     rows = []

@@ -124,3 +124,19 @@ def vm_on(*, user: User, host: Host, name: str) -> VirtualMachine:
     if found is None or not user.is_operator:
         raise missing()
     return found
+
+
+def asked_of(*, user: User) -> QuerySet[Act]:
+    """What operators ask of the person's VMs and nobody has answered yet, oldest first."""
+    own = VirtualMachine.objects.visible_to(user).values("pk")
+    acts = Act.objects.filter(vm__in=own, state=Act.State.PENDING, slice_no__isnull=True, data__has_key="ask_until")
+    return acts.exclude(data__has_key="consent").select_related("vm__tenant", "run__host").order_by("id")
+
+
+def asked_get(*, user: User, pk: int) -> Act:
+    """One act on a VM of the person; a foreign one is as missing as one that does not exist."""
+    own = VirtualMachine.objects.visible_to(user).values("pk")
+    found = Act.objects.filter(pk=pk, vm__in=own).select_related("vm__tenant").first()
+    if found is None or "ask_until" not in found.data:
+        raise missing()
+    return found

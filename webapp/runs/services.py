@@ -78,6 +78,20 @@ def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict
     return act
 
 
+@transaction.atomic
+def act_answer(*, by: User, act: Act, consent: bool) -> None:
+    """The owner's answer to what the operator asks of a VM. Given twice, or too late, it is refused with 409."""
+    row = Act.objects.select_for_update().get(pk=act.pk)
+    if row.state != Act.State.PENDING or row.slice_no is not None or "consent" in row.data:
+        raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")
+    row.data["consent"] = consent
+    row.save(update_fields=["data"])
+    assert act.vm is not None
+    _record(
+        by=by, type="act.answer", vm=act.vm, data={"answer": "agreed" if consent else "refused", **row.data["event"]}
+    )
+
+
 def _check_act(kind: str, data: dict[str, Any]) -> None:
     field = {"reclaim": "pages", "drill": "attack"}.get(kind)
     unknown = [name for name in data if name != field]
@@ -258,10 +272,11 @@ def slice_commit(
     if stored is not None:
         _keep_checkpoint(run, outcome, stored)
     ending = gate.tell(run=run, outcome=outcome)
-    waiting = Act.objects.filter(run=run, state=Act.State.PENDING, slice_no__isnull=True)
+    pending = Act.objects.filter(run=run, state=Act.State.PENDING)
+    waiting = pending.filter(slice_no__isnull=True).select_for_update(of=("self",))
     for act in waiting.select_related("vm__tenant"):
         gate.bind(act=act, run=run, slice_no=run.slice_no + 1)
-    if done or (ending and not Act.objects.filter(run=run, state=Act.State.PENDING).exists()):
+    if done or (ending and not pending.exclude(data__has_key="ask_until").exists()):
         _end(run, state=Run.State.DONE, reason="" if done else "No VM is left on the host.")
     return True
 

@@ -7,6 +7,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/<str:name>/start/", views.vm_start, name="vm-start"),
     path("tenant/vm/<str:name>/stop/", views.vm_stop, name="vm-stop"),
     path("tenant/vm/<str:name>/memory/", views.my_memory, name="my-memory"),
+    path("tenant/asked/<int:pk>/", views.act_answer, name="act-answer"),
     path("operator/", views.hosts, name="hosts"),
     path("operator/host/<str:name>/", views.host, name="host"),
     path("operator/host/<str:name>/act/", views.act, name="host-act"),

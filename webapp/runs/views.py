@@ -34,7 +34,7 @@ def my_vms(request: HttpRequest) -> HttpResponse:
         "waiting": overview.waiting_for(user=user),
         "negotiations": overview.negotiations_shown(user=user, most=5),
         "refusals": overview.refusals(user=user),
-        "hosts": overview.my_hosts(user=user),
+        "asked": overview.asked_shown(user=user),
         "topics": [f"tenant/{slug}" for slug in user.tenant_slugs],
     }
     return render(request, "runs/my_vms.html", context)
@@ -65,6 +65,18 @@ def vm_stop(request: HttpRequest, name: str) -> HttpResponse:
     vm = vm_get(user=user, name=name)
     services.vm_stop(by=user, vm=vm)
     messages.success(request, f"{vm.name} is being stopped; its pages are wiped before anybody else can have them.")
+    return redirect("my-vms")
+
+
+@require_POST
+@tenant_required
+def act_answer(request: HttpRequest, pk: int) -> HttpResponse:
+    """Agree to what the operator asks of a VM, or refuse it."""
+    user: Any = request.user
+    act = selectors.asked_get(user=user, pk=pk)
+    consent = request.POST.get("answer") == "agree"
+    services.act_answer(by=user, act=act, consent=consent)
+    messages.success(request, "Your answer stands; what follows is shown below in a moment.")
     return redirect("my-vms")
 
 
