@@ -79,5 +79,5 @@ lock: ## remake the lock files from pyproject.toml
 	@sh .ci/lock
 
 clean: ## remove everything that make made, the demo's data included
-	rm -rf $(VENV) .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live webapp/staticfiles
+	rm -rf $(VENV) .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live
 	find hsvm_engine webapp -name '*.so' -delete

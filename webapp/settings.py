@@ -219,7 +219,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576 + 4096
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 400
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "webapp" / "staticfiles"
+STATIC_ROOT = RUN_DIR / "static"  # of collectstatic; without it files are served from where they are
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
 WHITENOISE_USE_FINDERS = True
 DJANGO_VITE = {

@@ -44,7 +44,7 @@ def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
             f"{v['id']} {[n['target'] for n in v['nodes']][:3]}" for v in bad
         )
     page.set_viewport_size({"width": 320, "height": 700})
-    page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=5_000)
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", timeout=5_000)
     assert not said
 
 

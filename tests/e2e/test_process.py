@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.e2e.stack import Demo
+from tests.e2e.stack import ROOT, Demo, free_port
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -32,3 +35,23 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         said = demo.log.read_text().strip().splitlines()
         assert len(said) == 1 and str(demo.port) in said[0] and "PORT=" in said[0], said
         assert demo.stop() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_make_demo_ends_also_when_make_alone_is_signalled(tmp_path: Path, how: signal.Signals) -> None:
+    port, log = free_port(), tmp_path / "log"
+    with log.open("w") as output:
+        make = subprocess.Popen(
+            ["make", "demo", f"PORT={port}", f"RUN_DIR={tmp_path / 'run'}"],
+            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    end = time.monotonic() + 120
+    while f"ready http://127.0.0.1:{port}" not in log.read_text():
+        assert make.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+    family = [psutil.Process(make.pid), *psutil.Process(make.pid).children(recursive=True)]
+    assert len(family) >= 6
+    make.send_signal(how)
+    make.wait(60)
+    _, left = psutil.wait_procs(family, timeout=5)
+    assert left == []

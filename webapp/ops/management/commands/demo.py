@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -34,15 +35,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--pid-file", type=Path, help="holds the process id; the demo ends when the file goes")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.demo(options["port"])
+            self.demo(options["port"], options["pid_file"])
         except demo.NotReady as reason:
             print(f"demo: {reason}", file=sys.stderr)
             sys.exit(2)
 
-    def demo(self, port: int) -> None:
+    def demo(self, port: int, pid_file: Path | None) -> None:
         def interrupted(*_: Any) -> None:
             raise Interrupted
 
@@ -51,6 +53,8 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, interrupted)
         signal.signal(signal.SIGTERM, interrupted)
         sock = demo.socket_path(settings.RUN_DIR)
+        if pid_file is not None:
+            pid_file.write_text(f"{os.getpid()}\n")
         supervisor: Supervisor | None = None
         try:
             supervisor = Supervisor(demo.children(port, sock))
@@ -60,9 +64,10 @@ class Command(BaseCommand):
             supervisor.start("keeper", "worker", "web")
             wait_ready(supervisor, port)
             greet(port, passwords)
-            while True:
+            while pid_file is None or pid_file.exists():
                 supervisor.watch()
                 time.sleep(0.2)
+            print("stopping", flush=True)
         except Interrupted:
             print("stopping", flush=True)
         except GaveUp as reason:
@@ -75,6 +80,8 @@ class Command(BaseCommand):
                 supervisor.stop()
             if sock.parent != settings.RUN_DIR:
                 shutil.rmtree(sock.parent, ignore_errors=True)
+            if pid_file is not None:
+                pid_file.unlink(missing_ok=True)
             held.close()
 
 
