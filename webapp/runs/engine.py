@@ -42,10 +42,12 @@ class Stored(NamedTuple):
     digest: str
     sealed: bytes
     figures: dict[str, dict[str, int]]
+    picture: bytes
 
     @staticmethod
     def of(player: Player, *, run: int, slice_no: int) -> Stored:
-        return Stored(player.digest(), seal(player.save(), run=run, slice_no=slice_no), figures_of(player))
+        sealed = seal(player.save(), run=run, slice_no=slice_no)
+        return Stored(player.digest(), sealed, figures_of(player), state_of(player))
 
 
 class Plan(NamedTuple):

@@ -71,6 +71,7 @@ class Checkpoint(models.Model):
     op = models.PositiveBigIntegerField()
     digest = models.CharField(max_length=64)
     sealed = models.BinaryField()
+    picture = models.BinaryField()  # what onlookers see of that state: owners, TLBs, counters; no page's content
     made_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -201,7 +201,7 @@ def _life(run: Run | None) -> dict[str, str]:
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
     words, look = RUN_STATES[Run.State(run.state)]
-    newest = run.checkpoints.first()
+    newest = run.checkpoints.defer("sealed", "picture").first()
     at = newest.made_at if newest else run.started_at
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
@@ -230,8 +230,9 @@ def vms_on(*, host: Host) -> list[dict[str, Any]]:
 
 def picture_now(*, run: Run, view: str) -> dict[str, Any]:
     """Owners, counters and TLB of the run at page load, as the view may see them; empty while nothing is known."""
-    picture = source.load(run.pk)
-    if picture is None:
+    newest = run.checkpoints.defer("sealed", "picture").first()
+    picture = source.stored(run.pk)
+    if picture is None or newest is None:
         return {}
     counters = json.loads(picture.keyframe(run.pk, "counters", view))
     data = counters["data"]
@@ -252,7 +253,7 @@ def picture_now(*, run: Run, view: str) -> dict[str, Any]:
         "owners": owners,
         "frames": f"{total:,}",
         "seq": counters["seq"],
-        "at": timezone.now(),
+        "at": newest.made_at,
         "counters": data,
         "vms": vms,
     }

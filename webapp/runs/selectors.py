@@ -10,7 +10,7 @@ from django.db.models import Max
 
 from webapp.audit.models import Entry
 from webapp.fleet.models import Host
-from webapp.runs.models import Act, Event, EventQuerySet, Run, RunQuerySet
+from webapp.runs.models import Act, Checkpoint, Event, EventQuerySet, Run, RunQuerySet
 from webapp.runs.picture import OPERATOR, TENANT, view_of_tenants
 from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import missing
@@ -124,6 +124,12 @@ def vm_on(*, user: User, host: Host, name: str) -> VirtualMachine:
     if found is None or not user.is_operator:
         raise missing()
     return found
+
+
+def picture_stored(*, run: int) -> bytes | None:
+    """The public picture in the run's newest checkpoint."""
+    newest = Checkpoint.objects.filter(run=run).values_list("picture", flat=True).first()
+    return bytes(newest) if newest is not None else None
 
 
 def asked_of(*, user: User) -> QuerySet[Act]:

@@ -243,9 +243,10 @@ def _slice(run: Run, token: str) -> None:
             publish.keyframe(run=run.pk, seq=step.number, state=engine.state_of(player))
     accesses = run.accesses + plan.total
     done = run.length is not None and accesses >= run.length
-    newest = run.checkpoints.first()
+    newest = run.checkpoints.defer("sealed", "picture").first()
     stored = None
-    if done or newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS):
+    old = newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS)
+    if done or old or orders:  # after acts too, so that pages show what came of them
         stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no + 1)
     if slice_commit(run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began):
         engine.keep_hot(run=run.pk, slice_no=run.slice_no + 1, player=player)
@@ -297,6 +298,7 @@ def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -
         op=outcome.op,
         digest=stored.digest,
         sealed=stored.sealed,
+        picture=stored.picture,
     )
     kept = list(run.checkpoints.values_list("pk", flat=True)[:CHECKPOINTS_KEPT])
     run.checkpoints.exclude(pk__in=kept).delete()

@@ -41,6 +41,11 @@ class RunSource:
     def open(self, run: int, state: bytes) -> RunPicture:
         return self._picture(run, wire.State.from_bytes(state))
 
+    def stored(self, run: int) -> RunPicture | None:
+        """The picture of the newest checkpoint: a few seconds old, and read without running the engine."""
+        picture = selectors.picture_stored(run=run)
+        return self.open(run, picture) if picture is not None else None
+
     def load(self, run: int) -> RunPicture | None:
         state = services.state_at_head(run_id=run)
         return self._picture(run, state) if state is not None else None
