@@ -6,6 +6,7 @@ slice that is done twice, in two processes or after a crash, ends in the same di
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ FAST_STEPS, FAST_ACCESSES = 4, 250_000  # of a slice of a run without a pace
 HYPERVISOR_FRAMES: Final = 1024
 PROTECTED_FRAMES: Final = 1024
 HOT_PLAYERS: Final = 8
+FORWARD_AT_MOST: Final = 4_000_000  # accesses: playing them again costs less than loading a checkpoint
 NONCE_BYTES: Final = 12
 FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
 
@@ -174,7 +176,13 @@ def player_at(
     It is taken out of the cache: a slice that fails half-way leaves no half-way player behind.
     """
     hot = _hot.pop(run, None)
-    if hot is None or hot.slice_no > slice_no or (checkpoint is not None and checkpoint[0] > hot.slice_no):
+    if hot is not None and checkpoint is not None:
+        saved = (checkpoint[0] - hot.slice_no) * plan_of(rate=rate, length=None, slice_no=0).total
+        if saved > FORWARD_AT_MOST:
+            hot = None
+    if hot is None or hot.slice_no > slice_no:
+        hot = None
+        gc.collect()  # players are cyclic garbage of many megabytes each, which the collector underrates
         if checkpoint is None:
             hot = Hot(0, Player(Scenario(**scenario)))
         else:
