@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -43,8 +44,13 @@ def test_make_demo_ends_also_when_make_alone_is_signalled(tmp_path: Path, how: s
     with log.open("w") as output:
         make = subprocess.Popen(
             ["make", "demo", f"PORT={port}", f"RUN_DIR={tmp_path / 'run'}"],
-            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "HSVM_"))},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
+        )
     end = time.monotonic() + 120
     while f"ready http://127.0.0.1:{port}" not in log.read_text():
         assert make.poll() is None and time.monotonic() < end, log.read_text()
