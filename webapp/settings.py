@@ -154,14 +154,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # One Valkey or Redis: unix://PATH in the demo, rediss://... in production.
 REDIS_URL = env_str("HSVM_REDIS", f"unix://{RUN_DIR / 'valkey.sock'}")
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        # Without socket_timeout None the client ends idle sockets after 5 s.
-        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
-    }
-}
-
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -244,8 +236,7 @@ LOGGING = {
 }
 
 # Pace and limits of the site, each in one place.
-SLICE_SECONDS = 0.5  # target length of one slice of a run
-SLICE_HARD_SECONDS = 5  # below the broker's visibility timeout of 6 s
+SLICE_HARD_SECONDS = 5  # a slice that takes longer is ended; below the broker's visibility timeout of 6 s
 LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy

@@ -1,11 +1,12 @@
 """Doors for Celery: names of services, ids only."""
 
 from celery import shared_task
+from django.conf import settings
 
 from webapp.runs import services
 
 
-@shared_task
+@shared_task(time_limit=settings.SLICE_HARD_SECONDS)  # then its lease runs out and another attempt is made
 def run_slice(run_id: int, slice_no: int) -> None:
     services.run_slice(run_id=run_id, slice_no=slice_no)
 
