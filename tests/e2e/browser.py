@@ -52,16 +52,13 @@ def install() -> None:
         subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], check=False, stdout=subprocess.DEVNULL)
         return
     UNPACKED.mkdir(exist_ok=True)
-    subprocess.run(
-        ["npm", "install", "--silent", "--no-save", "--no-audit", "--no-fund", "--prefix", str(UNPACKED), PACKAGE],
-        check=False,
-    )
+    (UNPACKED / "package.json").write_text('{"private": true}\n')  # so that npm installs here, not in a folder above
+    subprocess.run(["npm", "install", "--silent", "--no-save", "--no-audit", "--no-fund", PACKAGE], cwd=UNPACKED)
     script = (
         "import('@sparticuz/chromium').then(m => m.default.executablePath())"
         ".then(p => require('fs').copyFileSync(p, 'chromium', 0))"
     )
-    environment = {**os.environ, "TMPDIR": str(UNPACKED)}
-    subprocess.run(["node", "-e", script], cwd=UNPACKED, env=environment, check=False)
+    subprocess.run(["node", "-e", script], cwd=UNPACKED, env={**os.environ, "TMPDIR": str(UNPACKED)})
     binary = UNPACKED / "chromium"
     if binary.exists():
         binary.chmod(0o755)
