@@ -202,7 +202,7 @@ def test_a_party_sees_its_own_figures_and_of_others_only_what_is_contested():
     other = mine["others"][0]["who"]
     assert smt["you_want"] == ["off"] and smt["proposal"] == "core_scheduling" and smt["strength"] == "prefer"
     assert smt["others_want"] == [{"who": other, "values": ["shared"]}] and smt["they_give_up"] == [other]
-    assert smt["you_give_up"] == 75
+    assert smt["you_give_up"] == 75000
     assert mine["figures"]["others_gain"] == {other: 79} and mine["figures"]["utility"] == 845000
     text = json.dumps(mine)
     assert "b-web" not in text.replace("the newcomer", "") and "beta" not in text
@@ -244,6 +244,16 @@ def test_the_operator_sees_the_assignment_and_who_has_answered_but_no_weights():
     assert {row["party"]: row["answer"] for row in view["parties"]} == {"a-db": "accepted", "b-web": "waiting"}
     assert view["assignment"]["host"]["smt"] == "core_scheduling"
     assert "weight" not in json.dumps(view) and "845000" not in json.dumps(view)
+
+
+def test_answers_and_wishes_stay_visible_after_the_end_and_answers_that_just_came_count():
+    state = send(proposed(), "accept", "a-db", k=1, user="alice")
+    [other] = disclosure.party_view(state, "a-db", NOW, {"b-web": False})["others"]
+    assert (other["answer"], other["by_delegate"]) == ("rejected", False)
+    ended = disclosure.party_view(send(state, "reject", "b-web", k=1, reason={"final": True}), "b-web", NOW)
+    assert ended["others"][0]["answer"] == "accepted" and ended["contested"][0]["others_want"]
+    [by_delegate] = disclosure.party_view(proposed(A_HUMAN, B_WEB), "a-db", NOW)["others"]
+    assert (by_delegate["answer"], by_delegate["by_delegate"]) == ("accepted", True)
 
 
 MESSAGES = st.fixed_dictionaries(

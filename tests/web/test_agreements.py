@@ -355,6 +355,9 @@ def test_the_operator_sees_the_proposal_and_cannot_answer(cast: Cast, clash: Neg
     client.force_login(cast.olga)
     page = client.get(f"/operator/negotiation/{clash.pk}/").content.decode()
     assert "Page sharing" in page and "Accept this proposal" not in page
+    assert "Wished" not in page and "You want" not in page
+    told = client.get(f"/api/negotiations/{clash.pk}").json()
+    assert told["rows"] and told["parties"] and not any(row["others"] for row in told["rows"])
     assert client.post(f"/tenant/negotiation/{clash.pk}/answer/", {"vm": "a-db"}).status_code == 403
 
 

@@ -1,6 +1,6 @@
 """What one party may see of a negotiation, in plain words: contested settings only, others by pseudonym.
 
-Weights, scores, minimums and uncontested settings of others never leave this module.
+What may be seen is decided by webapp.vpms.disclosure alone; here it gets words and an order.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from django.utils import timezone
 from webapp.agreements import wording
 from webapp.agreements.models import Message, Negotiation, Seat
 from webapp.agreements.wording import any_of, switch_help, switch_label, switch_of, value_label
-from webapp.vpms import protocol
+from webapp.vpms import disclosure, protocol
+from webapp.vpms.agreement import TIME_FORMAT
 from webapp.vpms.formats import OPERATOR
-from webapp.vpms.situation import Situation
 
 State = Negotiation.State
 MILLION = 1_000_000
-
-
-def percent(part: float) -> int:
-    """A share as whole percent."""
-    return round(100 * part)
 
 
 def left_words(until: dt.datetime, now: dt.datetime) -> str:
@@ -50,24 +45,34 @@ class Room:
     own_vms: list[str] = field(default_factory=list)
 
     @cached_property
-    def state(self) -> dict[str, Any]:
-        return dict(self.negotiation.protocol)
-
-    @cached_property
     def now(self) -> dt.datetime:
         return timezone.now()
 
     @cached_property
-    def situation(self) -> Situation:
-        return protocol.situation_of(self.state, self.state["check"]["checked_against"]["at"])
+    def seen(self) -> dict[str, Any] | None:
+        """What the viewer may know of the contents; None while nothing was put to the policy language."""
+        state, now = self.negotiation.protocol, self.now.astimezone(dt.UTC).strftime(TIME_FORMAT)
+        if not state:
+            return None
+        sent = {row.vm.name: row.accept for row in self.messages if row.round == self.negotiation.round}
+        if self.vm is None:
+            return disclosure.operator_view(state, now, sent)
+        return disclosure.party_view(state, self.vm, now, sent)
 
     @property
-    def names(self) -> dict[str, str]:
-        """How each party is called here: the viewer's own VMs by name, others by pseudonym."""
-        called = {seat.vm.name: seat.pseudonym for seat in self.seats} | {OPERATOR: "the operator"}
-        if self.vm is not None:
-            called |= {name: f"{name} (yours)" for name in self.own_vms} | {self.vm: "you"}
-        return called
+    def proposed(self) -> dict[str, Any] | None:
+        """What is seen, once there is a proposal."""
+        made = self.seen is not None and (self.seen["view"] if self.vm else self.seen["assignment"]) is not None
+        return self.seen if made else None
+
+    def called(self, pseudonym: str) -> str:
+        """How a party is called here: the viewer's own VMs by name, others by pseudonym."""
+        own = {seat.pseudonym: seat.vm.name for seat in self.seats if seat.vm.name in self.own_vms}
+        if pseudonym == OPERATOR:
+            return "the operator"
+        if pseudonym not in own:
+            return pseudonym
+        return "you" if own[pseudonym] == self.vm else f"{own[pseudonym]} (yours)"
 
     @property
     def pseudonym(self) -> str:
@@ -110,75 +115,49 @@ class Room:
     # -- what is proposed
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        return self.state.get("result") if self.state else None
-
-    @property
-    def view(self) -> dict[str, str]:
-        """The proposed values that concern the viewer (the mediator: the shared ones)."""
-        if self.result is None:
-            return {}
-        assignment = self.result["assignment"]
-        return {**assignment["host"], **(assignment["vms"].get(self.vm, {}) if self.vm else {})}
-
-    @property
-    def issues(self) -> list[str]:
-        """Contested settings that the viewer may see: shared ones and its own."""
-        if self.result is None:
-            return []
-        mine = {"host", self.vm} if self.vm else {"host"}
-        return [issue for issue in self.result["contested"] if issue.partition("/")[0] in mine]
-
-    @property
     def rows(self) -> list[dict[str, Any]]:
-        return [self.row(issue) for issue in self.issues]
+        """Contested settings; the mediator sees the shared ones and what is proposed, but nobody's wish."""
+        if self.proposed is None:
+            return []
+        if self.vm:
+            return [self.row(seen) for seen in self.proposed["contested"]]
+        values = self.proposed["assignment"]["host"]
+        names = [switch_of(issue) for issue in self.proposed["contested"] if issue.startswith("host/")]
+        return [{**self.words(name, values[name]), "others": [], "they_give": []} for name in names]
 
-    def row(self, issue: str) -> dict[str, Any]:
-        switch = switch_of(issue)
-        value = self.view[switch]
-        others = [
-            party
-            for party in self.situation.parties
-            if issue.startswith("host/") and party != self.vm and switch in self.situation.wishes(party)
-        ]
-        wants = {party: self.situation.best_possible(party, switch) for party in others}
-        shown: dict[str, Any] = {
-            "issue": switch,
-            "label": switch_label(switch),
-            "help": switch_help(switch),
-            "value": value,
-            "proposal": value_label(switch, value),
-            "others": [{"who": self.names[party], "words": any_of(switch, wants[party])} for party in others],
+    def words(self, switch: str, value: str) -> dict[str, Any]:
+        told = {"issue": switch, "label": switch_label(switch), "help": switch_help(switch)}
+        return {**told, "value": value, "proposal": value_label(switch, value)}
+
+    def row(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """One contested setting, with what the viewer wants and what this proposal costs it in shares of its wishes."""
+        switch, lost, strength = seen["switch"], seen["you_give_up"], seen["strength"]
+        others = [{"who": want["who"], "words": any_of(switch, want["values"])} for want in seen["others_want"]]
+        mind = strength != "dont_mind"
+        best = any_of(switch, seen["you_want"])
+        return {
+            **self.words(switch, seen["proposal"]),
+            "others": [{**want, "who": self.called(want["who"])} for want in others],
             "they_give": [
-                {"who": self.names[party], "words": f"does not get “{any_of(switch, wants[party])}”"}
-                for party in others
-                if value not in wants[party]
+                {"who": self.called(want["who"]), "words": f"does not get “{want['words']}”"}
+                for want in others
+                if want["who"] in seen["they_give_up"]
             ],
+            "you_want": best if mind else "no preference",
+            "strength": strength if mind else "",
+            "you_give": f"“{best}”: {lost / 10_000:.1f} % of your wishes" if lost else "nothing",
         }
-        return {**shown, **(self.own_part(switch, value) if self.vm else {})}
-
-    def own_part(self, switch: str, value: str) -> dict[str, str]:
-        """What the viewer wants and what this proposal costs it, in shares of its own wishes."""
-        assert self.vm is not None
-        if switch not in self.situation.wishes(self.vm):
-            return {"you_want": "no preference", "strength": "", "you_give": "nothing"}
-        best = self.situation.best_possible(self.vm, switch)
-        strength = "must" if self.situation.vetoed(self.vm, switch) else "prefer"
-        lost = 0
-        if best and value not in best:
-            lost = self.situation.score(self.vm, switch, best[0]) - self.situation.score(self.vm, switch, value)
-        give = f"“{any_of(switch, best)}”: {lost / 10_000:.1f} % of your wishes" if lost else "nothing"
-        return {"you_want": any_of(switch, best), "strength": strength, "you_give": give}
 
     @property
     def changes(self) -> list[dict[str, str]]:
         """What else would become different for a VM that runs: settings of its own view that nobody contests."""
-        current = self.situation.current_view(self.vm) if self.vm and self.result else None
-        shown = {switch_of(issue) for issue in self.issues}
         return [
-            {"label": switch_label(s), "was": value_label(s, current[s]), "becomes": value_label(s, self.view[s])}
-            for s in current or {}
-            if s not in shown and current and current[s] != self.view[s]
+            {
+                "label": switch_label(row["switch"]),
+                "was": value_label(row["switch"], row["was"]),
+                "becomes": value_label(row["switch"], row["becomes"]),
+            }
+            for row in (self.proposed["changes"] if self.proposed and self.vm else [])
         ]
 
     @property
@@ -189,37 +168,49 @@ class Room:
     # -- who gains what and has answered what
 
     @property
+    def gains(self) -> dict[str, int]:
+        """Whole percent by pseudonym."""
+        if self.proposed is None:
+            return {}
+        if self.vm is None:
+            return dict(self.proposed["gains"])
+        figures = self.proposed["figures"]
+        return {self.proposed["pseudonym"]: figures["gain_percent"], **figures["others_gain"]}
+
+    @property
     def parties(self) -> list[dict[str, Any]]:
-        if self.result is None:
+        if self.proposed is None:
             return []
-        gains = self.result["gains"]
-        order = sorted(gains, key=lambda party: (party != self.vm, self.names[party]))
+        if self.vm is None:
+            answers = {row["pseudonym"]: row for row in self.proposed["parties"]}
+        else:
+            answers = {self.proposed["pseudonym"]: self.proposed}
+            answers |= {row["who"]: row for row in self.proposed["others"]}
+        order = sorted(self.gains, key=lambda who: (self.called(who) != "you", self.called(who)))
         return [
-            {"who": self.names[party], "percent": percent(gains[party]), **self.answer_of(party)} for party in order
+            {"who": self.called(who), "percent": self.gains[who], **self.answer_words(answers[who])} for who in order
         ]
 
-    def answer_of(self, party: str) -> dict[str, str]:
-        sent = next((m for m in self.messages if m.vm.name == party and m.round == self.negotiation.round), None)
-        taken = self.state["answers"].get(party)
-        if sent is not None:
-            return {"answer": wording.ANSWER_WORDS[sent.accept], "tone": "ok" if sent.accept else "violation"}
-        if taken is not None:
-            by = "" if taken["by"] not in ("delegate", "delegate at timeout") else " (by its delegate)"
-            return {"answer": f"accepted{by}", "tone": "ok"}
+    def answer_words(self, seen: dict[str, Any]) -> dict[str, str]:
+        if seen["answer"] == "rejected":
+            return {"answer": wording.ANSWER_WORDS[False], "tone": "violation"}
+        if seen["answer"] == "accepted":
+            by = " (by its delegate)" if seen["by_delegate"] else ""
+            return {"answer": f"{wording.ANSWER_WORDS[True]}{by}", "tone": "ok"}
         if self.negotiation.state == State.PROPOSED:
             return {"answer": "waiting for an answer", "tone": "progress"}
         return {"answer": "no answer", "tone": "neutral"}
 
     @property
     def my_answer(self) -> str:
-        if self.vm is None or self.result is None:
+        if self.vm is None or self.proposed is None:
             return ""
-        answer = self.answer_of(self.vm)["answer"]
+        answer = self.answer_words(self.proposed)["answer"]
         return f"You {answer}" if answer.startswith(("accepted", "rejected")) else ""
 
     @property
     def my_tone(self) -> str:
-        return self.answer_of(self.vm)["tone"] if self.vm and self.my_answer else ""
+        return self.answer_words(self.proposed)["tone"] if self.proposed and self.my_answer else ""
 
     @property
     def can_answer(self) -> bool:
@@ -239,7 +230,7 @@ class Room:
 
     @property
     def points(self) -> int:
-        return int(self.result["utilities"].get(self.vm, 0)) if self.result and self.vm else 0
+        return int(self.proposed["figures"]["utility"]) if self.proposed and self.vm else 0
 
     @property
     def left_over(self) -> str:
@@ -257,23 +248,23 @@ class Room:
 
     @property
     def why(self) -> list[str]:
-        if self.result is None or not self.rows:
+        if self.proposed is None or not self.rows:
             return []
-        worst = percent(self.result["min_gain"] or 0)
+        worst = min(self.gains.values())
         told = [
             "All settlements were compared that keep every must, every minimum, the facts of the platform and the "
             "host's limits. Among them this is the one in which the party that gains least gains most: "
             f"{worst} % of what was possible for it.",
             "Where several were equal in that, the product of everyone's gains decided, and then the stricter setting.",
         ]
-        bound = self.result["bound"] or {}
-        steps = f"{bound.get('nodes', 0):,} steps of the search"
-        if bound.get("proven"):
+        bound = self.proposed["certificate"]["search"] if self.vm else self.proposed["search"]
+        steps = f"{bound['nodes']:,} steps of the search"
+        if bound["proven"]:
             told.append(f"It is proven that no better one exists ({steps}).")
         else:
             told.append(f"The search was cut off after {steps}; a better one may exist.")
-        if self.vm and self.result["certificate"]:
-            mine = self.result["certificate"]["parties"][self.vm]
+        if self.vm:
+            mine = self.proposed["certificate"]["party"]
             told.append(
                 f"Your own row, to recheck: at least {mine['d']:,}, at best {mine['ideal']:,}, this proposal "
                 f"{mine['u']:,} of 1,000,000 points."
@@ -283,10 +274,10 @@ class Room:
     @property
     def ladder(self) -> list[str]:
         """What can still be done after no agreement; each only with the consent of those concerned."""
-        if self.negotiation.state != State.NO_AGREEMENT or not self.state:
+        if self.negotiation.state != State.NO_AGREEMENT or self.seen is None:
             return []
-        names = dict.fromkeys(step["step"] for step in self.state["fallback"])
-        return [wording.LADDER[name] for name in names if name in wording.LADDER]
+        names = self.seen["fallback"] if self.vm else [step["step"] for step in self.seen["fallback"]]
+        return [wording.LADDER[name] for name in dict.fromkeys(names) if name in wording.LADDER]
 
     @property
     def honesty(self) -> str:

@@ -21,8 +21,11 @@ VALUES_SHOWN: Final = ("COMMITTED", "PROPOSED", "ACCEPTED_ALL", "SIGNED", "ENFOR
 ACCEPTED: Final = ("ACCEPTED_ALL", "SIGNED", "ENFORCED", "BREACHED", "SUPERSEDED")
 
 
-def party_view(state: State, vm: str, now: str) -> dict[str, Any]:
-    """Everything that the owner of this VM may see, and nothing of anybody else's that is not contested."""
+def party_view(state: State, vm: str, now: str, sent: Mapping[str, bool] | None = None) -> dict[str, Any]:
+    """Everything that the owner of this VM may see, and nothing of anybody else's that is not contested.
+
+    `sent`: answers to this proposal that have come but were not taken up yet, True for accept.
+    """
     if vm not in state["policies"]:
         raise VpmsError("not_a_party", 403, {"sender": vm})
     situation = situation_of(state, now)
@@ -32,29 +35,35 @@ def party_view(state: State, vm: str, now: str) -> dict[str, Any]:
         "you": vm,
         "pseudonym": state["pseudonyms"][vm],
         "requester": vm == state["requester"],
-        "answer": state["answers"].get(vm),
+        **_answered(state, vm, sent or {}),
         "needs_person": result is not None and vm in result["human"],
         "deadline": state["deadlines"].get(vm) or state["deadline"],
         "at_deadline": at_deadline(state, vm),
-        "others": [_other(state, party) for party in _others(state, vm)],
+        "others": [
+            {"who": state["pseudonyms"].get(party, party), **_answered(state, party, sent or {})}
+            for party in [*_others(state, vm), *_operator(state)]
+        ],
         "contested": _contested(state, situation, vm),
         "view": None,
+        "changes": [],
         "figures": None,
         "core": [],
         "background": [],
         "certificate": None,
+        "fallback": _steps(state),
     }
     if state["core"]:
         view["core"] = [_demand(name, vm) for name in state["core"]]
         view["background"] = list(state["background"])
     if result is not None:
         view["view"] = situation.view(vm, result["assignment"])
+        view["changes"] = _changes(situation, vm, view["view"], {row["switch"] for row in view["contested"]})
         view["figures"] = _figures(state, vm)
         view["certificate"] = _cut(result["certificate"], vm, result["contested"])
     return view
 
 
-def operator_view(state: State, now: str) -> dict[str, Any]:
+def operator_view(state: State, now: str, sent: Mapping[str, bool] | None = None) -> dict[str, Any]:
     """What the operator sees as mediator: who has answered, and the assignment that it must enforce."""
     result = state["result"]
     return {
@@ -64,17 +73,18 @@ def operator_view(state: State, now: str) -> dict[str, Any]:
         "parties": [
             {
                 "party": party,
-                "pseudonym": state["pseudonyms"][party],
-                "answer": _answer(state, party),
+                "pseudonym": state["pseudonyms"].get(party, party),
+                **_answered(state, party, sent or {}),
                 "deadline": state["deadlines"].get(party),
             }
-            for party in sorted(state["policies"])
+            for party in [*sorted(state["policies"]), *_operator(state)]
         ],
         "contested": list(result["contested"]) if result else _detected(state),
         "assignment": result["assignment"] if result else None,
         "gains": {state["pseudonyms"].get(p, p): _percent(g) for p, g in result["gains_exact"].items()}
         if result
         else {},
+        "search": result["certificate"]["search"] if result else None,
         "core": [_demand(name, OPERATOR) for name in state["core"]],
         "background": list(state["background"]),
         "fallback": [dict(step) for step in state["fallback"]],
@@ -118,16 +128,38 @@ def _others(state: State, vm: str) -> list[str]:
     return sorted((p for p in state["policies"] if p != vm), key=lambda p: int(state["pseudonyms"][p][2:]))
 
 
-def _answer(state: State, party: str) -> str:
-    if state["state"] in ACCEPTED:
-        return "accepted"
-    if state["state"] != "PROPOSED":
-        return ""
-    return "accepted" if party in state["answers"] else "waiting"
+def _operator(state: State) -> list[str]:
+    """The operator, where it takes part with preferences of its own."""
+    return [OPERATOR] if state["result"] is not None and OPERATOR in state["result"]["gains_exact"] else []
 
 
-def _other(state: State, party: str) -> dict[str, Any]:
-    return {"who": state["pseudonyms"][party], "answer": _answer(state, party)}
+def _answered(state: State, party: str, sent: Mapping[str, bool]) -> dict[str, Any]:
+    """What the party said to the newest proposal, and whether its delegate did so for it."""
+    given = state["answers"].get(party)
+    said = ""
+    if party in sent:
+        said = "accepted" if sent[party] else "rejected"
+    elif given is not None or state["state"] in ACCEPTED:
+        said = "accepted"
+    elif state["state"] == "PROPOSED":
+        said = "waiting"
+    by = given["by"] if given is not None and party not in sent else ""
+    return {"answer": said, "by_delegate": by in ("delegate", "delegate at timeout")}
+
+
+def _steps(state: State) -> list[str]:
+    """What can still be done, without those whose consent it needs: they would be the owners of the core."""
+    return list(dict.fromkeys(step["step"] for step in state["fallback"]))
+
+
+def _changes(situation: Situation, vm: str, view: Mapping[str, str], contested: set[str]) -> list[dict[str, str]]:
+    """Settings of the party's own view that nobody contests and that are otherwise than in force now."""
+    current = situation.current_view(vm) or {}
+    return [
+        {"switch": name, "was": was, "becomes": view[name]}
+        for name, was in current.items()
+        if name not in contested and was != view[name]
+    ]
 
 
 def _detected(state: State) -> list[str]:
@@ -157,7 +189,7 @@ def _row(state: State, situation: Situation, vm: str, place: str, switch: str) -
         "switch": switch,
         "label": SWITCHES[switch].label,
         "shared": place == "host",
-        "you_want": list(mine) if wish and wish["weight"] else [],
+        "you_want": list(mine) if _strength(wish) != "dont_mind" else [],
         "strength": _strength(wish),
         "proposal": None,
         "you_give_up": 0,
@@ -169,11 +201,11 @@ def _row(state: State, situation: Situation, vm: str, place: str, switch: str) -
         where = result["assignment"]["host"] if place == "host" else result["assignment"]["vms"][vm]
         value = row["proposal"] = where[switch]
         best = max((situation.score(vm, switch, v) for v in mine), default=0)
-        row["you_give_up"] = (best - situation.score(vm, switch, value)) // 1000
-    if place == "host" and state["state"] in VALUES_SHOWN:
+        row["you_give_up"] = best - situation.score(vm, switch, value)
+    if place == "host" and (result is not None or state["state"] in VALUES_SHOWN):
         for party in _others(state, vm):
             theirs, wanted = situation.wishes(party).get(switch), situation.best_possible(party, switch)
-            if theirs and theirs["weight"]:
+            if _strength(theirs) != "dont_mind":
                 row["others_want"].append({"who": state["pseudonyms"][party], "values": list(wanted)})
                 if value is not None and value not in wanted:
                     row["they_give_up"].append(state["pseudonyms"][party])
@@ -201,7 +233,10 @@ def _figures(state: State, vm: str) -> dict[str, Any]:
         "gain": gains[vm],
         "gain_percent": _percent(gains[vm]),
         "kept_percent": result["utilities"][vm] * 100 // result["ideals"][vm] if result["ideals"][vm] else 100,
-        "others_gain": {state["pseudonyms"][party]: _percent(gains[party]) for party in _others(state, vm)},
+        "others_gain": {
+            state["pseudonyms"].get(party, party): _percent(gains[party])
+            for party in [*_others(state, vm), *_operator(state)]
+        },
         "proven": bool(result["bound"] and result["bound"]["proven"]),
     }
 
