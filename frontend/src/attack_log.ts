@@ -38,7 +38,7 @@ function row(event: LogEvent): HTMLElement {
   const head = [
     el("time", { class: "log-at", datetime: event.at }, at),
     el("span", { class: "log-title" }, event.title || event.kind),
-    el("span", { class: "log-meta muted" }, event.vm === "" ? "" : `${event.vm}, `, `op ${count(event.op)}`),
+    el("span", { class: "log-meta muted" }, [event.vm, event.op === null ? "" : `op ${count(event.op)}`].filter((part) => part !== "").join(", ")),
     event.outcome === "" ? "" : el("span", { class: outcomeClass(event.outcome) || "chip" }, event.outcome),
   ];
   const item = el("li", { "data-number": String(event.number), "data-kind": event.kind });

@@ -11,7 +11,7 @@ export interface Counts { references: number; l1: number; l2: number; miss: numb
 export interface VmCounts extends Counts { name: string; letter: string; byte: number; frames: number }
 export interface CountersData extends Counts { op: number; vms: VmCounts[]; owners: Record<string, number> }
 export interface LogEvent {
-  number: number; op: number; at: string; kind: string; vm: string; title: string; outcome: string; check: string;
+  number: number; op: number | null; at: string; kind: string; vm: string; title: string; outcome: string; check: string;
   detail: Record<string, unknown>;
 }
 export interface MatrixCell {
@@ -257,7 +257,7 @@ function readEvent(row: unknown): LogEvent {
   const r = object(row, "event");
   const s = (name: string): string => optionalText(r[name], name);
   return {
-    number: integer(r["number"], "number", 0), op: integer(r["op"] ?? 0, "op", 0), at: s("at"), kind: s("kind"), vm: s("vm"), title: s("title"),
+    number: integer(r["number"], "number", 0), op: r["op"] == null ? null : integer(r["op"], "op", 0), at: s("at"), kind: s("kind"), vm: s("vm"), title: s("title"),
     outcome: s("outcome"), check: s("check"), detail: r["detail"] == null ? {} : object(r["detail"], "detail"),
   };
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.conftest import CAREFUL, Cast, wishes
-from webapp.agreements import selectors, services
+from webapp.agreements import selectors, services, steps
 from webapp.agreements.checks import policy_time
 from webapp.agreements.models import Agreement, Conflict, Negotiation
 from webapp.audit.models import Entry
@@ -365,6 +366,20 @@ def test_every_disclosure_is_an_entry_of_the_log(cast: Cast, clash: Negotiation)
     shown = Entry.objects.filter(type="disclosure", subject=f"negotiation:{clash.pk}")
     assert shown.count() == 3  # to T-1, to T-2, to the operator
     assert all("a-db" not in entry.line and "alpha" not in entry.line for entry in shown)
+
+
+def test_the_start_check_tells_nobody_what_the_others_have_against_themselves(cast: Cast, clash: Negotiation) -> None:
+    checked = Entry.objects.get(type="check", subject=f"negotiation:{clash.pk}")
+    assert set(json.loads(checked.line)["data"]) == {"words", "trigger", "host_sha256"}
+
+
+def test_what_a_vm_contests_with_the_operator_alone_is_told_to_its_owner_only(cast: Cast, clash: Negotiation) -> None:
+    state = {**clash.protocol, "result": {**clash.protocol["result"], "contested": ["host/page_sharing", "b-web/swap"]}}
+    before = Entry.objects.last()
+    steps.disclose(clash, state, ["alpha", "beta"])
+    told = {e.line: set(e.audience.values_list("tenant", flat=True)) for e in Entry.objects.filter(seq__gt=before.seq)}
+    assert {frozenset(readers) for line, readers in told.items() if "swap" in line} == {frozenset({"beta"})}
+    assert all(readers == {"alpha", "beta"} for line, readers in told.items() if "page_sharing" in line)
 
 
 def test_the_list_of_negotiations_and_the_disclosure_by_api(cast: Cast, clash: Negotiation, client) -> None:

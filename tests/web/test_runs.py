@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from webapp.agreements.models import Conflict, Negotiation
+from webapp.audit.models import Entry
 from webapp.errors import VpmsError
 from webapp.ops import story
 from webapp.runs import engine, services
@@ -89,6 +91,31 @@ def test_both_accept_and_the_newcomer_starts_on_the_same_run(both: Run) -> None:
     assert set(both.figures) == {"a-db"} or set(slices(both, 25).figures) == {"a-db", "b-web"}
     started = Event.objects.filter(kind="started").values_list("vm__name", flat=True)
     assert set(started) == {"a-db", "b-web"}
+
+
+def test_a_tenant_reads_no_number_that_counts_the_neighbours_doings(both: Run, cast: Any) -> None:
+    services.act_request(by=cast.olga, run=both, kind="reclaim", vm=vm("a-db"), data={"pages": 64})
+    slices(both, 2)
+    for person in (cast.alice, cast.bob):
+        told = client_of(person).get(f"/api/runs/{both.pk}/events").json()
+        assert told and all(event["op"] is None and "op" not in event["detail"] for event in told)
+    ops = [str(op) for op in Event.objects.filter(op__gt=999).values_list("op", flat=True)]
+    assert ops
+    for path in ("/tenant/", "/tenant/vm/a-db/memory/", "/tenant/conflicts/", "/tenant/audit/", "/tenant/audit/lines/"):
+        page = client_of(cast.alice).get(path)
+        text = (b"".join(page.streaming_content) if page.streaming else page.content).decode()
+        assert not any(re.search(rf"\b{op}\b", text) for op in ops), path
+    assert all(event["op"] for event in client_of(cast.olga).get(f"/api/runs/{both.pk}/events").json())
+
+
+def test_the_same_refusal_twice_is_one_open_conflict_and_two_entries_of_the_log(both: Run, cast: Any) -> None:
+    for _ in range(2):
+        services.act_request(by=cast.olga, run=both, kind="reclaim", vm=vm("a-db"), data={"pages": 64})
+        slices(both, 2)
+    conflict = Conflict.objects.get(code="C19", kind="dynamic")
+    newest = Event.objects.filter(kind="denied").latest("id")
+    assert conflict.evidence["digest_after"] == newest.detail["digest_after"]
+    assert Entry.objects.filter(type="conflict", line__contains="C19").count() == 2
 
 
 def test_a_reclaim_against_the_agreement_is_refused_with_evidence(both: Run, cast: Any) -> None:

@@ -31,22 +31,29 @@ def conflict_record(
 ) -> Conflict:
     """A conflict that was recognised, with the entry of the log that says so. `text` names no other tenant.
 
-    Found while running it is dynamic and carries the engine's evidence; found in documents it is static.
+    Found while running it is dynamic and carries the engine's evidence; found in documents it is static. The same
+    refusal once more is the same open conflict with newer evidence: the log has an entry for each.
     """
     concerned = list(vms)
-    conflict = Conflict.objects.create(
-        host=host,
-        negotiation=negotiation,
-        code=code,
-        name=name or NAMES[code],
-        kind="dynamic" if trigger == "run" else "static",
-        trigger=trigger,
-        severity=severity,
-        switch=switch,
-        text=text,
-        evidence=evidence,
-    )
-    conflict.vms.set(concerned)
+    kind = "dynamic" if trigger == "run" else "static"
+    conflict = _open_already(host, concerned, kind=kind, code=code, severity=severity, switch=switch, text=text)
+    if conflict is None:
+        conflict = Conflict.objects.create(
+            host=host,
+            negotiation=negotiation,
+            code=code,
+            name=name or NAMES[code],
+            kind=kind,
+            trigger=trigger,
+            severity=severity,
+            switch=switch,
+            text=text,
+            evidence=evidence,
+        )
+        conflict.vms.set(concerned)
+    else:
+        Conflict.objects.filter(pk=conflict.pk).update(evidence=evidence)
+        conflict.evidence = evidence
     slugs = sorted({vm.tenant.slug for vm in concerned})
     data = {"code": code, "name": conflict.name, "severity": severity, "switch": switch, "text": text}
     audit.record(
@@ -56,3 +63,11 @@ def conflict_record(
         publish.changed(f"tenant/{slug}")
     publish.changed("fleet")
     return conflict
+
+
+def _open_already(host: Host, vms: list[VirtualMachine], *, kind: str, **told: str) -> Conflict | None:
+    """The open conflict that says exactly this of one VM while it runs, if there is one."""
+    if kind != "dynamic" or len(vms) != 1:
+        return None
+    found = Conflict.objects.select_for_update().filter(host=host, kind=kind, closed_at__isnull=True, **told)
+    return found.filter(vms=vms[0]).first()

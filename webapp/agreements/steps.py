@@ -217,11 +217,11 @@ def seat_all(negotiation: Negotiation, state: Protocol) -> None:
     )
     result = state["check"]
     against = result["checked_against"]
+    # Everyone seated reads this entry: not which conflicts one party has with itself or the operator, nor how many.
     data = {
-        "words": checks.status_words(result),
+        "words": wording.STATUS_WORDS[result["status"]],
         "trigger": "start",
         "host_sha256": against["host_sha256"],
-        "codes": sorted(conflict["code"] for conflict in result["conflicts"]),
     }
     slugs = {vm.tenant.slug for vm in vms.values()}
     record(negotiation, type="check", data=data, audience=slugs)
@@ -244,11 +244,14 @@ def seat_all(negotiation: Negotiation, state: Protocol) -> None:
 def disclose(negotiation: Negotiation, state: Protocol, audience: list[str]) -> None:
     """What the new proposal shows to whom is written down: names of contested settings, never a wish itself."""
     contested = state["result"]["contested"]
+    tenants = dict(negotiation.seats.values_list("vm__name", "vm__tenant__slug"))
     for vm, alias in sorted(state["pseudonyms"].items(), key=lambda row: row[1]):
-        seen = sorted(wording.switch_of(issue) for issue in contested if issue.partition("/")[0] in ("host", vm))
-        if seen:
-            data = {"to": alias, "what": ", ".join(seen), "round": state["round"]}
-            record(negotiation, type="disclosure", data=data, audience=audience)
+        # What a VM contests with the operator alone is told to its owner and nobody else.
+        for scope, readers in (("host", audience), (vm, [tenants[vm]])):
+            seen = sorted(wording.switch_of(issue) for issue in contested if issue.partition("/")[0] == scope)
+            if seen:
+                data = {"to": alias, "what": ", ".join(seen), "round": state["round"]}
+                record(negotiation, type="disclosure", data=data, audience=readers)
     data = {"to": "the operator", "what": "the assignment that it must enforce", "round": state["round"]}
     record(negotiation, type="disclosure", data=data, audience=audience)
 

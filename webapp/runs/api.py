@@ -47,7 +47,7 @@ class RunOut(Schema):
 
 class EventOut(Schema):
     number: int
-    op: int
+    op: int | None
     at: str
     kind: str
     vm: str

@@ -149,9 +149,8 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
     pages = _pages(act)
     terms = _terms(data["switch"], data["value_in_force"])
     title = f"{vm.name} was asked for {pages} and keeps them. The agreement says {terms}"
-    evidence = {
+    evidence = {  # not the machine's operation number: it counts the neighbours' doings, and the owner reads this
         "event": data["event"],
-        "op": result["op"],
         "value_in_force": data["value_in_force"],
         "digest_before": result["digest_before"],
         "digest_after": result["digest_after"],

@@ -81,16 +81,17 @@ def log_of(*, run_id: int, view: str, after: int) -> list[dict[str, Any]]:
         events = events.filter(vm__tenant__slug__in=view.removeprefix(TENANT).split(","))
     if view == OPERATOR:
         newest = list(events.filter(number__gt=after).order_by("-number")[:LOG_AT_ONCE])
-        return [event_shown(event, number=event.number) for event in reversed(newest)]
+        return [event_shown(event, number=event.number, view=view) for event in reversed(newest)]
     first = max(after, events.count() - LOG_AT_ONCE)
-    return [event_shown(event, number=first + at) for at, event in enumerate(events[first:], start=1)]
+    return [event_shown(event, number=first + at, view=view) for at, event in enumerate(events[first:], start=1)]
 
 
-def event_shown(event: Event, *, number: int) -> dict[str, Any]:
-    """An event as pages and sockets show it."""
+def event_shown(event: Event, *, number: int, view: str) -> dict[str, Any]:
+    """An event as pages and sockets show it. The machine's operation number counts what every VM does, so it is for
+    the operator alone."""
     return {
         "number": number,
-        "op": event.op,
+        "op": event.op if view == OPERATOR else None,
         "at": event.at.isoformat(),
         "kind": event.kind,
         "vm": event.vm.name if event.vm else "",
