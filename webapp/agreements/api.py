@@ -22,6 +22,7 @@ class ConflictOut(Schema):
     id: int
     code: str
     name: str
+    title: str
     kind: str
     trigger: str
     severity: str
@@ -38,7 +39,7 @@ def person(request: HttpRequest) -> Any:
 
 
 def conflict_shown(conflict: Conflict) -> dict[str, Any]:
-    fields = ("id", "code", "name", "kind", "trigger", "severity", "switch", "text", "found_at", "closed_at")
+    fields = ("id", "code", "name", "title", "kind", "trigger", "severity", "switch", "text", "found_at", "closed_at")
     return {"host": conflict.host.name, **{field: getattr(conflict, field) for field in fields}}
 
 

@@ -13,6 +13,7 @@ from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of as host_document
 from webapp.tenants.models import Policy
 from webapp.vpms import conflicts, documents
+from webapp.vpms.findings import TITLES
 from webapp.vpms.vocabulary import SWITCHES
 
 SHOWN_DIGITS = 12
@@ -68,6 +69,7 @@ def shown(result: dict[str, Any], *, names: Sequence[str]) -> Shown:
     policies = [f"the wishes for {name} (digest {against['policies'][name][:SHOWN_DIGITS]})" for name in names]
     others = len(against["policies"]) - len(names)
     neighbours = [f"{others} neighbour{'s' if others > 1 else ''}"] if others else []
+    at = against["at"].replace("T", " ").removesuffix("Z")
     host = f"host {against['host']} (digest {against['host_sha256'][:SHOWN_DIGITS]})"
     return {
         "status": result["status"],
@@ -76,12 +78,13 @@ def shown(result: dict[str, Any], *, names: Sequence[str]) -> Shown:
         "findings": [
             {
                 "code": conflict["code"],
+                "title": TITLES[conflict["code"]],
                 "severity_words": wording.SEVERITY_WORDS[conflict["severity"]],
                 "tone": wording.SEVERITY_TONES[conflict["severity"]],
                 "text": finding_words(conflict),
             }
             for conflict in result["conflicts"]
         ],
-        "against": f"{wording.joined([*policies, *neighbours, host])} at {against['at']}",
+        "against": f"{wording.joined([*policies, *neighbours, host])} at {at} UTC",
         "not_checked": wording.joined(wording.NOT_CHECKED_WORDS.get(item, item) for item in result["not_checked"]),
     }

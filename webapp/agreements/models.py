@@ -11,6 +11,7 @@ from django.db.models import Q
 from webapp.fleet.models import Host
 from webapp.jobs import Job
 from webapp.tenants.models import Tenant, VirtualMachine
+from webapp.vpms.findings import TITLES
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -154,7 +155,7 @@ class Conflict(models.Model):
     severity = models.CharField(max_length=12)
     switch = models.CharField(max_length=32, blank=True, default="")
     text = models.TextField()  # names no other tenant
-    evidence = models.JSONField(default=dict)  # event, op, value in force, digests before and after
+    evidence = models.JSONField(default=dict)  # event, value in force, digests before and after
     found_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
 
@@ -162,3 +163,8 @@ class Conflict(models.Model):
 
     class Meta:
         ordering = ["-id"]
+
+    @property
+    def title(self) -> str:
+        """What it is about, in words for people; `name` is the word for programs."""
+        return TITLES.get(self.code, self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from webapp.agreements import checks
+from webapp.agreements import checks, wording
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
 from webapp.agreements.room import Room
 from webapp.audit.selectors import entries_of, shown
@@ -13,6 +13,7 @@ from webapp.tenants.selectors import missing, policy_newest
 from webapp.vpms import agreement as language
 
 HISTORY = 200
+WHEN = {"create": "when wishes were saved", "start": "at a start", "run": "while running"}
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -73,6 +74,25 @@ def names_shown(user: User, conflict: Conflict) -> list[str]:
     """The VMs of a conflict that the person may know: all for operators, else its own; neighbours are not named."""
     mine = set(user.tenant_slugs)
     return sorted(vm.name for vm in conflict.vms.all() if user.is_operator or vm.tenant.slug in mine)
+
+
+def conflicts_shown(*, user: User, conflicts: ConflictQuerySet) -> list[dict[str, Any]]:
+    """Conflicts as lists show them: how grave, about which of the VMs that the person may know, with what evidence."""
+    return [
+        {
+            "conflict": conflict,
+            "severity": wording.severity_words(conflict),
+            "tone": wording.SEVERITY_TONES.get(conflict.severity, "accent"),
+            "when": WHEN.get(conflict.trigger, conflict.trigger),
+            "vms": names_shown(user, conflict),
+            "facts": [
+                (name.replace("_", " "), wording.evidence_words(value))
+                for name, value in conflict.evidence.items()
+                if value
+            ],
+        }
+        for conflict in conflicts.prefetch_related("vms__tenant")
+    ]
 
 
 def room_of(*, user: User, negotiation: Negotiation, vm: str = "") -> Room:

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import selectors, services, wording
+from webapp.agreements import selectors, services
 from webapp.agreements.room import Room
 from webapp.errors import VpmsError
 from webapp.roles import operator_required, tenant_required
@@ -23,17 +23,8 @@ def conflict_list(request: HttpRequest, area: str) -> HttpResponse:
     """Conflicts that concern the person, open ones first choice, each with its evidence."""
     user: Any = request.user
     everything = request.GET.get("show") == "all"
-    found = selectors.conflicts_of(user=user, open_only=not everything).prefetch_related("vms__tenant")
-    rows = [
-        {
-            "conflict": conflict,
-            "severity": wording.severity_words(conflict),
-            "tone": wording.SEVERITY_TONES.get(conflict.severity, "accent"),
-            "vms": selectors.names_shown(user, conflict),
-            "facts": [(key.replace("_", " "), value) for key, value in conflict.evidence.items() if value],
-        }
-        for conflict in found[:NEWEST]
-    ]
+    found = selectors.conflicts_of(user=user, open_only=not everything)
+    rows = selectors.conflicts_shown(user=user, conflicts=found[:NEWEST])
     return render(request, "agreements/conflicts.html", {"area": area, "rows": rows, "everything": everything})
 
 

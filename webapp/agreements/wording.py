@@ -85,6 +85,11 @@ def severity_words(conflict: Conflict) -> str:
     return SEVERITY_WORDS.get(conflict.severity, conflict.severity)
 
 
+def evidence_words(value: object) -> str:
+    """A piece of evidence for a page: what belongs together side by side, without the marks of a program."""
+    return ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
+
+
 def switch_of(issue: str) -> str:
     """The switch of an issue `host/<switch>` or `<vm>/<switch>`."""
     return issue.rpartition("/")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from webapp.vpms.findings import TITLES
 from webapp.vpms.vocabulary import SWITCHES
 
 SENTENCES = {
@@ -23,7 +24,7 @@ SENTENCES = {
     "negotiation.ended": "The negotiation ended without agreement: {reason}",
     "agreement.signed": "Version {version} of the agreement was signed by all parties.",
     "agreement.in_force": "Version {version} of the agreement is in force.",
-    "conflict": "{code} {name}: {text}",
+    "conflict": "{title}: {text}",
     "vm.starting": "The VM is being started on host {host} under the agreement.",
     "vm.stop": "The VM was asked to stop.",
     "vm.stopped": "The VM was stopped on host {host}: {reason}",
@@ -66,6 +67,8 @@ def sentence(type: str, data: dict[str, Any]) -> str:
             return STATES[data["state"]].format(**data)
         if type == "disclosure":
             return f"Shown to {data['to']}: {settings_named(data['what'])}."
+        if type == "conflict":
+            return SENTENCES[type].format(title=TITLES[data["code"]], **data)
         return SENTENCES[type].format(**data)
     except (KeyError, IndexError):
         return type.replace(".", " ").replace("_", " ")

@@ -91,6 +91,8 @@ def my_memory(request: HttpRequest, name: str) -> HttpResponse:
     context: dict[str, Any] = {"vm": vm, "run": run}
     if run is not None:
         context |= _watched(user, run)
+    else:  # the page comes anew when something happens to the tenant's VMs
+        context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": selectors.moved_for(tenant=vm.tenant.slug)}
     return render(request, "runs/my_memory.html", context)
 
 
@@ -116,7 +118,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     context = {
         "hosts": overview.hosts_shown(),
-        "conflicts": agreed.conflicts_of(user=user, open_only=True)[:20],
+        "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
     }
     return render(request, "runs/hosts.html", context)
@@ -140,7 +142,9 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "agreement": agreed.agreement_in_force(host=found),
         "drills": services.DRILLS,
         "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
-        "conflicts": agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10],
+        "conflicts": agreed.conflicts_shown(
+            user=user, conflicts=agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10]
+        ),
     }
     if run is not None:
         context |= _watched(user, run)

@@ -42,6 +42,15 @@ ACTION_RULES: Final[Mapping[str, tuple[str, str, frozenset[str]]]] = {
     "ksm_scan": ("C17", "page_sharing", frozenset({"off"})),
     "protection_off": ("C25", "memory_protection", frozenset({"hsvm", "snp_tdx", "sev"})),
 }
+ACTION_WORDS: Final[Mapping[str, str]] = {
+    "reclaim": "take memory back",
+    "introspect": "look into the VM",
+    "core_dump": "write its memory to a dump",
+    "snapshot": "store its state",
+    "live_migrate": "move it to another host",
+    "ksm_scan": "look for identical pages",
+    "protection_off": "switch its protection off",
+}
 NEVER_CHECKED: Final = ("vms_not_given", "other_hosts", "future_events", "declared_only_switches")
 
 
@@ -169,11 +178,12 @@ def _platform(situation: Situation, vm: str) -> Iterator[Finding]:
         capable = set(situation.capable(switch))
         if values and not capable & set(values):
             yield Finding(
-                "C02", "create", "hard", (vm,), switch, f"This host can do no value of {switch} that is permitted.",
+                "C02", "create", "hard", (vm,), switch, f"This host can do nothing acceptable for {switch}.",
                 question=common(vm, switch, Situation.capable),
             )  # fmt: skip
         elif values and not capable & set(situation.best_permitted(vm, switch)):
-            yield Finding("C02", "create", "advice", (vm,), switch, f"This host cannot do the preferred {switch}.")
+            text = f"This host cannot do what is preferred for {switch}."
+            yield Finding("C02", "create", "advice", (vm,), switch, text)
     if not all(set(values) & set(situation.offered(s)) for s, values in permitted.items()):
         return
     problem = Problem(_alone(situation, vm))
@@ -240,11 +250,11 @@ def _operator_settings(situation: Situation, vm: str) -> Iterator[Finding]:
         best = set(situation.best_permitted(vm, switch))
         if values & able and values & lawful and not values & offered:
             yield Finding(
-                code, "create", "hard", (vm, OPERATOR), switch, f"No permitted value of {switch} is offered.",
+                code, "create", "hard", (vm, OPERATOR), switch, f"No acceptable choice for {switch} is offered here.",
                 question=common(vm, switch, Situation.offered),
             )  # fmt: skip
         elif best & able and best & lawful and not best & offered:
-            text = f"The preferred {switch} is not offered."
+            text = f"What is preferred for {switch} is not offered here."
             yield Finding(code, "create", "negotiable", (vm, OPERATOR), switch, text)
 
 
@@ -253,7 +263,7 @@ def _operator_actions(situation: Situation, vm: str) -> Iterator[Finding]:
     for action, (code, switch, denying) in ACTION_RULES.items():
         best = situation.best_possible(vm, switch)
         if action in situation.host.actions and best and set(best) <= denying:
-            text = f"The operator plans {action}; the preferred {switch} denies it."
+            text = f"The operator may want to {ACTION_WORDS[action]}; what is preferred for {switch} refuses that."
             yield Finding(code, "create", "possible", (vm, OPERATOR), switch, text)
 
 
@@ -262,11 +272,11 @@ def _law(situation: Situation, vm: str) -> Iterator[Finding]:
         values, lawful = situation.permitted(vm)[switch], set(situation.lawful(switch))
         if values and not lawful & set(values):
             yield Finding(
-                "C24", "create", "hard", (vm, OPERATOR), switch, f"The law forbids all permitted values of {switch}.",
+                "C24", "create", "hard", (vm, OPERATOR), switch, f"The law forbids any acceptable {switch}.",
                 question=common(vm, switch, Situation.lawful),
             )  # fmt: skip
         elif values and not lawful & set(situation.best_permitted(vm, switch)):
-            text = f"The operator's law forbids the preferred {switch}."
+            text = f"A law that binds the operator forbids what is preferred for {switch}."
             yield Finding("C24", "create", "advice", (vm, OPERATOR), switch, text)
 
 
@@ -281,13 +291,13 @@ def _shared_values(situation: Situation, switch: str) -> Iterator[Finding]:
     parties = smallest_disjoint(allowed)
     if parties:
         yield Finding(
-            code, "start", "hard", parties, switch, f"No value of {switch} is permitted by all.",
+            code, "start", "hard", parties, switch, f"No choice for {switch} is acceptable to everyone.",
             question=lambda less: bool(set.intersection(*(set(less.possible(p, switch)) for p in parties))),
         )  # fmt: skip
         return
     parties = smallest_disjoint(wished)
     if parties:
-        yield Finding(code, "start", "negotiable", parties, switch, f"No value of {switch} is preferred by all.")
+        yield Finding(code, "start", "negotiable", parties, switch, f"No choice for {switch} is what everyone prefers.")
 
 
 def smallest_disjoint(sets: Mapping[str, set[str]]) -> tuple[str, ...]:
