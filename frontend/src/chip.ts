@@ -21,10 +21,15 @@ export class Chip {
   private readonly pause = el("button", { type: "button", class: "button button-quiet" }, "Pause");
   private readonly reconnect = el("button", { type: "button", class: "button button-quiet" }, "Reconnect now");
 
-  constructor(host: HTMLElement, togglePause: () => void, reconnectNow: () => void) {
+  constructor(private readonly host: HTMLElement, togglePause: () => void, reconnectNow: () => void) {
     this.pause.addEventListener("click", togglePause);
     this.reconnect.addEventListener("click", reconnectNow);
     host.replaceChildren(this.word, this.pause, this.reconnect);
+  }
+
+  /** Nothing on the page is live, so nothing is said about it. */
+  remove(): void {
+    this.host.hidden = true;
   }
 
   draw(chip: ChipState): void {

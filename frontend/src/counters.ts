@@ -1,6 +1,6 @@
 /** Counters as numbers, and the hit ratio of each VM over time. */
 
-import { count, el, fillRows, share, table } from "./dom";
+import { count, el, fillRows, table } from "./dom";
 import { swatch } from "./map_side";
 import { lookOf } from "./palette";
 import { Plot } from "./plot";
@@ -17,6 +17,12 @@ export function hitRatio(before: Counts | undefined, now: Counts): number | null
   const references = now.references - (before?.references ?? 0);
   const hits = now.l1 + now.l2 - (before === undefined ? 0 : before.l1 + before.l2);
   return references > 0 ? Math.min(1, Math.max(0, hits / references)) : null;
+}
+
+/** `99.98 %`; never rounded up to 100 while there are misses. */
+export function ratioWords(counts: Counts): string {
+  if (counts.references === 0) return "-";
+  return `${(Math.floor((10_000 * (counts.l1 + counts.l2)) / counts.references) / 100).toFixed(2)} %`;
 }
 
 /** Samples over time, bounded: when full, every second of the older half goes. */
@@ -64,11 +70,11 @@ export class Counters {
     const fact = (term: string, value: string): HTMLElement => el("div", {}, el("dt", {}, term), el("dd", { class: "num" }, value));
     this.totals.replaceChildren(
       fact("Operation", count(data.op)), fact("References", count(data.references)), fact("L1 hits", count(data.l1)), fact("L2 hits", count(data.l2)),
-      fact("Misses", count(data.miss)), fact("Faults", count(data.faults)), fact("Hit ratio", share(data.l1 + data.l2, data.references)),
+      fact("Misses", count(data.miss)), fact("Faults", count(data.faults)), fact("Hit ratio", ratioWords(data)),
     );
     fillRows(this.vms.body, data.vms.map((vm) => [
       el("span", { class: "map-owner" }, swatch({ owner: "vm", letter: vm.letter }), ` ${vm.name}`), count(vm.frames), count(vm.references),
-      count(vm.l1), count(vm.l2), count(vm.miss), count(vm.faults), share(vm.l1 + vm.l2, vm.references),
+      count(vm.l1), count(vm.l2), count(vm.miss), count(vm.faults), ratioWords(vm),
     ]), [1, 2, 3, 4, 5, 6, 7]);
     const lines = data.vms.map((vm, i) => ({ label: vm.name, colour: lookOf({ owner: "vm", letter: vm.letter }).colour, dash: DASHES[i % DASHES.length] ?? [] }));
     this.plot.show(lines, this.history.rows(data.vms.map((vm) => vm.byte)));

@@ -48,7 +48,7 @@ class Page {
   private readonly store = new Store();
   private readonly socket: LiveSocket;
   private readonly roots: Mounted[] = [];
-  /** What the views are subscribed to; a pause lets exactly these go. */
+  /** What the views and the followed parts are subscribed to; a pause lets exactly these go. */
   private readonly topics = new Set<string>();
   private readonly chip: Chip | null;
   private paused = false;
@@ -68,9 +68,13 @@ class Page {
   async start(): Promise<void> {
     const roots = [...document.querySelectorAll<HTMLElement>("[data-view]")];
     for (const root of roots) if (root.dataset["recording"] === undefined) this.mountLive(root);
-    for (const part of document.querySelectorAll<HTMLElement>("[data-refresh]")) follow(part, this.store, this.socket);
+    for (const part of document.querySelectorAll<HTMLElement>("[data-refresh]")) {
+      follow(part, this.store, this.socket);
+      this.topics.add(part.dataset["refresh"] ?? "");
+    }
     const live = this.roots.length > 0 || document.querySelector("[data-refresh]") !== null;
     if (live) this.socket.connect();
+    else if (roots.length === 0) this.chip?.remove();
     document.addEventListener("visibilitychange", () => this.socket.setHidden(document.hidden));
     addEventListener("online", () => live && this.socket.reconnectNow());
     setInterval(() => this.status(), 1000);

@@ -31,8 +31,13 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
       if (fresh !== null) {
         const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];
+        // A newcomer on the page needs the whole page's script: the first VM of a host brings its map.
+        if (fresh.querySelector("[data-view]") !== null && part.querySelector("[data-view]") === null) return location.reload();
+        const details = (): HTMLDetailsElement[] => [...part.querySelectorAll("details")];
+        const opened = new Set(details().filter((each) => each.open).map((each) => each.querySelector("summary")?.textContent));
         const focused = reachable().findIndex((each) => each === document.activeElement);
         part.replaceChildren(...fresh.childNodes);
+        for (const each of details()) if (opened.has(each.querySelector("summary")?.textContent)) each.open = true;
         reachable()[focused]?.focus({ preventScroll: true });
       }
       part.dataset["seq"] = String(seq);
