@@ -1,24 +1,61 @@
-"""Refusals on pages: the same errors as in the API, as a page with the right status."""
+"""Refusals before and outside the views: on pages as a page with the right status, in the API in its one shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.views.defaults import page_not_found, permission_denied
 
 from webapp.errors import BadInput, VpmsError
 
 
+API = "/api/"
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+def refusal(request: HttpRequest, status: int, code: str, reason: str) -> HttpResponse:
+    """One refusal as a page, or in the API's shape."""
+    if request.path.startswith(API):
+        told = {"code": code, "message": reason, "faults": [{"path": "$", "reason": reason}]}
+        return JsonResponse(told, status=status)
+    return render(request, "accounts/refused.html", {"reason": reason, "faults": []}, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Requests that no view ever sees, with the reason where there is one to tell."""
+    if isinstance(exception, RequestDataTooBig):
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1_048_576
+        return refusal(request, 413, "too_big", f"What was sent is longer than {most} MiB.")
+    if isinstance(exception, TooManyFieldsSent):
+        most = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+        return refusal(request, 400, "too_many_fields", f"The form has more than {most} fields.")
+    return render(request, "400.html", status=400)
+
+
 class RefusalMiddleware:
-    """A VpmsError that a page's view did not answer itself becomes a page that says what happened."""
+    """A VpmsError that a page's view did not answer itself becomes a page that says what happened; so does a method
+    that an address does not know. The API takes bodies as JSON only."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        kind = request.content_type or ""
+        if request.path.startswith(API) and request.method not in SAFE and kind not in ("", "application/json"):
+            return refusal(request, 415, "not_json", f"The body must be application/json, not {kind[:60]}.")
+        answer = self.get_response(request)
+        if answer.status_code != 405:
+            return answer
+        allowed = answer.headers.get("Allow", "")
+        only = f", only {allowed}" if allowed else ""
+        told = refusal(request, 405, "wrong_method", f"{request.method} is not possible here{only}.")
+        if allowed:
+            told["Allow"] = allowed
+        return told
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, VpmsError):

@@ -11,3 +11,4 @@ urlpatterns = [
         for app in ("accounts", "audit", "tenants", "fleet", "agreements", "runs", "classroom", "ops")
     ],
 ]
+handler400 = "webapp.pages.bad_request"

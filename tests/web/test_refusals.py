@@ -1,0 +1,36 @@
+"""Requests that no view is made for are refused with the right status and a reason, as a page or in the API's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cast
+from webapp.tenants.models import Policy
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/x-www-form-urlencoded"])
+def test_the_api_takes_bodies_as_json_only(cast: Cast, client: Any, kind: str) -> None:
+    client.force_login(cast.alice)
+    document = client.get("/api/vms/a-db/policy").content
+    before = Policy.objects.count()
+    answer = client.put("/api/vms/a-db/policy", document, content_type=kind)
+    assert (answer.status_code, answer.json()["code"]) == (415, "not_json")
+    assert kind in answer.json()["message"] and Policy.objects.count() == before
+
+
+def test_a_wrong_method_is_refused_with_words_and_the_right_ones(cast: Cast, client: Any) -> None:
+    client.force_login(cast.alice)
+    page, api = client.post("/tenant/"), client.delete("/api/vms")
+    assert page.status_code == api.status_code == 405
+    assert "POST is not possible here, only GET" in page.content.decode()
+    assert api.json()["code"] == "wrong_method" and page["Allow"] == "GET"
+
+
+def test_a_form_that_is_too_long_or_has_too_many_fields_says_so(cast: Cast, client: Any) -> None:
+    client.force_login(cast.alice)
+    long = client.post("/tenant/vm/a-db/", {"document": "x" * 1_100_000})
+    many = client.post("/tenant/vm/a-db/", {f"f{i}": "1" for i in range(500)})
+    assert (long.status_code, many.status_code) == (413, 400)
+    assert "longer than 1 MiB" in long.content.decode() and "more than 400 fields" in many.content.decode()
