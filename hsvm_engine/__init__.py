@@ -6,9 +6,9 @@ This is the front door; nothing outside imports `hsvm_engine.core`.
 from hsvm_engine.architectures import ARCHITECTURES, Architecture, Cost
 from hsvm_engine.core.machine import Machine
 from hsvm_engine.core.types import InvariantError, Owner, Status
-from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort
+from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
 
-__version__ = "1"  # of everything that decides an outcome: a run begun by another version is not continued
+__version__ = "2"  # of everything that decides an outcome: a run begun by another version is not continued
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,5 +20,6 @@ __all__ = [
     "InvariantError",
     "Machine",
     "Owner",
+    "PhysicalPort",
     "Status",
 ]

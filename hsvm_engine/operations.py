@@ -1,11 +1,11 @@
-"""The closed list of operations that an attack file may use: port, fields, results. Nothing else can be said.
+"""The closed list of operations: port, fields, results. Nothing else can be said, by an attack file or anybody.
 
 The table follows engine.md section 5 and grows only together with the machine: a name that stands here is done by it.
 """
 
 from dataclasses import dataclass
 
-INT, HEX, WORD, REGISTERS = "integer", "hex bytes", "word", "registers"
+INT, HEX, WORD, REGISTERS, PARTNERS = "integer", "hex bytes", "word", "registers", "partners"
 
 REGISTER_NAMES = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
@@ -23,12 +23,23 @@ class Operation:
     results: dict[str, str]
 
 
+KINDS = {
+    "data": HEX,
+    "image": HEX,
+    "target": HEX,
+    "perm": WORD,
+    "kind": WORD,
+    "hit": WORD,
+    "registers": REGISTERS,
+    "with": PARTNERS,
+}
+
+
 def _operation(port: str, fields: str, results: str = "") -> Operation:
-    kinds = {"data": HEX, "perm": WORD, "kind": WORD, "hit": WORD, "registers": REGISTERS}
     return Operation(
         port,
-        {name: kinds.get(name, INT) for name in fields.split()},
-        {name: kinds.get(name, INT) for name in results.split()},
+        {name: KINDS.get(name, INT) for name in fields.split()},
+        {name: KINDS.get(name, INT) for name in results.split()},
     )
 
 
@@ -38,6 +49,8 @@ OPERATIONS: dict[str, Operation] = {
     "page_map": _operation("hypervisor", "vm gpn mfn perm size"),
     "page_unmap": _operation("hypervisor", "vm gpn"),
     "balloon": _operation("hypervisor", "vm pages", "released"),
+    "swap_out": _operation("hypervisor", "vm gpn", "image"),
+    "swap_in": _operation("hypervisor", "vm gpn mfn image"),
     "context_save": _operation("hypervisor", "core"),
     "context_restore": _operation("hypervisor", "vm vcpu core"),
     "claim": _operation("hypervisor", "mfn"),
@@ -47,8 +60,14 @@ OPERATIONS: dict[str, Operation] = {
     "hv_read_context": _operation("hypervisor", "vm vcpu", "registers"),
     "hv_write_context": _operation("hypervisor", "vm vcpu registers"),
     "set_npt_root": _operation("hypervisor", "vm mfn"),
+    "export_vm": _operation("hypervisor", "vm target", "image"),
+    "import_vm": _operation("hypervisor", "image", "vm"),
+    "merge": _operation("hypervisor", "vm gpn other_vm other_gpn", "freed"),
+    "unmerge": _operation("hypervisor", "vm gpn mfn"),
     "hv_flush": _operation("hypervisor", "core vm"),
     "npt_locate": _operation("hypervisor", "vm gpn", "mfn offset"),
+    "inject": _operation("hypervisor", "core vector"),
+    "preempt": _operation("hypervisor", "core after"),
     "guest_read": _operation("guest", "core gpa length", "data"),
     "guest_write": _operation("guest", "core gpa data"),
     "guest_fetch": _operation("guest", "core gpa"),
@@ -57,9 +76,13 @@ OPERATIONS: dict[str, Operation] = {
     "guest_access": _operation("guest", "core gva kind", "gpa mfn hit references"),
     "guest_registers": _operation("guest", "core", "registers"),
     "guest_set_registers": _operation("guest", "core registers"),
+    "guest_share": _operation("guest", "core gpn perm"),
+    "guest_unshare": _operation("guest", "core gpn"),
+    "guest_mergeable": _operation("guest", "core gpn with"),
     "guest_flush": _operation("guest", "core gva"),
     "dma_read": _operation("device", "device mfn offset length", "data done"),
     "dma_write": _operation("device", "device mfn offset data", "done"),
+    "cold_boot_read": _operation("physical", "mfn", "data"),
 }
 
-PORTS = ("hypervisor", "guest", "device")
+PORTS = ("hypervisor", "guest", "device", "physical")

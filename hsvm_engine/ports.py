@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hsvm_engine.core.machine import Machine
 
@@ -17,7 +17,11 @@ Result = dict[str, Any]
 
 
 def _hex(data: bytes | str) -> str:
-    return data if isinstance(data, str) else bytes(data).hex()
+    return data.hex() if isinstance(data, bytes | bytearray | memoryview) else data
+
+
+def _partners(partners: str | Sequence[int]) -> str | Sequence[int]:
+    return list(partners) if isinstance(partners, tuple) else partners
 
 
 class Port:
@@ -52,6 +56,12 @@ class HypervisorPort(Port):
     def balloon(self, *, vm: int, pages: int) -> Result:
         return self._do("balloon", vm=vm, pages=pages)
 
+    def swap_out(self, *, vm: int, gpn: int) -> Result:
+        return self._do("swap_out", vm=vm, gpn=gpn)
+
+    def swap_in(self, *, vm: int, gpn: int, mfn: int, image: bytes | str) -> Result:
+        return self._do("swap_in", vm=vm, gpn=gpn, mfn=mfn, image=_hex(image))
+
     def claim(self, *, mfn: int) -> Result:
         return self._do("claim", mfn=mfn)
 
@@ -79,11 +89,29 @@ class HypervisorPort(Port):
     def set_npt_root(self, *, vm: int, mfn: int) -> Result:
         return self._do("set_npt_root", vm=vm, mfn=mfn)
 
+    def export_vm(self, *, vm: int, target: bytes | str) -> Result:
+        return self._do("export_vm", vm=vm, target=_hex(target))
+
+    def import_vm(self, *, image: bytes | str) -> Result:
+        return self._do("import_vm", image=_hex(image))
+
+    def merge(self, *, vm: int, gpn: int, other_vm: int, other_gpn: int) -> Result:
+        return self._do("merge", vm=vm, gpn=gpn, other_vm=other_vm, other_gpn=other_gpn)
+
+    def unmerge(self, *, vm: int, gpn: int, mfn: int) -> Result:
+        return self._do("unmerge", vm=vm, gpn=gpn, mfn=mfn)
+
     def hv_flush(self, *, core: int, vm: int) -> Result:
         return self._do("hv_flush", core=core, vm=vm)
 
     def npt_locate(self, *, vm: int, gpn: int) -> Result:
         return self._do("npt_locate", vm=vm, gpn=gpn)
+
+    def inject(self, *, core: int, vector: int) -> Result:
+        return self._do("inject", core=core, vector=vector)
+
+    def preempt(self, *, core: int, after: int) -> Result:
+        return self._do("preempt", core=core, after=after)
 
 
 class GuestPort(Port):
@@ -109,6 +137,16 @@ class GuestPort(Port):
     def guest_access(self, *, core: int, gva: int, kind: str) -> Result:
         return self._do("guest_access", core=core, gva=gva, kind=kind)
 
+    def guest_share(self, *, core: int, gpn: int, perm: str = "rw") -> Result:
+        return self._do("guest_share", core=core, gpn=gpn, perm=perm)
+
+    def guest_unshare(self, *, core: int, gpn: int) -> Result:
+        return self._do("guest_unshare", core=core, gpn=gpn)
+
+    def guest_mergeable(self, *, core: int, gpn: int, partners: str | Sequence[int]) -> Result:
+        """`partners` is the operation's field `with`: "none", "any", or the handles of the VMs to merge with."""
+        return self._do("guest_mergeable", core=core, gpn=gpn, **{"with": _partners(partners)})
+
     def guest_flush(self, *, core: int, gva: int) -> Result:
         return self._do("guest_flush", core=core, gva=gva)
 
@@ -129,3 +167,12 @@ class DevicePort(Port):
 
     def dma_write(self, *, device: int, mfn: int, offset: int, data: bytes | str) -> Result:
         return self._do("dma_write", device=device, mfn=mfn, offset=offset, data=_hex(data))
+
+
+class PhysicalPort(Port):
+    """What somebody with the machine in their hands can do; the paper's threat model excludes it."""
+
+    __slots__ = ()
+
+    def cold_boot_read(self, *, mfn: int) -> Result:
+        return self._do("cold_boot_read", mfn=mfn)

@@ -45,14 +45,20 @@ cdef enum Check_t:        # number of a protection check; Host.checks holds 1 <<
     NO_CHECK = 0
     OWNER_CHECK
     SLOT_CHECK
+    BUSY_CHECK
     PROTECTED_CHECK
     HV_ACCESS_CHECK
+    SMRAM_LOCK
     CONTEXT_PROTECTION
     NPT_PROTECTION
     NPT_ROOT_PROTECTION
     DMA_CHECK
     HANDLE_CHECK
+    MERGE_CONSENT
+    SWAP_BINDING
+    SWAP_VERSION
     ZERO_ON_RELEASE
+    ZERO_ON_MAP
     TLB_SHOOTDOWN
 
 cdef enum Perm_t:

@@ -13,18 +13,27 @@ Owner = IntEnum("Owner", {
     "FREE": FREE, "HYPERVISOR": HYPERVISOR, "HSVM": HSVM, "FIRST_VM": FIRST_VM,
 }, module=__name__)
 
+Status.__doc__ = "Outcome of an operation; a refusal is a value, never an exception. (engine.md section 4)"
+Owner.__doc__ = "Values of `Machine.ownership()`; from FIRST_VM on a VM's owner slot. (engine.md section 3)"
+
 STATUS_NAMES = tuple(status.name for status in Status)
 CHECK_NUMBERS = {
     "owner_check": OWNER_CHECK,
     "slot_check": SLOT_CHECK,
+    "busy_check": BUSY_CHECK,
     "protected_check": PROTECTED_CHECK,
     "hv_access_check": HV_ACCESS_CHECK,
+    "smram_lock": SMRAM_LOCK,
     "context_protection": CONTEXT_PROTECTION,
     "npt_protection": NPT_PROTECTION,
     "npt_root_protection": NPT_ROOT_PROTECTION,
     "dma_check": DMA_CHECK,
     "handle_check": HANDLE_CHECK,
+    "merge_consent": MERGE_CONSENT,
+    "swap_binding": SWAP_BINDING,
+    "swap_version": SWAP_VERSION,
     "zero_on_release": ZERO_ON_RELEASE,
+    "zero_on_map": ZERO_ON_MAP,
     "tlb_shootdown": TLB_SHOOTDOWN,
 }
 CHECK_NAMES = {number: name for name, number in CHECK_NUMBERS.items()}
