@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from hsvm_engine.core.frames cimport NO_FRAME, POOL_TABLE, entry_read, entry_write, use_of
+from hsvm_engine.core.frames cimport NO_FRAME, POOL_TABLE, PoolUse, entry_read, entry_write, use_of
+from hsvm_engine.core.journal cimport keep_at
 from hsvm_engine.core.types cimport F_NOT_PRESENT, F_PERMISSION, HUGE, OK
 
 
@@ -25,6 +26,8 @@ cdef inline Status_t nested_steps(Frames *f, uint32_t root, uint64_t gpn, Leaf *
     cdef uint64_t entry, target, table = root
     leaf.references = 0
     leaf.perm = 7
+    leaf.above = 7
+    leaf.table = root
     leaf.mfn = 0
     leaf.size = 1
     while True:
@@ -37,6 +40,7 @@ cdef inline Status_t nested_steps(Frames *f, uint32_t root, uint64_t gpn, Leaf *
         leaf.references += 1
         if not entry & PRESENT:
             return F_NOT_PRESENT
+        leaf.above = leaf.perm
         leaf.perm &= perm_in(entry)
         target = number_in(entry)
         if level == 1:
@@ -98,14 +102,17 @@ cdef inline Status_t guest_steps(Frames *f, uint32_t root, uint64_t cr3, uint64_
             if not entry & PRESENT:
                 t.guest_fault = True
                 return F_NOT_PRESENT
+            t.guest_above = perm
             perm &= perm_in(entry)
             table = number_in(entry)
             if level == 1:
+                t.guest_table = leaf.mfn
+                t.guest_references = t.references
                 break
             level -= 1
         if table >> 36 or need & ~perm:
             t.guest_fault = True
-            return F_PERMISSION if need & ~perm else F_NOT_PRESENT
+            return F_NOT_PRESENT if table >> 36 else F_PERMISSION
         page = table
     t.gpn = page
     here = NULL if log == NULL else log + t.references
@@ -117,6 +124,9 @@ cdef inline Status_t guest_steps(Frames *f, uint32_t root, uint64_t cr3, uint64_
     t.fault_gpa = page << 12 | (address & 4095)
     t.mfn = leaf.mfn
     t.perm = leaf.perm & perm
+    t.table = leaf.table
+    t.above = leaf.above
+    t.nested_huge = leaf.size == HUGE
     t.size = 1 if cr3 else leaf.size
     return F_PERMISSION if status == OK and need & ~leaf.perm else status
 
@@ -176,10 +186,37 @@ cdef bint each_leaf(Frames *f, uint32_t table, uint32_t level, uint64_t base, bi
             leaf.perm = perm_in(entry)
             leaf.table = table
             leaf.index = index
+            leaf.entry = entry
             if visit(context, &leaf):
                 return True
         elif each_leaf(f, <uint32_t>number_in(entry), level - 1, gpn, down, visited, visit, context):
             return True
+    return False
+
+
+cdef bint each_record(Frames *f, uint32_t table, uint32_t level, uint64_t base, uint8_t *visited, Visit visit,
+                      void *context) noexcept nogil:
+    """Call `visit` with every swap record below `table`, ascending; only gpn, table, index and entry are set."""
+    cdef uint32_t index
+    cdef uint64_t entry, gpn
+    cdef Leaf leaf
+    if visited != NULL:
+        if visited[table >> 3] >> (table & 7) & 1:
+            return False
+        visited[table >> 3] |= 1 << (table & 7)
+    for index in range(512):
+        entry = entry_read(f, table, index)
+        gpn = base | <uint64_t>index << (9 * (level - 1))
+        if level == 1 and is_swap_record(entry):
+            leaf.gpn = gpn
+            leaf.table = table
+            leaf.index = index
+            leaf.entry = entry
+            if visit(context, &leaf):
+                return True
+        elif level > 1 and entry & PRESENT and number_in(entry) < f.count and not (level == 2 and entry & LARGE):
+            if each_record(f, <uint32_t>number_in(entry), level - 1, gpn, visited, visit, context):
+                return True
     return False
 
 
@@ -207,4 +244,5 @@ cdef void leaf_split(Frames *f, uint32_t directory, uint64_t gpn, uint32_t table
     for i in range(512):
         entry_write(f, table, i, leaf_entry(first + i, perm_in(entry)))
     entry_write(f, directory, index_of(gpn, 2), <uint64_t>table << 12 | TABLE_FLAGS)
+    keep_at(f.journal, use_of(f, table), sizeof(PoolUse))
     use_of(f, table).note = POOL_TABLE
