@@ -4,14 +4,16 @@ A context frame holds the registers as 8-byte little-endian words in the order o
 address of the nested root. Under H-SVM the frame is protected; elsewhere it is an ordinary frame of the hypervisor.
 """
 
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memmove, memset
+from libc.stdlib cimport calloc
+from libc.string cimport memset
 
 from hsvm_engine.core.frames cimport (
     NO_FRAME, POOL_CONTEXT, POOL_TABLE, entry_read, entry_write, pool_give, pool_take, use_of,
 )
+from hsvm_engine.core.bus cimport bus_forget
+from hsvm_engine.core.journal cimport keep_at
 from hsvm_engine.core.tlb cimport mmu_load
-from hsvm_engine.core.types cimport FIRST_VM, NPT_PROTECTION, is_on
+from hsvm_engine.core.types cimport E_NOVM, E_STATE, FIRST_VM, HANDLE_CHECK, OK, TLB_SHOOTDOWN, is_on
 
 
 # A handle is generation << 16 | slot number from 1 on; without generations the slot number alone. The owner's value in
@@ -31,6 +33,14 @@ cdef Vm *vm_find(Host *h, uint64_t handle) noexcept nogil:
     return vm if vm != NULL and vm.handle == handle else NULL
 
 
+cdef Status_t vm_of_tables(Host *h, uint64_t handle, Out *o, Vm **vm) noexcept nogil:
+    """The living VM whose tables are to be changed: E_NOVM, or E_STATE once they were tampered with."""
+    vm[0] = vm_find(h, handle)
+    if vm[0] == NULL:
+        return refuse(o, HANDLE_CHECK, E_NOVM)
+    return E_STATE if vm[0].stopped else OK
+
+
 cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
     """Make a VM from 1 + vcpus pool frames: its root, then its contexts.
 
@@ -42,9 +52,16 @@ cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
         slot += 1
     if slot > MAX_SLOT:
         return NULL
-    vm = <Vm *>calloc(1, sizeof(Vm))
+    if h.store[slot] == NULL:
+        h.store[slot] = <Vm *>calloc(1, sizeof(Vm))
+    vm = h.store[slot]
     if vm == NULL:
         return NULL
+    keep_at(&h.journal, vm, sizeof(Vm))
+    keep_at(&h.journal, &h.vm[slot], sizeof(Vm *))
+    keep_at(&h.journal, &h.generation[slot], 8)
+    keep_at(&h.journal, &h.vm_end, 4)
+    memset(vm, 0, sizeof(Vm))
     vm.slot = slot
     vm.handle = slot - 2
     if not h.reuse_handles:
@@ -53,11 +70,11 @@ cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
     vm.vcpus = vcpus
     vm.root = pool[0]
     vm.tables = pool[0]
-    pool_take(&h.frames, pool[0], POOL_TABLE)
+    pool_put(h, pool[0], POOL_TABLE)
     use_of(&h.frames, pool[0]).next = NO_FRAME
     for i in range(vcpus):
         vm.context[i] = pool[1 + i]
-        pool_take(&h.frames, pool[1 + i], POOL_CONTEXT)
+        pool_put(h, pool[1 + i], POOL_CONTEXT)
         entry_write(&h.frames, vm.context[i], ROOT_WORD, <uint64_t>vm.root << 12)
     h.vm[slot] = vm
     h.vm_end = max(h.vm_end, slot + 1)
@@ -66,7 +83,7 @@ cdef Vm *vm_make(Host *h, uint32_t vcpus, uint32_t *pool) noexcept nogil:
 
 cdef void vm_drop(Host *h, Vm *vm) noexcept nogil:
     """Give the VM's tables and contexts back to the pool; its handle is dead from here on."""
-    cdef bint wipe = is_on(h.checks, NPT_PROTECTION)
+    cdef bint wipe = h.counted
     cdef uint32_t table = vm.tables, following, i
     while table != NO_FRAME:
         following = use_of(&h.frames, table).next
@@ -74,14 +91,21 @@ cdef void vm_drop(Host *h, Vm *vm) noexcept nogil:
         table = following
     for i in range(vm.vcpus):
         pool_give(&h.frames, vm.context[i], wipe)
+    keep_at(&h.journal, &h.tally, sizeof(Tally))
+    keep_at(&h.journal, &h.vm[vm.slot], sizeof(Vm *))
     h.tally.l1 += vm.tally.l1
     h.tally.l2 += vm.tally.l2
     h.tally.miss += vm.tally.miss
     h.tally.faults += vm.tally.faults
     h.tally.references += vm.tally.references
     h.vm[vm.slot] = NULL
-    free(vm.guest_tables)
-    free(vm)
+
+
+cdef void pool_put(Host *h, uint32_t mfn, uint32_t note) noexcept nogil:
+    """Put a pool frame to its use; hypervisor and devices forget what they knew of it."""
+    pool_take(&h.frames, mfn, note)
+    if is_on(h.checks, TLB_SHOOTDOWN):
+        bus_forget(&h.bus, mfn)
 
 
 # Contexts
@@ -106,70 +130,29 @@ cdef uint32_t context_root(Host *h, Vm *vm, uint32_t vcpu) noexcept nogil:
 
 cdef void core_enter(Host *h, Core *core, Vm *vm, uint32_t vcpu) noexcept nogil:
     """World switch into a vcpu: registers and root come from its context frame and from nowhere else."""
+    keep_at(&h.journal, core, sizeof(Core))
+    keep_at(&h.journal, &vm.core[vcpu], 4)
     context_fetch(h, vm, vcpu, core.registers)
     core.vm = vm
     core.vcpu = vcpu
+    core.timed = False
+    core.left = 0
     vm.core[vcpu] = <uint32_t>(core - h.core) + 1
     mmu_load(&h.tlb, &core.mmu, vm.handle, context_root(h, vm, vcpu), core.registers[REGISTERS - 1])
 
 
 cdef void core_leave(Host *h, Core *core) noexcept nogil:
     """World switch out: registers go to the context frame, none stays on the core."""
+    keep_at(&h.journal, core, sizeof(Core))
+    keep_at(&h.journal, &core.vm.core[core.vcpu], 4)
     context_store(h, core.vm, core.vcpu, core.registers)
     core.vm.core[core.vcpu] = 0
     core.vm = NULL
     core.vcpu = 0
+    core.timed = False
+    core.left = 0
     memset(core.registers, 0, sizeof(core.registers))
     mmu_load(&h.tlb, &core.mmu, 0, 0, 0)
-
-
-# Guest pages that hold the guest's own tables
-
-cdef uint32_t guest_table_place(Vm *vm, uint64_t gpn) noexcept nogil:
-    """First place whose gpn is not below `gpn`."""
-    cdef uint32_t low = 0, high = vm.guest_table_count, middle
-    while low < high:
-        middle = (low + high) / 2
-        if vm.guest_tables[middle] < gpn:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-cdef bint is_guest_table(Vm *vm, uint64_t gpn) noexcept nogil:
-    cdef uint32_t place = guest_table_place(vm, gpn)
-    return place < vm.guest_table_count and vm.guest_tables[place] == gpn
-
-
-cdef bint guest_tables_reserve(Vm *vm, uint32_t more) noexcept nogil:
-    """Room for `more` tables; False changes nothing."""
-    cdef uint32_t room = vm.guest_table_count + more
-    cdef uint64_t *grown
-    if room <= vm.guest_table_room:
-        return True
-    room *= 2
-    grown = <uint64_t *>realloc(vm.guest_tables, room * sizeof(uint64_t))
-    if grown == NULL:
-        return False
-    vm.guest_tables = grown
-    vm.guest_table_room = room
-    return True
-
-
-cdef void guest_table_add(Vm *vm, uint64_t gpn) noexcept nogil:
-    cdef uint32_t place = guest_table_place(vm, gpn)
-    memmove(vm.guest_tables + place + 1, vm.guest_tables + place, (vm.guest_table_count - place) * sizeof(uint64_t))
-    vm.guest_tables[place] = gpn
-    vm.guest_table_count += 1
-
-
-cdef void guest_table_drop(Vm *vm, uint64_t gpn) noexcept nogil:
-    """A page that is taken from the guest is none of its tables any more."""
-    cdef uint32_t place = guest_table_place(vm, gpn)
-    if place < vm.guest_table_count and vm.guest_tables[place] == gpn:
-        vm.guest_table_count -= 1
-        memmove(vm.guest_tables + place, vm.guest_tables + place + 1, (vm.guest_table_count - place) * sizeof(uint64_t))
 
 
 # Refusals

@@ -13,3 +13,4 @@ cdef Status_t guest_registers(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t guest_set_registers(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t dma_read(Host *h, Args *a, Out *o) noexcept nogil
 cdef Status_t dma_write(Host *h, Args *a, Out *o) noexcept nogil
+cdef Status_t cold_boot_read(Host *h, Args *a, Out *o) noexcept nogil

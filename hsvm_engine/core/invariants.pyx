@@ -2,16 +2,21 @@
 
 from libc.stdlib cimport calloc, free
 
+from hsvm_engine.core.bus cimport BUS_SETS, HYPERVISOR_SIDE, Passage
 from hsvm_engine.core.context cimport Core, Vm, vm_find
 from hsvm_engine.core.frames cimport (
-    NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_RESERVE, POOL_TABLE, Frames, entry_read, frame_is_zero, frame_of_page,
-    note_of, use_of,
+    LENT_SHIFT, NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_RESERVE, POOL_SHADOW, POOL_TABLE, Frames, entry_read,
+    frame_is_zero, frame_of_page, note_of, use_of,
 )
-from hsvm_engine.core.paging cimport LARGE, PRESENT, Leaf, Translation, each_leaf, guest_walk, nested_walk, number_in
-from hsvm_engine.core.tlb cimport Level
+from hsvm_engine.core.pages cimport visited
+from hsvm_engine.core.paging cimport (
+    BIT_BORROWS, LARGE, PRESENT, Leaf, Translation, each_leaf, guest_walk, has_bit, nested_walk, number_in,
+)
+from hsvm_engine.core.tlb cimport Level, tag_space
 from hsvm_engine.core.types cimport (
-    CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, MAX_SLOT, NPT_PROTECTION, OK,
-    OWNER_CHECK, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on, uint8_t,
+    CONTEXT_PROTECTION, DMA_CHECK, FIRST_VM, FREE, HSVM, HUGE, HV_ACCESS_CHECK, HYPERVISOR, MAX_SLOT,
+    NPT_PROTECTION, OK, OWNER_CHECK, PERM_R, PERM_W, PROTECTED_CHECK, TLB_SHOOTDOWN, ZERO_ON_RELEASE, is_on,
+    uint8_t, uint64_t,
 )
 from hsvm_engine.core.types import InvariantError
 
@@ -23,7 +28,7 @@ cdef bint entry_agrees(Host *h, uint32_t which, uint64_t place, bint guest_too) 
     """
     cdef Level *level = &h.tlb.level[which]
     cdef uint64_t tag = level.tag[place]
-    cdef uint32_t space = (tag >> 1) & 0x7FFFFFF, data = level.data[place], i, pages = HUGE if tag & 1 else 1
+    cdef uint32_t space = tag_space(tag), data = level.data[place], i, pages = HUGE if tag & 1 else 1
     cdef uint64_t cr3 = h.tlb.space[space].cr3
     cdef Vm *vm = vm_find(h, h.tlb.space[space].handle)
     cdef Leaf leaf
@@ -49,6 +54,18 @@ cdef struct Visited:
     int why
 
 
+cdef bint borrows(Host *h, Leaf *leaf) noexcept nogil:
+    """Whether the leaf is a recorded merge: it cannot write, and the frame's lender shows the frame too."""
+    cdef uint64_t lender = h.frames.lender[leaf.mfn]
+    cdef uint32_t slot = <uint32_t>(lender >> LENT_SHIFT) & 0xFFFF
+    cdef Leaf shown
+    if not has_bit(leaf.entry, BIT_BORROWS) or leaf.perm & PERM_W or h.vm[slot] == NULL:
+        return False
+    if nested_walk(&h.frames, h.vm[slot].root, lender & ((<uint64_t>1 << LENT_SHIFT) - 1), &shown) != OK:
+        return False
+    return shown.mfn == leaf.mfn and not shown.perm & PERM_W and h.frames.owner[leaf.mfn] == slot
+
+
 cdef bint count_leaf(void *context, Leaf *leaf) noexcept nogil:
     cdef Visited *v = <Visited *>context
     cdef uint32_t mfn
@@ -57,7 +74,7 @@ cdef bint count_leaf(void *context, Leaf *leaf) noexcept nogil:
         if mfn >= v.host.frames.count or v.host.frames.owner[mfn] == HSVM:
             v.why = 1
             return True
-        if v.host.frames.owner[mfn] != v.vm.slot:
+        if v.host.frames.owner[mfn] != v.vm.slot and not (leaf.size == 1 and borrows(v.host, leaf)):
             v.why = 2
             return True
         v.leaves[mfn] += 1
@@ -110,7 +127,7 @@ cdef void check_pool(Host *h) except *:
                 seen[vm.context[i]] = 1
                 used += 1
         for i in range(f.pool_first, f.pool_end):
-            noted += use_of(f, i).note != POOL_FREE
+            noted += use_of(f, i).note not in (POOL_FREE, POOL_SHADOW)
         if used != noted:
             raise InvariantError(f"tables: {noted} pool frames are in use, VMs know {used}")
     finally:
@@ -161,11 +178,19 @@ cdef void check_leaves(Host *h) except *:
     try:
         for slot in range(FIRST_VM, h.vm_end):
             v.vm = h.vm[slot]
-            if v.vm != NULL and each_leaf(&h.frames, v.vm.root, 4, 0, False, NULL, count_leaf, &v):
+            if v.vm == NULL or v.vm.stopped:
+                continue
+            if each_leaf(&h.frames, v.vm.root, 4, 0, False, visited(h), count_leaf, &v):
                 rule = "leaf-protected: a leaf maps H-SVM's" if v.why == 1 else "leaf-owner: a leaf maps another's"
                 raise InvariantError(f"{rule} frame {v.bad} into VM {v.vm.handle}")
         for mfn in range(h.frames.count):
-            if h.frames.owner[mfn] >= FIRST_VM and v.leaves[mfn] != 1:
+            if v.leaves[mfn] != h.frames.leaves[mfn]:
+                booked = h.frames.leaves[mfn]
+                raise InvariantError(f"leaf-count: frame {mfn} has {v.leaves[mfn]} leaves, {booked} are booked")
+            if h.frames.owner[mfn] < FIRST_VM or h.literal:
+                continue
+            expected = 0 if h.pending.slot and h.pending.mfn == mfn and h.pending.step < 4 else 1
+            if (v.leaves[mfn] > 1 and not h.frames.lender[mfn]) or v.leaves[mfn] < expected:
                 raise InvariantError(f"one-leaf: frame {mfn} has {v.leaves[mfn]} leaves")
     finally:
         free(v.leaves)
@@ -183,6 +208,15 @@ cdef void check_zero(Host *h) except *:
             raise InvariantError(f"free-is-zero: frame {mfn} is free and holds a non-zero byte")
 
 
+cdef bint is_due(Host *h, Level *level, uint64_t place) noexcept nogil:
+    """Whether the shootdown of an entry is still to come, because its page's release was stopped before."""
+    cdef uint32_t space = tag_space(level.tag[place])
+    if h.pending.slot == 0 or h.pending.step != 1 or h.vm[h.pending.slot].handle != h.tlb.space[space].handle:
+        return False
+    return h.tlb.space[space].cr3 != 0 or level.gpn[place] <= h.pending.gpn < level.gpn[place] + (
+        HUGE if level.tag[place] & 1 else 1)
+
+
 cdef void check_tlb(Host *h) except *:
     cdef uint32_t which
     cdef uint64_t place
@@ -190,9 +224,26 @@ cdef void check_tlb(Host *h) except *:
     for which in range(2 * h.cores):
         level = &h.tlb.level[which]
         for place in range(<uint64_t>level.sets * level.ways):
-            if level.tag[place] and not entry_agrees(h, which, place, False):
+            if level.tag[place] and not entry_agrees(h, which, place, False) and not is_due(h, level, place):
                 at = f"core {which // 2}, level {1 + which % 2}, place {place}"
                 raise InvariantError(f"tlb: {at} differs from a walk, or its VM is gone")
+
+
+cdef void check_bus(Host *h) except *:
+    """What hypervisor and devices remember is what they would be allowed now."""
+    cdef uint32_t side, i, allowed, mfn
+    cdef Passage *p
+    for side in range(2):
+        for i in range(BUS_SETS):
+            p = &h.bus.passage[side][i]
+            if p.mfn == 0:
+                continue
+            mfn = p.mfn - 1
+            allowed = PERM_R | PERM_W if h.frames.owner[mfn] == HYPERVISOR else h.frames.shared[mfn]
+            if h.frames.owner[mfn] == FREE and side == HYPERVISOR_SIDE:
+                allowed = PERM_R
+            if p.perm & ~allowed:
+                raise InvariantError(f"bus: side {side} may reach frame {mfn} by an old translation")
 
 
 cdef void check_cores(Host *h) except *:
@@ -231,7 +282,7 @@ cdef list check_host(Host *h):
     """Names of the rules that were checked; raises InvariantError at the first that is broken."""
     cdef bint bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)   # nobody stores past the checks
     cdef bint tables = bus and is_on(h.checks, NPT_PROTECTION) and is_on(h.checks, PROTECTED_CHECK)
-    cdef bint owners = tables and is_on(h.checks, OWNER_CHECK) and is_on(h.checks, SLOT_CHECK)
+    cdef bint owners = tables and is_on(h.checks, OWNER_CHECK)
     cdef list done = ["tables", "cores"]
     check_pool(h)
     check_cores(h)
@@ -243,13 +294,14 @@ cdef list check_host(Host *h):
         done.append("tree")
     if owners:
         check_leaves(h)
-        done += ["leaf-owner", "leaf-protected", "one-leaf"]
+        done += ["leaf-owner", "leaf-protected", "leaf-count"] + ([] if h.literal else ["one-leaf"])
     if owners and is_on(h.checks, ZERO_ON_RELEASE):
         check_zero(h)
         done.append("free-is-zero")
     if tables and is_on(h.checks, TLB_SHOOTDOWN):
         check_tlb(h)
-        done.append("tlb")
+        check_bus(h)
+        done += ["tlb", "bus"]
     if tables and is_on(h.checks, CONTEXT_PROTECTION):
         check_contexts(h)
         done.append("contexts")

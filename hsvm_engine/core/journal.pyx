@@ -1,27 +1,144 @@
-"""The journal: what `events()` and `dirty()` read. It costs what changed, never the size of the host."""
+"""The journal: what `events()`, `dirty()`, `diff()` and `step_back()` read. It costs what changed, not the host's size.
+
+Old values are a ring of records, each Old and its bytes. A record that reaches the end of the ring may run on into the
+slack behind it; the next one then begins at the ring's beginning. OLD_OP stands before the old values of an operation.
+"""
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 
-cdef bint journal_open(Journal *j) noexcept:
-    """Give the journal its two rings; False if the computer has no memory for them."""
+cdef bint journal_open(Journal *j, Forget forget, void *host) noexcept:
+    """Give the journal its rings; False if the computer has no memory for them."""
     j.change = <Change *>calloc(CHANGES, sizeof(Change))
     j.event = <Event *>calloc(EVENTS, sizeof(Event))
-    return j.change != NULL and j.event != NULL
+    j.old = <uint8_t *>calloc(OLD_BYTES + OLD_PIECE + sizeof(Old), 1)
+    j.forget = forget
+    j.host = host
+    return j.change != NULL and j.event != NULL and j.old != NULL
 
 
 cdef void journal_close(Journal *j) noexcept:
     free(j.change)
     free(j.event)
+    free(j.old)
     j.change = NULL
     j.event = NULL
+    j.old = NULL
 
+
+# Old values
+
+cdef inline Old *old_at(Journal *j, uint64_t place) noexcept nogil:
+    return <Old *>(j.old + (place & (OLD_BYTES - 1)))
+
+
+cdef inline uint64_t end_of(uint64_t place, uint32_t size) noexcept nogil:
+    """Where the record after one of `size` bytes at `place` begins."""
+    cdef uint64_t end = place + sizeof(Old) + (<uint64_t>size + 7) / 8 * 8
+    cdef uint64_t lap = (place / OLD_BYTES + 1) * OLD_BYTES
+    return lap if end + sizeof(Old) >= lap else end
+
+
+cdef void forget_first(Journal *j) noexcept nogil:
+    """Drop the oldest record."""
+    cdef Old *old = old_at(j, j.old_first)
+    if old.kind == OLD_PAGE:
+        j.pages -= 1
+        j.forget(j.host, old, <uint8_t *>(old + 1))
+    j.old_first = end_of(j.old_first, old.size)
+
+
+cdef void forget_rest(Journal *j) noexcept nogil:
+    """An operation that has lost one old value cannot be taken back: drop what is left of it."""
+    while j.old_first != j.old_end and old_at(j, j.old_first).kind != OLD_OP:
+        forget_first(j)
+
+
+cdef void forget_all(Journal *j) noexcept nogil:
+    """Drop every record: what the running operation changes is too much to be kept."""
+    while j.old_first != j.old_end:
+        forget_first(j)
+
+
+cdef uint64_t journal_reach(Journal *j) noexcept nogil:
+    """The lowest operation number that the host can go back to."""
+    forget_rest(j)
+    return j.op if j.old_first == j.old_end else old_at(j, j.old_first).where
+
+
+cdef void keep(Journal *j, Old_t kind, uint64_t where, const void *bytes, uint32_t size) noexcept nogil:
+    """Write down an old value of the running operation, at most OLD_PIECE bytes."""
+    cdef uint64_t end = end_of(j.old_end, size)
+    cdef Old *old
+    if j.quiet:
+        return
+    while j.old_first != j.old_end and end - j.old_first > OLD_BYTES:
+        forget_first(j)
+    old = old_at(j, j.old_end)
+    old.before = j.old_last
+    old.where = where
+    old.size = size
+    old.kind = kind
+    if size:
+        memcpy(old + 1, bytes, size)
+    j.old_last = j.old_end
+    j.old_end = end
+    if kind == OLD_PAGE:
+        j.pages += 1
+        while j.pages > OLD_PAGES:
+            forget_first(j)
+
+
+cdef void keep_at(Journal *j, void *address, uint64_t size) noexcept nogil:
+    """Keep bytes of the simulator's own memory that are about to change."""
+    cdef uint64_t done = 0, part
+    cdef uint8_t *at = <uint8_t *>address
+    while not j.quiet and done < size:
+        part = min(size - done, <uint64_t>OLD_PIECE)
+        keep(j, OLD_BYTES_AT, <uint64_t><size_t>(at + done), at + done, <uint32_t>part)
+        done += part
+
+
+cdef Old *last_old(Journal *j, uint8_t **bytes) noexcept nogil:
+    """The newest record and its bytes, NULL if there is none."""
+    cdef Old *old = old_at(j, j.old_last)
+    if j.old_end == j.old_first:
+        return NULL
+    bytes[0] = <uint8_t *>(old + 1)
+    return old
+
+
+cdef void drop_last_old(Journal *j) noexcept nogil:
+    """Take the newest record off; the caller has put its value back."""
+    cdef Old *old = old_at(j, j.old_last)
+    if old.kind == OLD_PAGE:
+        j.pages -= 1
+    j.old_end = j.old_last
+    j.old_last = old.before
+
+
+cdef void journal_begin(Journal *j) noexcept nogil:
+    """A new operation begins; its number is one more."""
+    cdef uint64_t[2] before
+    before[0], before[1] = j.changes, j.events
+    forget_rest(j)
+    keep(j, OLD_OP, j.op, before, 16)
+    j.op += 1
+
+
+cdef void journal_withdraw(Journal *j) noexcept nogil:
+    """The operation that began was none: its record is the newest and goes; the caller has set the number back."""
+    if not j.quiet:
+        drop_last_old(j)
+
+
+# Changes and events
 
 cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) noexcept nogil:
     """Note that the running operation changed one frame's owner; neighbours join into one run, upwards or downwards."""
     cdef Change *last
-    if j.changes:
+    if j.changes > j.change_first:
         last = &j.change[(j.changes - 1) & (CHANGES - 1)]
         if last.op == j.op and last.old == old and last.new == new:
             if last.first + last.count == mfn:
@@ -32,8 +149,9 @@ cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) n
                 last.count += 1
                 return
     last = &j.change[j.changes & (CHANGES - 1)]
-    if j.changes >= CHANGES:
+    if j.changes - j.change_first >= CHANGES:
         j.changes_lost = last.op
+        j.change_first = j.changes - CHANGES + 1
     last.op = j.op
     last.first = mfn
     last.count = 1
@@ -45,8 +163,9 @@ cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) n
 cdef Event *journal_event(Journal *j) noexcept nogil:
     """The next event, empty but for its number."""
     cdef Event *event = &j.event[j.events & (EVENTS - 1)]
-    if j.events >= EVENTS:
+    if j.events - j.event_first >= EVENTS:
         j.events_lost = event.op
+        j.event_first = j.events - EVENTS + 1
     memset(event, 0, sizeof(Event))
     event.op = j.op
     j.events += 1
@@ -57,36 +176,36 @@ cdef uint64_t changed_total(Journal *j, uint64_t since) noexcept nogil:
     """Frames, counted once per change, that operations after `since` changed: the room `changed_frames` needs."""
     cdef uint64_t total = 0
     cdef uint64_t i = j.changes
-    cdef uint64_t stop = j.changes - CHANGES if j.changes > CHANGES else 0
-    while i > stop and j.change[(i - 1) & (CHANGES - 1)].op > since:
+    while i > j.change_first and j.change[(i - 1) & (CHANGES - 1)].op > since:
         i -= 1
         total += j.change[i & (CHANGES - 1)].count
     return total
 
 
 cdef void sort_frames(uint32_t *a, uint32_t *spare, uint64_t n) noexcept nogil:
-    """Ascending, by three passes of 11 bits; a pass whose digit is the same everywhere is left out."""
-    cdef uint32_t place[2048]
-    cdef uint32_t at, shift, digit, k, seen
+    """Ascending, by passes of 8 bits; a pass whose digit is the same everywhere is left out."""
+    cdef uint32_t[4][256] place
+    cdef uint32_t digit, at, seen, k
     cdef uint64_t i
     cdef uint32_t *source = a
     cdef uint32_t *target = spare
     cdef uint32_t *swap
-    for shift in range(0, 33, 11):
-        memset(place, 0, sizeof(place))
-        for i in range(n):
-            place[(source[i] >> shift) & 2047] += 1
-        if place[(source[0] >> shift) & 2047] == n:
+    memset(place, 0, sizeof(place))
+    for i in range(n):
+        for digit in range(4):
+            place[digit][a[i] >> (8 * digit) & 255] += 1
+    for digit in range(4):
+        if place[digit][source[0] >> (8 * digit) & 255] == n:
             continue
         at = 0
-        for k in range(2048):
-            seen = place[k]
-            place[k] = at
+        for k in range(256):
+            seen = place[digit][k]
+            place[digit][k] = at
             at += seen
         for i in range(n):
-            digit = (source[i] >> shift) & 2047
-            target[place[digit]] = source[i]
-            place[digit] += 1
+            k = source[i] >> (8 * digit) & 255
+            target[place[digit][k]] = source[i]
+            place[digit][k] += 1
         swap = source
         source = target
         target = swap
@@ -98,9 +217,8 @@ cdef uint64_t changed_frames(Journal *j, uint64_t since, uint32_t *out) noexcept
     """Write the frames changed after `since`, sorted and once each; `out` has room for twice `changed_total`."""
     cdef uint64_t n = 0, kept = 0, k
     cdef uint64_t i = j.changes
-    cdef uint64_t stop = j.changes - CHANGES if j.changes > CHANGES else 0
     cdef Change *change
-    while i > stop:
+    while i > j.change_first:
         i -= 1
         change = &j.change[i & (CHANGES - 1)]
         if change.op <= since:

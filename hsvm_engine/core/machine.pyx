@@ -7,57 +7,135 @@ import struct
 import numpy
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from hsvm_engine.architectures import ARCHITECTURES, SKIPPABLE
-from hsvm_engine.core.calls cimport UNKNOWN, call_number, note_call, note_trace, read_fields, result_of, rows, whole
-from hsvm_engine.core.context cimport Args, Core, Host, Out, Tally, Vm, vm_by_slot, vm_find
-from hsvm_engine.core.frames cimport frames_close, frames_open, frames_reserve
+from hsvm_engine import arguments
+from hsvm_engine.architectures import ARCHITECTURES
+from hsvm_engine.arguments import integer
+from hsvm_engine.core.batch cimport trace
+from hsvm_engine.core.burst cimport burst
+from hsvm_engine.core.calls cimport (
+    UNKNOWN, Columns, Row, call_number, columns_of, element_of, note_call, note_trace, read_fields, result_of, rows,
+    swap_out_number, whole,
+)
+from hsvm_engine.core.context cimport (
+    MOST_IMPORTS, MOST_MARKS, NO_PAGE, Args, Core, Counts, Host, Mark, Out, Tally, Vm, vm_by_slot, vm_find,
+)
+from hsvm_engine.core.frames cimport forget_page, frames_close, frames_open, frames_reserve
 from hsvm_engine.core.invariants cimport check_host
-from hsvm_engine.core.journal cimport journal_close, journal_open
+from hsvm_engine.core.journal cimport Old, journal_begin, journal_close, journal_open, journal_reach, keep_at
+from hsvm_engine.core.maps cimport dominant
 from hsvm_engine.core.paging cimport MAX_REFERENCES, Reference, Translation, guest_walk
 from hsvm_engine.core.restore cimport load_sections, unpack
+from hsvm_engine.core.sealing cimport PAGE_IMAGE
+from hsvm_engine.core.sealing import Keys
+from hsvm_engine.core.shadow cimport shadow_drop_all
+from hsvm_engine.core.smm cimport compare_tables, smi
 from hsvm_engine.core.snapshot cimport state_sections, to_bytes
-from hsvm_engine.core.tlb cimport tlb_close, tlb_open, tlb_reserve, trace
+from hsvm_engine.core.tlb cimport Shape, tlb_close, tlb_keep, tlb_open, tlb_watch
 from hsvm_engine.core.types cimport (
-    DMA_CHECK, E_INPUT, E_STATE, F_NOT_PRESENT, FIRST_VM, HV_ACCESS_CHECK, MAX_SLOT, NO_FRAME, NPT_PROTECTION, OK,
-    OWNER_CHECK, PAGE, Status_t, is_on, uint8_t, uint32_t, uint64_t,
+    DMA_CHECK, E_INPUT, E_STATE, F_NOT_PRESENT, F_TAMPERED, FIRST_VM, HV_ACCESS_CHECK, MAX_SLOT, NO_FRAME,
+    NPT_PROTECTION, OK, OWNER_CHECK, Status_t, is_on, uint8_t, uint32_t, uint64_t,
 )
 from hsvm_engine.core.types import CHECK_NUMBERS, PERM_NAMES, STATUS_NAMES
-from hsvm_engine.core.views cimport counters_of, dump_host, events_after, frames_after, tally_add, tlb_table
-from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort
+from hsvm_engine.core.undo cimport go_back
+from hsvm_engine.core.views cimport (
+    bus_table, changes_between, counters_of, dump_host, events_after, frames_after, tally_add, tlb_table,
+)
+from hsvm_engine.core.walkcache cimport Shortcut, cache_saves, shortcut_read
+from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
 
 cdef enum:
     MOST_PAGES = 128          # frames that one operation may make non-zero: 64 contexts, a root, tables, data
 
 
-def _integer(str name, object value, low, high):
-    """The constructor's integer check: ValueError names the argument."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name}: must be an integer from {low} to {high}")
-    return value
+cdef void give_up(void *host, Old *old, uint8_t *bytes) noexcept nogil:
+    """The journal drops an old page."""
+    forget_page(&(<Host *>host).frames, old, bytes)
 
 
-def _keys(str name, object value, allowed):
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: must be a dict")
-    for key in value:
-        if key not in allowed:
-            raise ValueError(f"{name}: unknown key {key!r}; known: {', '.join(sorted(allowed))}")
-    return value
+cdef Status_t call(Host *h, Row *row, Args *a, Out *o) noexcept nogil:
+    """One operation with what stands around it: the SMI before a validated call, and tables made of other tables."""
+    cdef Status_t status
+    if h.smi and row.validated:
+        smi(h)
+    status = row.call(h, a, o)
+    if h.shadow.on and row.of_tables and status == OK:
+        shadow_drop_all(&h.frames, &h.shadow)
+    return status
 
 
-def _geometry(tlb):
-    """(sets, ways) of both levels; what is not given is as in engine.md section 6."""
-    shape = []
-    _keys("tlb", tlb, ("l1", "l2"))
-    for level, sets, ways in (("l1", 16, 4), ("l2", 128, 12)):
-        given = _keys(f"tlb.{level}", tlb.get(level, {}), ("sets", "ways"))
-        sets = _integer(f"tlb.{level}.sets", given.get("sets", sets), 1, 4096)
-        if sets & (sets - 1):
-            raise ValueError(f"tlb.{level}.sets: must be a power of two")
-        shape += [sets, _integer(f"tlb.{level}.ways", given.get("ways", ways), 1, 64)]
+cdef Status_t do(Host *h, int number, bint read, Args *a, Out *o) noexcept nogil:
+    """One operation with its number, old values, event and, where it is due, the periodic SMI."""
+    cdef Status_t status = E_INPUT
+    cdef uint64_t fills = h.tlb.fills, evictions = h.tlb.evictions
+    memset(o, 0, <size_t>(<char *>&o.image - <char *>o))
+    o.bad_mfn = NO_FRAME
+    o.fault_gpa = NO_PAGE
+    journal_begin(&h.journal)
+    keep_at(&h.journal, &h.counts, sizeof(Counts))
+    if read:
+        status = call(h, &rows[number], a, o)
+    if h.smi and h.journal.op % h.smi_period == 0:
+        smi(h)
+    o.filled, o.evicted = <uint32_t>(h.tlb.fills - fills), <uint32_t>(h.tlb.evictions - evictions)
+    note_call(number, status, read, h, a, o)
+    return status
+
+
+cdef uint64_t run_columns(Host *h, int number, Columns *c, Args *a, Out *o, uint8_t *statuses) noexcept nogil:
+    """One operation for each element; returns how many were done, fewer only without memory."""
+    cdef uint64_t i = 0
+    cdef Status_t status
+    while True:
+        i += burst(h, number, c, i, a, statuses)
+        if i == c.count:
+            return i
+        if h.frames.free_pages < MOST_PAGES and not frames_reserve(&h.frames, MOST_PAGES):
+            return i
+        o.image = NULL
+        status = do(h, number, element_of(c, i, h, a, o), a, o)
+        if c.image != NULL and number == swap_out_number() and status != OK:
+            memset(c.image + i * PAGE_IMAGE, 0, PAGE_IMAGE)
+        statuses[i] = <uint8_t>status
+        i += 1
+
+
+cdef uint64_t trace_in_parts(Host *h, uint32_t core, const uint64_t *where, const uint8_t *what, uint64_t count,
+                             Status_t *status, Translation *x, Tally *tally, uint64_t *by_kind) noexcept nogil:
+    """A trace until its first fault, the timer, or the periodic SMI that finds the VM's tables changed."""
+    cdef Core *c = &h.core[core]
+    cdef uint64_t done = 0, part, first = h.journal.op
+    while done < count and status[0] == OK:
+        if c.vm.stopped:
+            status[0] = F_TAMPERED
+            break
+        part = count - done
+        if c.timed:
+            part = min(part, c.left)
+        if h.stored_tables:
+            part = min(part, h.smi_period - (first + done - 1) % h.smi_period)
+        if part == 0:
+            status[0] = E_STATE
+            break
+        part = trace(&h.frames, &h.tlb, core, &c.mmu, where + done, what + done, part, status, x, tally, by_kind)
+        done += part
+        if c.timed:
+            c.left -= min(part + (status[0] >= F_NOT_PRESENT), c.left)
+        if h.stored_tables and (first + done + (status[0] >= F_NOT_PRESENT) - 1) % h.smi_period == 0:
+            compare_tables(h)
+    if h.smi:
+        h.counts.smis += (first + done - 1) / h.smi_period - (first - 1) / h.smi_period
+    return done
+cdef Shape _shape(geometry) except *:
+    """The same for the core."""
+    cdef Shape shape
+    for i, level in enumerate((geometry["l1"], geometry["l2"])):
+        shape.geometry[2 * i], shape.geometry[2 * i + 1] = level["sets"], level["ways"]
+    shape.cache_size[0], shape.cache_size[1] = geometry["walk_cache"]["guest"], geometry["walk_cache"]["nested"]
+    shape.lru = geometry["policy"] == "lru"
     return shape
 
 
@@ -81,9 +159,7 @@ cdef class Machine:
     cdef dict settings            # what the constructor was given, in canonical form
     cdef dict costs               # cycles by event
     cdef object __weakref__
-    cdef readonly object hypervisor
-    cdef readonly object guest
-    cdef readonly object device
+    cdef object keys              # the host's secrets; Host.seals borrows it
 
     def __cinit__(self, *args, **kwargs):
         memset(&self.host, 0, sizeof(Host))
@@ -92,87 +168,111 @@ cdef class Machine:
                  options=None, tlb=None, costs=None):
         if self.host.core != NULL:
             raise ValueError("Machine: already open")
-        if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture: must be one of {', '.join(ARCHITECTURES)}")
-        row = ARCHITECTURES[architecture]
-        _integer("frames", frames, 256, 1 << 28)
-        _integer("hypervisor_frames", hypervisor_frames, 1, frames - 1)
-        _integer("protected_frames", protected_frames, 0, frames)
-        _integer("cores", cores, 1, 256)
-        _integer("seed", seed, 0, (1 << 64) - 1)
-        if not row.protected_region and protected_frames:
-            raise ValueError(f"protected_frames: must be 0, architecture {architecture} has no protected region")
-        if row.protected_region and protected_frames < -(-16 * frames // PAGE):
-            raise ValueError(f"protected_frames: the ownership table alone needs {-(-16 * frames // PAGE)}")
-        if hypervisor_frames + protected_frames >= frames:
-            raise ValueError("hypervisor_frames, protected_frames: together they must leave one frame free")
-        skip = self._skip({} if options is None else options)
-        geometry = _geometry({} if tlb is None else tlb)
-        costs = {} if costs is None else costs
-        for name, cycles in _keys("costs", costs, row.costs).items():
-            _integer(f"costs.{name}", cycles, 0, 1 << 40)
-        self.architecture = architecture
-        self.seed = seed
-        self.settings = {
-            "frames": frames, "hypervisor_frames": hypervisor_frames, "protected_frames": protected_frames,
-            "cores": cores, "architecture": architecture, "seed": seed, "options": {"skip": skip} if skip else {},
-            "tlb": {"l1": {"sets": geometry[0], "ways": geometry[1]}, "l2": {"sets": geometry[2], "ways": geometry[3]}},
-            "costs": dict(costs),
-        }
-        self.costs = {name: cost.cycles for name, cost in row.costs.items()} | costs
-        self._open(row, set(row.checks()) - set(skip), geometry)
-        self.hypervisor = HypervisorPort(self)
-        self.guest = GuestPort(self)
-        self.device = DevicePort(self)
+        settings = arguments.machine(
+            frames, hypervisor_frames, protected_frames, cores, architecture, seed, options, tlb, costs)
+        row = ARCHITECTURES[settings["architecture"]]
+        self.architecture, self.seed, self.settings = settings["architecture"], settings["seed"], settings
+        self.costs = {name: cost.cycles for name, cost in row.costs.items()} | settings["costs"]
+        self._open(row, settings["tlb"])
 
-    @staticmethod
-    def _skip(options):
-        """Names of the checks that are switched off, sorted."""
-        skip = _keys("options", options, ("skip",)).get("skip", [])
-        if not isinstance(skip, (list, tuple)):
-            raise ValueError("options.skip: must be a list of check names")
-        for name in skip:
-            if name not in SKIPPABLE:
-                raise ValueError(f"options.skip: unknown check {name!r}; known: {', '.join(SKIPPABLE)}")
-        return sorted(set(skip))
+    # A port refers to its machine; made anew each time, they are no cycle that keeps a big host in memory.
 
-    cdef void _open(self, row, checks, geometry) except *:
+    @property
+    def hypervisor(self):
+        return HypervisorPort(self)
+
+    @property
+    def guest(self):
+        return GuestPort(self)
+
+    @property
+    def device(self):
+        return DevicePort(self)
+
+    @property
+    def physical(self):
+        return PhysicalPort(self)
+
+    cdef void _open(self, row, geometry) except *:
         cdef Host *h = &self.host
-        cdef uint32_t[4] shape = geometry
+        cdef Shape shape = _shape(geometry)
         cdef uint32_t frames = self.settings["frames"]
         cdef uint32_t hypervisor = self.settings["hypervisor_frames"], protected = self.settings["protected_frames"]
+        self._rules(row, self.settings["options"])
         h.cores = self.settings["cores"]
-        h.reuse_handles = row.handles_reused
-        h.checks = sum(1 << CHECK_NUMBERS[name] for name in checks)
         h.core = <Core *>calloc(h.cores, sizeof(Core))
         h.vm = <Vm **>calloc(MAX_SLOT + 1, sizeof(Vm *))
+        h.store = <Vm **>calloc(MAX_SLOT + 1, sizeof(Vm *))
         h.generation = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
+        h.mark = <Mark *>calloc(MOST_MARKS + 1, sizeof(Mark))
+        h.imported = <uint8_t (*)[16]>calloc(MOST_IMPORTS, 16)
         h.vm_end = FIRST_VM
-        if not (h.core and h.vm and h.generation and journal_open(&h.journal) and tlb_open(&h.tlb, h.cores, shape)
-                and frames_open(&h.frames, frames, hypervisor, protected, &h.journal)):
+        if not (h.core and h.vm and h.store and h.generation and h.mark and h.imported
+                and journal_open(&h.journal, give_up, h) and tlb_open(&h.tlb, h.cores, &shape)
+                and frames_open(&h.frames, frames, hypervisor, protected, row.pool_protected, &h.journal)):
             raise MemoryError
+        h.bus.journal = &h.journal
+        tlb_watch(&h.tlb, &h.journal)
+        if row.shadow_tables:
+            h.shadow.on = True
+            h.tlb.shadow = &h.shadow
+            h.shadow.source = <uint8_t *>calloc(frames, 1)
+        if row.smi:
+            h.table_copy = <uint8_t **>calloc(h.frames.pool_end - h.frames.pool_first + 1, sizeof(uint8_t *))
+            h.stored = <uint8_t *>calloc(h.frames.pool_end - h.frames.pool_first + 1, 1)
         bus = is_on(h.checks, HV_ACCESS_CHECK) and is_on(h.checks, DMA_CHECK)
         h.frames.strict = bus and is_on(h.checks, OWNER_CHECK)
         if not (bus and is_on(h.checks, NPT_PROTECTION)):
-            h.visited = <uint8_t *>calloc(frames / 8 + 1, 1)
-            if h.visited == NULL:
-                raise MemoryError
+            h.visited = <uint8_t *>calloc(2 * (<size_t>frames / 8 + 1), 1)
+        if ((h.shadow.on and h.shadow.source == NULL) or (h.smi and not (h.table_copy and h.stored))
+                or (not (bus and is_on(h.checks, NPT_PROTECTION)) and h.visited == NULL)):
+            raise MemoryError
+
+    cdef void _rules(self, row, options) except *:
+        """What the row and the options decide."""
+        cdef Host *h = &self.host
+        checks = set(row.checks()) - set(options.get("skip", ()))
+        h.literal = options.get("page_map_rule") == "literal" and "slot_check" in checks
+        if h.literal:
+            checks.discard("slot_check")
+        h.checks = sum(1 << CHECK_NUMBERS[name] for name in checks)
+        h.reuse_handles = row.handles_reused
+        h.counted = row.slot_check
+        h.sealed = row.swap_sealed
+        h.smi = row.smi
+        h.smi_period = options.get("smi_period", 64)
+        if "fault" in options:
+            h.fault_step, h.fault_nth = options["fault"]["step"], options["fault"]["nth"]
+        name = options.get("machine_id") or hashlib.sha256(b"hsvm machine %d" % self.seed).hexdigest()[:32]
+        self.keys = Keys(self.seed, bytes.fromhex(name), bytes.fromhex(options.get("platform_key", "00" * 32)))
+        h.seals = <void *>self.keys
 
     def __dealloc__(self):
         cdef uint32_t slot
         cdef Host *h = &self.host
-        if h.vm != NULL:
-            for slot in range(h.vm_end):
-                if h.vm[slot] != NULL:
-                    free(h.vm[slot].guest_tables)
-                    free(h.vm[slot])
+        if h.store != NULL:
+            for slot in range(MAX_SLOT + 1):
+                free(h.store[slot])
+        if h.table_copy != NULL:
+            for slot in range(h.frames.pool_end - h.frames.pool_first):
+                free(h.table_copy[slot])
+        self._let_go()
         frames_close(&h.frames)
         tlb_close(&h.tlb)
         journal_close(&h.journal)
-        free(h.core)
-        free(h.vm)
-        free(h.generation)
-        free(h.visited)
+        for block in (<size_t>h.core, <size_t>h.vm, <size_t>h.store, <size_t>h.generation, <size_t>h.mark,
+                      <size_t>h.imported, <size_t>h.visited, <size_t>h.shadow.source, <size_t>h.table_copy,
+                      <size_t>h.stored):
+            free(<void *><size_t>block)
+
+    cdef void _let_go(self) noexcept:
+        """Give up the images that the last operation read or made."""
+        if self.args.image_object != NULL:
+            Py_DECREF(<object>self.args.image_object)
+        if self.out.image_object != NULL:
+            Py_DECREF(<object>self.out.image_object)
+        self.args.image_object = NULL
+        self.out.image_object = NULL
 
     cdef void _idle(self) except *:
         if self.running:
@@ -183,20 +283,56 @@ cdef class Machine:
     def apply(self, op):
         cdef Host *h = &self.host
         cdef int number = call_number(op)
-        cdef Status_t status = E_INPUT
+        cdef Status_t status
         cdef bint read
         self._idle()
-        if not frames_reserve(&h.frames, MOST_PAGES) or not tlb_reserve(&h.tlb):
+        if not frames_reserve(&h.frames, MOST_PAGES):
             raise MemoryError
-        memset(&self.out, 0, <char *>&self.out.registers - <char *>&self.out)
-        self.out.bad_mfn = NO_FRAME
-        read = number != UNKNOWN and read_fields(number, op, h, &self.args)
-        h.journal.op += 1
-        if read:
-            with nogil:
-                status = rows[number].call(h, &self.args, &self.out)
-        note_call(number, status, read, h, &self.args, &self.out)
-        return result_of(number, status, h, &self.args, &self.out)
+        try:
+            read = number != UNKNOWN and read_fields(number, op, h, &self.args)
+            self.out.image = NULL
+            status = do(h, number, read, &self.args, &self.out)
+            return result_of(number, status, h, &self.args, &self.out)
+        finally:
+            self._let_go()
+
+    def run_batch(self, op, columns, images=None):
+        cdef Host *h = &self.host
+        cdef int number = call_number({"op": op})
+        cdef Columns c
+        cdef uint8_t[::1] statuses
+        cdef const uint8_t[::1] read_only
+        cdef uint8_t[::1] writable
+        self._idle()
+        c = columns_of(number, columns, h, &self.args)
+        try:
+            if op == "swap_out":
+                writable = images
+                c.image, c.room = &writable[0] if len(writable) else NULL, len(writable)
+            elif op == "swap_in":
+                read_only = images
+                c.image, c.room = <uint8_t *>&read_only[0] if len(read_only) else NULL, len(read_only)
+        except (TypeError, ValueError, BufferError) as error:
+            raise ValueError(f"images: must be a contiguous buffer of bytes: {error}") from None
+        if op in ("swap_out", "swap_in") and c.room < c.count * PAGE_IMAGE:
+            raise ValueError(f"images: must have {PAGE_IMAGE} bytes for each element")
+        result = numpy.empty(c.count, dtype=numpy.uint8)
+        if c.count == 0:
+            return result
+        statuses = result
+        self.running = True
+        try:
+            if c.image != NULL:                 # each element needs the interpreter for its cipher
+                done = run_columns(h, number, &c, &self.args, &self.out, &statuses[0])
+            else:
+                with nogil:
+                    done = run_columns(h, number, &c, &self.args, &self.out, &statuses[0])
+        finally:
+            self.running = False
+            self._let_go()
+        if done < c.count:
+            raise MemoryError
+        return result
 
     # Traces and walks
 
@@ -204,8 +340,7 @@ cdef class Machine:
         cdef const uint64_t[::1] where
         cdef const uint8_t[::1] what
         cdef uint64_t count, done = 0, n = 0
-        cdef uint64_t[6] slow                 # by kind: second-level hits, misses
-        cdef uint64_t[3] all_of
+        cdef uint64_t[9] by_kind              # see `trace`
         cdef Status_t status = E_INPUT
         cdef Translation x
         cdef Tally tally
@@ -221,19 +356,17 @@ cdef class Machine:
             raise ValueError("kinds: must be as long as addresses")
         count = where.shape[0]
         if limit is not None:
-            count = min(count, _integer("limit", limit, 0, (1 << 63) - 1))
-        if not tlb_reserve(&self.host.tlb):
-            raise MemoryError
+            count = min(count, integer("limit", limit, 0, (1 << 63) - 1))
         memset(&tally, 0, sizeof(tally))
-        memset(slow, 0, sizeof(slow))
-        memset(all_of, 0, sizeof(all_of))
+        memset(by_kind, 0, sizeof(by_kind))
         if whole(core, 0, self.host.cores - 1, &n):
-            done = self._trace(<uint32_t>n, where, what, count, &status, &x, &tally, slow, all_of)
+            done = self._trace(<uint32_t>n, where, what, count, &status, &x, &tally, by_kind)
         result = {
             "done": done, "status": STATUS_NAMES[<int>status], "gva": None, "gpa": None, "l1": tally.l1, "l2": tally.l2,
             "miss": tally.miss, "references": tally.references,
             "kinds": {
-                name: {"l1": all_of[n] - slow[2 * n] - slow[2 * n + 1], "l2": slow[2 * n], "miss": slow[2 * n + 1]}
+                name: {"l1": by_kind[6 + n] - by_kind[2 * n] - by_kind[2 * n + 1], "l2": by_kind[2 * n],
+                       "miss": by_kind[2 * n + 1]}
                 for n, name in enumerate("rwx")
             },
         }
@@ -243,27 +376,35 @@ cdef class Machine:
         return result
 
     cdef uint64_t _trace(self, uint32_t core, const uint64_t[::1] where, const uint8_t[::1] what, uint64_t count,
-                         Status_t *status, Translation *x, Tally *tally, uint64_t *slow, uint64_t *all_of) except *:
+                         Status_t *status, Translation *x, Tally *tally, uint64_t *by_kind) except *:
         """Run up to `count` accesses without the interpreter's lock; book them on VM and journal."""
         cdef Host *h = &self.host
         cdef Core *c = &h.core[core]
-        cdef uint64_t done = 0, i
+        cdef uint64_t done = 0, fills = 0, evictions = 0
         status[0] = E_STATE if c.vm == NULL else OK
+        journal_begin(&h.journal)
+        keep_at(&h.journal, &h.counts, sizeof(Counts))
         if c.vm != NULL and count:
+            keep_at(&h.journal, c, sizeof(Core))
+            keep_at(&h.journal, &c.vm.tally, sizeof(Tally))
+            tlb_keep(&h.tlb, core)
+            fills, evictions = h.tlb.fills, h.tlb.evictions
             self.running = True
             with nogil:
-                done = trace(&h.frames, &h.tlb, core, &c.mmu, &where[0], &what[0], count, status, x, tally, slow)
-                for i in range(done):
-                    all_of[what[i]] += 1
+                done = trace_in_parts(h, core, &where[0], &what[0], count, status, x, tally, by_kind)
             self.running = False
+            tlb_watch(&h.tlb, &h.journal)
+            fills, evictions = h.tlb.fills - fills, h.tlb.evictions - evictions
             tally_add(&c.vm.tally, tally)
         # each access has a number, the one that faulted too; a call that tried none has one as well
-        h.journal.op += max(done + (status[0] != OK), 1)
-        note_trace(h, core, status[0], done)
+        h.journal.op += max(done + (status[0] != OK), 1) - 1
+        note_trace(h, core, status[0], done, fills, evictions)
         return done
 
     def walk(self, core, gva):
         cdef Reference[MAX_REFERENCES] log
+        cdef bint[MAX_REFERENCES] skipped
+        cdef Shortcut cut
         cdef Translation x
         cdef uint64_t n = 0, address = 0
         cdef Status_t status
@@ -276,10 +417,13 @@ cdef class Machine:
         if c.vm == NULL:
             return {"status": "E_STATE", "gpa": None, "mfn": None, "references": []}
         status = guest_walk(&self.host.frames, c.mmu.root, c.mmu.cr3, address, 0, &x, log)
+        memset(skipped, 0, sizeof(skipped))
+        shortcut_read(&cut, &c.mmu, c.mmu.cr3, address >> 12, log, x.references)
+        cache_saves(&self.host.tlb, <uint32_t>n, &cut, skipped)
         references = [
             {"order": i + 1, "stage": "nested" if log[i].nested_level else "guest", "guest_level": log[i].guest_level,
              "nested_level": log[i].nested_level, "mfn": log[i].mfn, "offset": log[i].offset,
-             "entry": f"0x{log[i].entry:016x}", "perm": PERM_NAMES[log[i].perm], "skipped": False}
+             "entry": f"0x{log[i].entry:016x}", "perm": PERM_NAMES[log[i].perm], "skipped": bool(skipped[i])}
             for i in range(x.references)
         ]
         return {
@@ -316,19 +460,36 @@ cdef class Machine:
         cdef uint64_t n = 0
         cdef Vm *vm = vm_find(&self.host, n) if whole(handle, 1, 0xFFFFFFFFFFFFFFFFULL, &n) else NULL
         if vm == NULL:
-            raise ValueError(f"handle: no VM has {handle!r}")
+            raise ValueError("handle: no living VM has it")
         return vm.slot
 
     def handle_of(self, slot):
         cdef uint64_t n = 0
         cdef Vm *vm = vm_by_slot(&self.host, <uint32_t>n) if whole(slot, FIRST_VM, MAX_SLOT, &n) else NULL
         if vm == NULL:
-            raise ValueError(f"slot: no VM has {slot!r}")
+            raise ValueError("slot: no living VM has it")
         return vm.handle
 
     def dirty(self, since_op):
         self._idle()
         return frames_after(&self.host, self._since(since_op, self.host.journal.changes_lost))
+
+    def diff(self, since_op, until_op=None):
+        self._idle()
+        since_op = self._since(since_op, self.host.journal.changes_lost)
+        until_op = self.host.journal.op if until_op is None else integer("until_op", until_op, since_op, (1 << 64) - 1)
+        return changes_between(&self.host, since_op, until_op)
+
+    @property
+    def oldest_op(self):
+        return journal_reach(&self.host.journal)
+
+    def step_back(self, to_op):
+        self._idle()
+        reach = journal_reach(&self.host.journal)
+        if integer("to_op", to_op, 0, (1 << 64) - 1) < reach:
+            raise ValueError(f"to_op: the journal holds no old values from before operation {reach}")
+        return go_back(&self.host, to_op)
 
     def events(self, since_op):
         self._idle()
@@ -336,7 +497,7 @@ cdef class Machine:
 
     @staticmethod
     def _since(since_op, lost):
-        if _integer("since_op", since_op, 0, (1 << 64) - 1) < lost:
+        if integer("since_op", since_op, 0, (1 << 64) - 1) < lost:
             raise ValueError(f"since_op: the journal starts after operation {lost}")
         return since_op
 
@@ -344,9 +505,17 @@ cdef class Machine:
         cdef uint32_t first = 0, end = self.host.cores
         self._idle()
         if core is not None:
-            first = _integer("core", core, 0, self.host.cores - 1)
+            first = integer("core", core, 0, self.host.cores - 1)
             end = first + 1
         return tlb_table(&self.host, first, end)
+
+    def translations(self):
+        self._idle()
+        return bus_table(&self.host)
+
+    def dominant(self, width, height):
+        self._idle()
+        return dominant(self.ownership(), width, height)
 
     def counters(self):
         self._idle()

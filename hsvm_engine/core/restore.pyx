@@ -6,21 +6,55 @@ import struct
 import zlib
 
 from cpython.bytes cimport PyBytes_AsString
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy
 
-from hsvm_engine.core.context cimport Tally, Vm, core_enter, guest_table_add, guest_tables_reserve, vm_by_slot
+from hsvm_engine import arguments
+from hsvm_engine.core.bus cimport BUS_SETS
+from hsvm_engine.core.context cimport MOST_IMPORTS, MOST_MARKS, Tally, Vm, core_enter, vm_by_slot
 from hsvm_engine.core.frames cimport (
-    NO_FRAME, POOL_CONTEXT, POOL_FREE, Frames, frame_write, frames_reserve, note_of, use_of,
+    NO_FRAME, POOL_CONTEXT, POOL_FREE, POOL_SHADOW, Frames, frame_write, frames_reserve, lent_by, note_of, use_of,
 )
+from hsvm_engine.core.pages cimport is_merged, visited
+from hsvm_engine.core.paging cimport BIT_LENDS, BIT_SHARED, BIT_SHARED_W, Leaf, each_leaf, has_bit
+from hsvm_engine.core.shadow cimport SHADOWS, ShadowRoot
 from hsvm_engine.core.snapshot cimport FORMAT, Entry, Run
-from hsvm_engine.core.tlb cimport Level, mmu_load, space_find, tlb_put, tlb_reserve
-from hsvm_engine.core.types cimport FIRST_VM, HUGE, MAX_SLOT, MAX_VCPUS, PAGE, REGISTERS, uint8_t, uint32_t, uint64_t
+from hsvm_engine.core.tlb cimport Level, cache_put, cache_turn, mmu_load, space_find, tlb_put, tlb_turn
+from hsvm_engine.core.types cimport (
+    FIRST_VM, HUGE, MAX_SLOT, MAX_VCPUS, PAGE, PERM_R, PERM_W, REGISTERS, uint8_t, uint32_t, uint64_t,
+)
 
-ARGUMENTS = {
+ARGUMENTS = dict.fromkeys((
     "frames", "hypervisor_frames", "protected_frames", "cores", "architecture", "seed", "options", "tlb", "costs",
+)).keys()
+SPARE = 1 << 26               # bytes that the sections of a small host may have beside its frames
+SECTIONS = {
+    b"OWNR", b"CONT", b"VMS ", b"CORE", b"TLBS", b"BUS ", b"MARK", b"HOST", b"STOR", b"SHDW", b"CNTR",
 }
-SECTIONS = {b"OWNR", b"CONT", b"VMS ", b"CORE", b"TLBS", b"CNTR"}
+
+
+cdef bytes inflated(bytes packed, frames):
+    """The sections, no more than a host of so many frames can have."""
+    limit = frames * (PAGE + 32) + SPARE
+    inflater = zlib.decompressobj()
+    body = inflater.decompress(packed, limit)
+    if inflater.unconsumed_tail or not inflater.eof or inflater.unused_data:
+        raise ValueError("its sections are longer than such a host can have, or cut off")
+    return body
+
+
+cdef void check_owners(bytes data, frames) except *:
+    """The owner section covers every frame of the host: known before the host is made."""
+    cdef Run *run = <Run *>PyBytes_AsString(data)
+    cdef uint64_t i, mfn = 0
+    if len(data) % sizeof(Run):
+        raise ValueError("snapshot: OWNR has a broken length")
+    for i in range(len(data) / sizeof(Run)):
+        if run[i].first != mfn:
+            raise ValueError("snapshot: OWNR does not cover the frames once each")
+        mfn += run[i].count
+    if mfn != frames:
+        raise ValueError("snapshot: OWNR does not cover every frame")
 
 
 cdef tuple unpack(object data):
@@ -37,11 +71,12 @@ cdef tuple unpack(object data):
         raise ValueError("snapshot: damaged, the checksum differs")
     try:
         config = json.loads(data[10:10 + length])
-        body = zlib.decompress(data[10 + length:len(data) - 32])
+        if not isinstance(config, dict) or set(config) != ARGUMENTS:
+            raise ValueError("its configuration does not have the machine's arguments")
+        config = arguments.machine(*[config[name] for name in ARGUMENTS])
+        body = inflated(data[10 + length:len(data) - 32], config["frames"])
     except (ValueError, RecursionError, zlib.error) as error:
         raise ValueError(f"snapshot: {error}") from None
-    if not isinstance(config, dict) or set(config) != ARGUMENTS:
-        raise ValueError("snapshot: its configuration does not have the machine's arguments")
     sections, at = {}, 0
     while at < len(body):
         if at + 12 > len(body):
@@ -53,6 +88,7 @@ cdef tuple unpack(object data):
         at += 12 + size
     if set(sections) != SECTIONS:
         raise ValueError("snapshot: its sections are not those of this version")
+    check_owners(sections[b"OWNR"], config["frames"])
     return config, sections
 
 
@@ -85,19 +121,13 @@ class _Reader:
 cdef void load_owners(Frames *f, bytes data) except *:
     cdef uint32_t i, k, mfn = 0
     cdef Run *run = <Run *>PyBytes_AsString(data)
-    if len(data) % sizeof(Run):
-        raise ValueError("snapshot: OWNR has a broken length")
     for i in range(MAX_SLOT + 1):
         f.owned[i] = 0
     for i in range(<uint32_t>(len(data) / sizeof(Run))):
-        if run[i].first != mfn or run[i].count > f.count - mfn:
-            raise ValueError("snapshot: OWNR does not cover the frames once each")
         for k in range(run[i].count):
             f.owner[mfn + k] = run[i].owner
         mfn += run[i].count
         f.owned[run[i].owner] += run[i].count
-    if mfn != f.count:
-        raise ValueError("snapshot: OWNR does not cover every frame")
 
 
 cdef void load_contents(Frames *f, bytes data) except *:
@@ -127,15 +157,17 @@ cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
     cdef Frames *f = &h.frames
     cdef Vm *vm = <Vm *>calloc(1, sizeof(Vm))
     cdef uint32_t i, last = NO_FRAME, mfn
-    cdef uint64_t gpn
     if vm == NULL:
         raise MemoryError
-    h.vm[slot] = vm                     # the host owns it from here on, whatever is wrong with the rest
+    h.store[slot] = vm                  # the host owns it from here on, whatever is wrong with the rest
+    h.vm[slot] = vm
     vm.slot, vm.vcpus, vm.tables = slot, vcpus, NO_FRAME
     vm.handle, = r.take("<Q")
     if vm.handle != (slot - 2 if h.reuse_handles else h.generation[slot] << 16 | (slot - 2)):
         raise ValueError(f"snapshot: VMS : handle {vm.handle} does not fit its slot")
     vm.root = r.number("<I", f.count, "root")
+    vm.swaps = r.number("<Q", 1 << 60, "version")
+    vm.stopped = r.number("<B", 2, "stop")
     for i in range(vcpus):
         vm.context[i] = r.number("<I", f.count, "context")
         use_pool(f, vm.context[i], POOL_CONTEXT)
@@ -150,13 +182,6 @@ cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
         last = mfn
     if last == NO_FRAME or note_of(f, vm.root) == POOL_FREE:
         raise ValueError("snapshot: VMS : a VM without its root")
-    for i in range(r.number("<I", 1 << 28, "number of guest tables")):
-        gpn = r.number("<Q", 1 << 36, "guest table")
-        if not guest_tables_reserve(vm, 1):
-            raise MemoryError
-        if i and gpn <= vm.guest_tables[i - 1]:
-            raise ValueError("snapshot: VMS : guest tables out of order")
-        guest_table_add(vm, gpn)
 
 
 cdef void load_vms(Host *h, bytes data) except *:
@@ -179,15 +204,16 @@ cdef void load_cores(Host *h, bytes data) except *:
         slot = r.number("<I", MAX_SLOT + 1, "slot")
         vcpu = r.number("<I", MAX_VCPUS, "vcpu")
         root, = r.take("<I")
+        timed = r.number("<B", 2, "timer")
+        left, = r.take("<Q")
         registers = r.take(f"<{REGISTERS}Q")
         if slot == 0:
             continue
         vm = vm_by_slot(h, slot)
         if vm == NULL or vcpu >= vm.vcpus or vm.core[vcpu] or (root >= h.frames.count and root != NO_FRAME):
             raise ValueError(f"snapshot: CORE: core {i} runs what it cannot")
-        if not tlb_reserve(&h.tlb):
-            raise MemoryError
         core_enter(h, &h.core[i], vm, vcpu)
+        h.core[i].timed, h.core[i].left = timed, left
         for k in range(REGISTERS):
             h.core[i].registers[k] = registers[k]
         mmu_load(&h.tlb, &h.core[i].mmu, vm.handle, root, h.core[i].registers[REGISTERS - 1])
@@ -200,11 +226,18 @@ cdef void load_level(Host *h, uint32_t which, object r) except *:
     cdef uint32_t space
     cdef Entry e
     cdef bytes raw
-    turns, = r.take(f"<{level.sets}s")
-    for i in range(level.sets):
-        if <uint8_t>turns[i] >= level.ways:
-            raise ValueError("snapshot: TLBS: a turn beyond the ways")
-        level.turn[i] = turns[i]
+    if h.tlb.lru:
+        ages, = r.take(f"<{total}s")
+        for i in range(total):
+            if ages[i] >= level.ways or ages[i] in ages[i - i % level.ways:i]:
+                raise ValueError("snapshot: TLBS: the ages of a set are not an order")
+            level.used[i] = level.ways - <uint8_t>ages[i]
+    else:
+        turns, = r.take(f"<{level.sets}s")
+        for i in range(level.sets):
+            if <uint8_t>turns[i] >= level.ways:
+                raise ValueError("snapshot: TLBS: a turn beyond the ways")
+            tlb_turn(level, i, turns[i])
     for _ in range(r.number("<Q", total + 1, "number of entries")):
         raw, = r.take(f"<{sizeof(Entry)}s")
         memcpy(&e, PyBytes_AsString(raw), sizeof(Entry))
@@ -212,25 +245,158 @@ cdef void load_level(Host *h, uint32_t which, object r) except *:
             raise ValueError("snapshot: TLBS: an entry that cannot be")
         if (e.data >> 4) + (HUGE if e.data & 8 else 1) > h.frames.count:
             raise ValueError("snapshot: TLBS: an entry names a frame that the host does not have")
-        if not tlb_reserve(&h.tlb):
-            raise MemoryError
         space = space_find(&h.tlb, e.handle, e.cr3)
         tag = e.vpn << 28 | <uint64_t>space << 1 | (e.data >> 3 & 1)
         tlb_put(&h.tlb, which / 2, which & 1, e.place, tag, e.data, e.gpn)
 
 
+cdef void load_bus(Host *h, bytes data) except *:
+    cdef uint32_t side, place
+    r = _Reader(data, "BUS ")
+    while r.at < len(data):
+        side = r.number("<B", 2, "side")
+        place = r.number("<B", BUS_SETS, "set")
+        h.bus.passage[side][place].mfn = r.number("<I", h.frames.count, "frame") + 1
+        h.bus.passage[side][place].device = r.number("<H", 1 << 16, "device")
+        h.bus.passage[side][place].perm = r.number("<B", 4, "permission")
+
+
+cdef void load_marks(Host *h, bytes data) except *:
+    before = (0, 0, 0)
+    r = _Reader(data, "MARK")
+    while r.at < len(data):
+        row = r.take("<IQQ")
+        if h.marks == MOST_MARKS or row <= before or row[1] >> 36 or vm_by_slot(h, min(row[0], MAX_SLOT)) == NULL:
+            raise ValueError("snapshot: MARK: a row that cannot be")
+        h.mark[h.marks].slot, h.mark[h.marks].gpn, h.mark[h.marks].partner = row
+        h.marks += 1
+        before = row
+
+
+cdef void load_host(Host *h, bytes data) except *:
+    r = _Reader(data, "HOST")
+    h.pending.slot = r.number("<I", MAX_SLOT + 1, "slot")
+    h.pending.mfn = r.number("<I", h.frames.count, "frame")
+    h.pending.gpn = r.number("<Q", 1 << 36, "guest page")
+    h.pending.step = r.number("<I", 5, "step")
+    h.exports, = r.take("<Q")
+    if (h.pending.slot and vm_by_slot(h, h.pending.slot) == NULL) or (len(data) - r.at) % 16:
+        raise ValueError("snapshot: HOST: a release of no VM, or a broken length")
+    while r.at < len(data):
+        if h.imports == MOST_IMPORTS:
+            raise ValueError("snapshot: HOST: too many images")
+        name, = r.take("<16s")
+        memcpy(h.imported[h.imports], PyBytes_AsString(name), 16)
+        h.imports += 1
+
+
+cdef void load_stored(Host *h, bytes data) except *:
+    cdef uint32_t place
+    r = _Reader(data, "STOR")
+    while r.at < len(data):
+        if not h.smi:
+            raise ValueError("snapshot: STOR: this architecture compares no tables")
+        place = r.number("<I", h.frames.pool_end - h.frames.pool_first, "table")
+        table, = r.take(f"<{PAGE}s")
+        h.table_copy[place] = <uint8_t *>malloc(PAGE)
+        if h.stored[place] or h.table_copy[place] == NULL:
+            raise ValueError("snapshot: STOR: a table comes twice")
+        memcpy(h.table_copy[place], PyBytes_AsString(table), PAGE)
+        h.stored[place] = 1
+        h.stored_tables += 1
+
+
+cdef void load_shadows(Host *h, bytes data) except *:
+    cdef uint32_t i
+    cdef ShadowRoot *root
+    if not h.shadow.on:
+        if data:
+            raise ValueError("snapshot: SHDW: this architecture has no shadow tables")
+        return
+    r = _Reader(data, "SHDW")
+    roots, tables, sources = r.take("<III")
+    for _ in range(roots):
+        root = &h.shadow.root[r.number("<I", SHADOWS, "place")]
+        root.handle, root.cr3 = r.take("<QQ")
+        root.nested = r.number("<I", h.frames.count, "root")
+        root.root = r.number("<I", h.frames.count, "root")
+    for _ in range(tables):
+        i = r.number("<I", h.frames.count, "table")
+        use_pool(&h.frames, i, POOL_SHADOW)
+    for _ in range(sources):
+        h.shadow.source[r.number("<I", h.frames.count, "source")] = 1
+    r.end()
+
+
+cdef struct Counting:
+    Host *host
+    Vm *vm
+
+
+cdef bint count_leaf(void *context, Leaf *leaf) noexcept nogil:
+    """What the ownership table holds beside owners follows from the leaves."""
+    cdef Counting *c = <Counting *>context
+    cdef Frames *f = &c.host.frames
+    cdef uint32_t mfn
+    for mfn in range(leaf.mfn, min(leaf.mfn + leaf.size, f.count)):
+        f.leaves[mfn] += 1 if c.host.counted or is_merged(leaf.entry) else 0
+        if leaf.size == 1 and has_bit(leaf.entry, BIT_SHARED):
+            f.shared[mfn] |= PERM_R | (PERM_W if has_bit(leaf.entry, BIT_SHARED_W) else 0)
+        if leaf.size == 1 and has_bit(leaf.entry, BIT_LENDS):
+            f.lender[mfn] = lent_by(c.vm.slot, leaf.gpn)
+    return False
+
+
+cdef void count_leaves(Host *h) except *:
+    cdef uint32_t slot
+    cdef Counting work
+    work.host = h
+    if h.frames.table_written:          # then its bytes came with the contents
+        return
+    for slot in range(FIRST_VM, h.vm_end):
+        work.vm = h.vm[slot]
+        if work.vm != NULL:
+            each_leaf(&h.frames, work.vm.root, 4, 0, False, visited(h), count_leaf, &work)
+cdef void load_cache(Host *h, uint32_t core, object r) except *:
+    cdef uint32_t which, place, size, space
+    cdef uint64_t handle, cr3, region, target
+    for which in range(2):
+        size = h.tlb.cache_size[which]
+        if size == 0:
+            continue
+        cache_turn(&h.tlb, core, which, r.number("<I", size, "turn of a page-walk cache"))
+        for _ in range(r.number("<I", size + 1, "number of cached walks")):
+            place, handle, cr3, region, target = r.take("<IQQQQ")
+            if place >= size or h.tlb.cache[core].tag[which][place] or handle == 0 or region >> 27 or target >> 36:
+                raise ValueError("snapshot: TLBS: a cached walk that cannot be")
+            if (cr3 == 0) != (which == 1):
+                raise ValueError("snapshot: TLBS: a cached walk of the wrong kind")
+            space = space_find(&h.tlb, handle, cr3)
+            cache_put(&h.tlb, core, which, place, region << 28 | <uint64_t>space << 1 | 1, target)
+
+
 cdef void load_sections(Host *h, dict sections) except *:
     """Fill a newly opened host; ValueError says what is wrong, and the host is then only good for closing."""
     cdef uint32_t which
+    h.journal.quiet = True
     load_owners(&h.frames, sections[b"OWNR"])
     load_contents(&h.frames, sections[b"CONT"])
     load_vms(h, sections[b"VMS "])
+    count_leaves(h)
     load_cores(h, sections[b"CORE"])
     r = _Reader(sections[b"TLBS"], "TLBS")
     for which in range(2 * h.cores):
         load_level(h, which, r)
+    for which in range(h.cores):
+        load_cache(h, which, r)
     r.end()
+    load_bus(h, sections[b"BUS "])
+    load_marks(h, sections[b"MARK"])
+    load_host(h, sections[b"HOST"])
+    load_stored(h, sections[b"STOR"])
+    load_shadows(h, sections[b"SHDW"])
     load_counters(h, sections[b"CNTR"])
+    h.journal.quiet = False
 
 
 cdef void load_tally(Tally *t, object r) except *:
@@ -246,7 +412,9 @@ cdef void load_counters(Host *h, bytes data) except *:
     load_tally(&h.tally, r)
     h.counts.maps, h.counts.unmaps, h.counts.zeroed = r.take("<3Q")
     h.counts.switches, h.counts.shootdowns, h.counts.shot = r.take("<3Q")
+    h.counts.seals, h.counts.smis, h.counts.releases = r.take("<3Q")
     for slot in range(FIRST_VM, h.vm_end):
         if h.vm[slot] != NULL:
             load_tally(&h.vm[slot].tally, r)
+            h.vm[slot].interrupts, = r.take("<Q")
     r.end()

@@ -5,7 +5,7 @@ from hsvm_engine.core.frames cimport Frames
 from hsvm_engine.core.types cimport uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    FORMAT = 1                # version of snapshots
+    FORMAT = 2                # version of snapshots
 
 cdef packed struct Run:           # neighbouring frames of one owner
     uint32_t first

@@ -14,9 +14,11 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free, qsort
 from libc.string cimport memcpy
 
+from hsvm_engine.core.bus cimport BUS_SETS
 from hsvm_engine.core.context cimport Core, Tally, Vm
-from hsvm_engine.core.frames cimport NO_FRAME, frame_is_zero, frame_of_page, peek, use_of
-from hsvm_engine.core.tlb cimport Level
+from hsvm_engine.core.frames cimport NO_FRAME, POOL_SHADOW, frame_is_zero, frame_of_page, peek, use_of
+from hsvm_engine.core.shadow cimport SHADOWS, ShadowRoot
+from hsvm_engine.core.tlb cimport Cache, Level, Space, tag_space, tlb_age
 from hsvm_engine.core.types cimport FIRST_VM, PAGE, REGISTERS, uint64_t
 
 
@@ -82,7 +84,7 @@ cdef bytes content_section(Frames *f):
 
 
 cdef bytes vm_section(Host *h):
-    """Each VM: handle, slot, vcpus, root, context frames, tables with their use, guest tables."""
+    """Each VM: handle, slot, vcpus, root, newest image, whether it was stopped, context frames, tables and use."""
     cdef uint32_t slot, i, table
     cdef Vm *vm
     cdef list parts = [struct.pack("<I", h.vm_end)]
@@ -93,7 +95,7 @@ cdef bytes vm_section(Host *h):
         if vm == NULL:
             parts.append(struct.pack("<I", 0))
             continue
-        parts.append(struct.pack("<IQI", vm.vcpus, vm.handle, vm.root))
+        parts.append(struct.pack("<IQIQB", vm.vcpus, vm.handle, vm.root, vm.swaps, vm.stopped))
         parts.append(struct.pack(f"<{vm.vcpus}I", *[vm.context[i] for i in range(vm.vcpus)]))
         tables = []
         table = vm.tables
@@ -101,8 +103,6 @@ cdef bytes vm_section(Host *h):
             tables += [table, use_of(&h.frames, table).note]
             table = use_of(&h.frames, table).next
         parts.append(struct.pack(f"<I{len(tables)}I", len(tables) // 2, *tables))
-        parts.append(struct.pack(f"<I{vm.guest_table_count}Q", vm.guest_table_count,
-                                 *[vm.guest_tables[i] for i in range(vm.guest_table_count)]))
     return b"".join(parts)
 
 
@@ -112,17 +112,23 @@ cdef bytes core_section(Host *h):
     cdef list parts = []
     for i in range(h.cores):
         core = &h.core[i]
-        parts.append(struct.pack("<III", core.vm.slot if core.vm != NULL else 0, core.vcpu, core.mmu.root))
+        parts.append(struct.pack("<IIIBQ", core.vm.slot if core.vm != NULL else 0, core.vcpu, core.mmu.root, core.timed,
+                                 core.left))
         parts.append(struct.pack(f"<{REGISTERS}Q", *[core.registers[k] for k in range(REGISTERS)]))
     return b"".join(parts)
 
 
 cdef bytes level_bytes(Host *h, uint32_t which):
-    """One TLB level of one core: the turns, then the entries."""
+    """One TLB level of one core: the turns (under LRU every way's age), then the entries."""
     cdef Level *level = &h.tlb.level[which]
     cdef uint64_t place, entries = 0, total = <uint64_t>level.sets * level.ways, tag
     cdef uint32_t space
     cdef Entry *entry
+    cdef bytes turns
+    if h.tlb.lru:
+        turns = bytes([tlb_age(level, place // level.ways, place % level.ways) for place in range(total)])
+    else:
+        turns = (<char *>level.turn)[:level.sets]
     for place in range(total):
         entries += level.tag[place] != 0
     cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>entries * sizeof(Entry))
@@ -130,7 +136,7 @@ cdef bytes level_bytes(Host *h, uint32_t which):
     for place in range(total):
         tag = level.tag[place]
         if tag:
-            space = (tag >> 1) & 0x7FFFFFF
+            space = tag_space(tag)
             entry.place = <uint32_t>place
             entry.handle = h.tlb.space[space].handle
             entry.cr3 = h.tlb.space[space].cr3
@@ -138,7 +144,78 @@ cdef bytes level_bytes(Host *h, uint32_t which):
             entry.gpn = level.gpn[place]
             entry.data = level.data[place]
             entry += 1
-    return (<char *>level.turn)[:level.sets] + struct.pack("<Q", entries) + out
+    return turns + struct.pack("<Q", entries) + out
+
+
+cdef bytes cache_bytes(Host *h, uint32_t core):
+    """One core's page-walk caches: of each the turn and its entries; nothing where it has no room."""
+    cdef uint32_t which, place
+    cdef Cache *cache
+    cdef Space *space
+    cdef list parts = [], entries
+    for which in range(2):
+        if h.tlb.cache_size[which] == 0:
+            continue
+        cache = &h.tlb.cache[core]
+        entries = []
+        for place in range(h.tlb.cache_size[which]):
+            if cache.tag[which][place]:
+                space = &h.tlb.space[tag_space(cache.tag[which][place])]
+                entries.append(struct.pack("<IQQQQ", place, space.handle, space.cr3, cache.tag[which][place] >> 28,
+                                           cache.target[which][place]))
+        parts += [struct.pack("<II", cache.turn[which], len(entries)), *entries]
+    return b"".join(parts)
+
+
+cdef bytes bus_section(Host *h):
+    """Translations of hypervisor and devices: side, set, frame, device, permission."""
+    cdef uint32_t side, i
+    cdef list parts = []
+    for side in range(2):
+        for i in range(BUS_SETS):
+            if h.bus.passage[side][i].mfn:
+                parts.append(struct.pack("<BBIHB", side, i, h.bus.passage[side][i].mfn - 1,
+                                         h.bus.passage[side][i].device, h.bus.passage[side][i].perm))
+    return b"".join(parts)
+
+
+cdef bytes mark_section(Host *h):
+    cdef uint32_t i
+    return b"".join([struct.pack("<IQQ", h.mark[i].slot, h.mark[i].gpn, h.mark[i].partner) for i in range(h.marks)])
+
+
+cdef bytes host_section(Host *h):
+    """The release that was stopped, images made, ids of images taken."""
+    return (struct.pack("<IIQIQ", h.pending.slot, h.pending.mfn, h.pending.gpn, h.pending.step, h.exports)
+            + (<char *>h.imported)[:16 * h.imports])
+
+
+cdef bytes stored_section(Host *h):
+    """Tables that were stored into past the handler, as it had left them."""
+    cdef uint32_t i
+    cdef list parts = []
+    if h.stored_tables:
+        for i in range(h.frames.pool_end - h.frames.pool_first):
+            if h.stored[i]:
+                parts.append(struct.pack("<I", i) + (<char *>h.table_copy[i])[:PAGE])
+    return b"".join(parts)
+
+
+cdef bytes shadow_section(Host *h):
+    """Roots of shadow tables, then their frames, then the frames that they were built from."""
+    cdef uint32_t i
+    cdef ShadowRoot *r
+    cdef list roots = [], tables = []
+    if not h.shadow.on:
+        return b""
+    for i in range(SHADOWS):
+        r = &h.shadow.root[i]
+        if r.handle:
+            roots.append(struct.pack("<IQQII", i, r.handle, r.cr3, r.nested, r.root))
+    tables = [i for i in range(h.frames.pool_first, h.frames.pool_end) if use_of(&h.frames, i).note == POOL_SHADOW]
+    sources = [at for at, flag in enumerate((<char *>h.shadow.source)[:h.frames.count]) if flag] if roots else []
+    return (struct.pack("<III", len(roots), len(tables), len(sources)) + b"".join(roots)
+            + struct.pack(f"<{len(tables)}I", *tables) + struct.pack(f"<{len(sources)}I", *sources))
 
 
 cdef list state_sections(Host *h):
@@ -148,7 +225,13 @@ cdef list state_sections(Host *h):
         (b"CONT", content_section(&h.frames)),
         (b"VMS ", vm_section(h)),
         (b"CORE", core_section(h)),
-        (b"TLBS", b"".join([level_bytes(h, which) for which in range(2 * h.cores)])),
+        (b"TLBS", b"".join([*[level_bytes(h, i) for i in range(2 * h.cores)],
+                            *[cache_bytes(h, i) for i in range(h.cores)]])),
+        (b"BUS ", bus_section(h)),
+        (b"MARK", mark_section(h)),
+        (b"HOST", host_section(h)),
+        (b"STOR", stored_section(h)),
+        (b"SHDW", shadow_section(h)),
     ]
 
 
@@ -161,9 +244,10 @@ cdef bytes counter_section(Host *h):
     cdef uint32_t slot
     return b"".join([
         struct.pack("<Q", h.journal.op), tally_bytes(&h.tally),
-        struct.pack("<6Q", h.counts.maps, h.counts.unmaps, h.counts.zeroed, h.counts.switches, h.counts.shootdowns,
-                    h.counts.shot),
-        *[tally_bytes(&h.vm[slot].tally) for slot in range(FIRST_VM, h.vm_end) if h.vm[slot] != NULL],
+        struct.pack("<9Q", h.counts.maps, h.counts.unmaps, h.counts.zeroed, h.counts.switches, h.counts.shootdowns,
+                    h.counts.shot, h.counts.seals, h.counts.smis, h.counts.releases),
+        *[tally_bytes(&h.vm[slot].tally) + struct.pack("<Q", h.vm[slot].interrupts)
+          for slot in range(FIRST_VM, h.vm_end) if h.vm[slot] != NULL],
     ])
 
 

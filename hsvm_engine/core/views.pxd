@@ -9,3 +9,5 @@ cdef list events_after(Host *h, uint64_t since)
 cdef object frames_after(Host *h, uint64_t since)
 cdef dict counters_of(Host *h, dict costs)
 cdef void tally_add(Tally *total, Tally *part) noexcept nogil
+cdef object changes_between(Host *h, uint64_t since, uint64_t until)
+cdef list bus_table(Host *h)

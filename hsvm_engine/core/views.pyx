@@ -3,15 +3,17 @@
 import numpy
 
 from libc.stdlib cimport free
-from libc.string cimport memset
 
+from hsvm_engine.core.bus cimport BUS_SETS, Passage
 from hsvm_engine.core.calls cimport call_name, owner_names
 from hsvm_engine.core.context cimport Tally, Vm, vm_find
 from hsvm_engine.core.invariants cimport entry_agrees
-from hsvm_engine.core.journal cimport EVENTS, Event, changed_frames, changed_total
-from hsvm_engine.core.paging cimport Leaf, each_leaf
+from hsvm_engine.core.frames cimport LENT_SHIFT
+from hsvm_engine.core.journal cimport CHANGES, EVENTS, Change, Event, Journal, changed_frames, changed_total
+from hsvm_engine.core.pages cimport visited
+from hsvm_engine.core.paging cimport BIT_BORROWS, BIT_SHARED, BIT_SHARED_W, Leaf, each_leaf, each_record, has_bit
 from hsvm_engine.core.snapshot cimport nonzero_frames
-from hsvm_engine.core.tlb cimport Level
+from hsvm_engine.core.tlb cimport Level, tag_space, tlb_age
 from hsvm_engine.core.types cimport FIRST_VM, HSVM, HUGE, NO_FRAME, uint8_t, uint16_t
 from hsvm_engine.core.types import CHECK_NAMES, PERM_NAMES, STATUS_NAMES
 
@@ -61,19 +63,50 @@ cdef bint list_leaf(void *context, Leaf *leaf) noexcept nogil:
     return False
 
 
+cdef bint list_state(void *context, Leaf *leaf) noexcept nogil:
+    """Pages that are more than mapped: (gpn, mfn, entry)."""
+    if leaf.size == 1 and (has_bit(leaf.entry, BIT_SHARED) or has_bit(leaf.entry, BIT_BORROWS)):
+        with gil:
+            (<list>context).append((leaf.gpn, leaf.mfn, leaf.entry))
+    return False
+
+
+cdef bint list_record(void *context, Leaf *leaf) noexcept nogil:
+    with gil:
+        (<list>context).append((leaf.gpn, leaf.entry >> 4))
+    return False
+
+
+cdef void list_pages(Host *h, Vm *vm, list shared, list merged, list swapped) except *:
+    """Add a VM's shared, borrowed and swapped pages to the lists of a dump."""
+    cdef list found = [], records = []
+    cdef uint64_t lender
+    cdef uint32_t slot
+    each_leaf(&h.frames, vm.root, 4, 0, False, visited(h), list_state, <void *>found)
+    for gpn, mfn, entry in found:
+        if has_bit(entry, BIT_SHARED):
+            shared.append([vm.handle, gpn, "rw" if has_bit(entry, BIT_SHARED_W) else "r"])
+        if has_bit(entry, BIT_BORROWS):
+            lender = h.frames.lender[<uint32_t>mfn]
+            slot = <uint32_t>(lender >> LENT_SHIFT) & 0xFFFF
+            handle = h.vm[slot].handle if h.vm[slot] != NULL else 0
+            merged.append([vm.handle, gpn, handle, lender & ((<uint64_t>1 << LENT_SHIFT) - 1)])
+    each_record(&h.frames, vm.root, 4, 0, visited(h), list_record, <void *>records)
+    swapped.extend([vm.handle, gpn, version] for gpn, version in records)
+
+
 cdef dict dump_host(Host *h):
     cdef uint32_t slot, i, n = 0
     cdef uint32_t *frames
     cdef dict leaves = {}
-    cdef list vms = [], cores = [], found
+    cdef list vms = [], cores = [], shared = [], merged = [], swapped = [], releasing = [], found
     for slot in range(FIRST_VM, h.vm_end):
         if h.vm[slot] == NULL:
             continue
         found = []
-        if h.visited != NULL:
-            memset(h.visited, 0, h.frames.count / 8 + 1)
-        each_leaf(&h.frames, h.vm[slot].root, 4, 0, False, h.visited, list_leaf, <void *>found)
+        each_leaf(&h.frames, h.vm[slot].root, 4, 0, False, visited(h), list_leaf, <void *>found)
         leaves[h.vm[slot].handle] = found
+        list_pages(h, h.vm[slot], shared, merged, swapped)
         vms.append([h.vm[slot].handle, h.vm[slot].vcpus])
     for i in range(h.cores):
         if h.core[i].vm != NULL:
@@ -83,8 +116,10 @@ cdef dict dump_host(Host *h):
         nonzero = [frames[i] for i in range(n) if h.frames.owner[frames[i]] != HSVM]
     finally:
         free(frames)
-    return {"owners": owner_runs(h), "leaves": leaves, "shared": [], "merged": [], "releasing": [], "swapped": [],
-            "cores": cores, "vms": sorted(vms), "nonzero": nonzero}
+    if h.pending.slot:
+        releasing.append([h.pending.mfn, h.vm[h.pending.slot].handle, h.pending.gpn])
+    return {"owners": owner_runs(h), "leaves": leaves, "shared": sorted(shared), "merged": sorted(merged),
+            "releasing": releasing, "swapped": sorted(swapped), "cores": cores, "vms": sorted(vms), "nonzero": nonzero}
 
 
 # TLB
@@ -92,12 +127,13 @@ cdef dict dump_host(Host *h):
 cdef void fill_row(Host *h, uint32_t which, uint32_t place, uint32_t way, TlbRow *row) noexcept:
     cdef Level *level = &h.tlb.level[which]
     cdef uint64_t at = <uint64_t>place * level.ways + way, tag = level.tag[at]
-    cdef uint32_t space = (tag >> 1) & 0x7FFFFFF
+    cdef uint32_t space = tag_space(tag)
     cdef Vm *vm
     row.core = <uint16_t>(which / 2)
     row.level = 1 + <uint8_t>(which & 1)
     row.place = place
     row.way = <uint8_t>way
+    row.age = <uint16_t>tlb_age(level, place, way)
     if tag == 0:
         return
     vm = vm_find(h, h.tlb.space[space].handle)
@@ -109,7 +145,6 @@ cdef void fill_row(Host *h, uint32_t which, uint32_t place, uint32_t way, TlbRow
     row.vpn = tag >> 28 << (9 if tag & 1 else 0)
     row.mfn = level.data[at] >> 4
     row.perm = <uint8_t>(level.data[at] & 7)
-    row.age = <uint16_t>((level.turn[place] + level.ways - 1 - way) % level.ways)
     row.state = 0 if entry_agrees(h, which, at, True) else 1
 
 
@@ -136,20 +171,55 @@ cdef object tlb_table(Host *h, uint32_t first, uint32_t end):
 
 cdef list events_after(Host *h, uint64_t since):
     cdef uint64_t i = h.journal.events
-    cdef uint64_t stop = i - EVENTS if i > EVENTS else 0
     cdef Event *e
     cdef list out = []
-    while i > stop and h.journal.event[(i - 1) & (EVENTS - 1)].op > since:
+    while i > h.journal.event_first and h.journal.event[(i - 1) & (EVENTS - 1)].op > since:
         i -= 1
         e = &h.journal.event[i & (EVENTS - 1)]
         out.append({
             "op": e.op, "kind": call_name(e.kind), "status": STATUS_NAMES[e.status], "check": CHECK_NAMES.get(e.check),
             "vm": e.vm if e.vm else None, "gpn": e.gpn if e.gpn != ~<uint64_t>0 else None,
             "mfn": e.mfn if e.mfn != NO_FRAME else None, "core": e.core if e.core != NO_FRAME else None,
-            "amount": e.amount, "zeroed": e.zeroed, "shot": e.shot,
+            "amount": e.amount, "zeroed": e.zeroed, "shot": e.shot, "filled": e.filled, "evicted": e.evicted,
         })
     out.reverse()
     return out
+
+
+CHANGE_COLUMNS = numpy.dtype([("mfn", "<u4"), ("old", "<u2"), ("new", "<u2")])
+
+
+cdef object changes_between(Host *h, uint64_t since, uint64_t until):
+    """Frames with another owner after `until` than after `since`, each with both."""
+    cdef Journal *j = &h.journal
+    cdef uint64_t i = j.changes, k
+    cdef Change *change
+    cdef dict found = {}
+    while i > j.change_first and j.change[(i - 1) & (CHANGES - 1)].op > since:
+        i -= 1
+    while i < j.changes:
+        change = &j.change[i & (CHANGES - 1)]
+        if change.op > until:
+            break
+        for k in range(change.first, <uint64_t>change.first + change.count):
+            found[k] = (found[k][0] if k in found else change.old, change.new)
+        i += 1
+    rows = [(mfn, old, new) for mfn, (old, new) in sorted(found.items()) if old != new]
+    return numpy.array(rows, dtype=CHANGE_COLUMNS)
+
+
+cdef list bus_table(Host *h):
+    """What hypervisor and devices remember of frames, by frame."""
+    cdef uint32_t side, i
+    cdef Passage *p
+    cdef list out = []
+    for side in range(2):
+        for i in range(BUS_SETS):
+            p = &h.bus.passage[side][i]
+            if p.mfn:
+                holder = f"device:{p.device}" if side else "hypervisor"
+                out.append({"holder": holder, "mfn": p.mfn - 1, "perm": ("", "r", "w", "rw")[p.perm & 3]})
+    return sorted(out, key=lambda row: (row["mfn"], row["holder"]))
 
 
 cdef object frames_after(Host *h, uint64_t since):
@@ -186,16 +256,17 @@ cdef dict counters_of(Host *h, dict costs):
         if h.vm[slot] != NULL:
             tally_add(&total, &h.vm[slot].tally)
             vms.append({"handle": h.vm[slot].handle, "slot": slot, "frames": h.frames.owned[slot],
-                        **tally_dict(&h.vm[slot].tally)})
+                        "interrupts": h.vm[slot].interrupts, **tally_dict(&h.vm[slot].tally)})
     cycles = (
         (total.l1 + total.l2 + total.miss) * costs["access"] + total.l2 * costs["l2_hit"]
         + total.references * costs["walk_reference"] + h.counts.maps * (costs["map"] + costs["owner_check"])
         + h.counts.unmaps * costs["unmap"] + h.counts.zeroed * costs["zero"] + h.counts.shootdowns * costs["shootdown"]
-        + h.counts.switches * costs["world_switch"]
+        + h.counts.switches * costs["world_switch"] + h.counts.seals * costs["seal"]
+        + h.counts.smis * costs["smi"] * h.cores
     )
     return {
         "op": h.journal.op, **tally_dict(&total), "cycles": cycles, "maps": h.counts.maps, "unmaps": h.counts.unmaps,
         "zeroed": h.counts.zeroed, "world_switches": h.counts.switches, "shootdowns": h.counts.shootdowns,
-        "shot": h.counts.shot, "vms": vms,
+        "shot": h.counts.shot, "seals": h.counts.seals, "smis": h.counts.smis, "vms": vms,
         "owners": {name: h.frames.owned[<int>slot] for slot, name in owner_names(h).items()},
     }

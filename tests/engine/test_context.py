@@ -104,5 +104,5 @@ def test_a_handle_is_reused_only_where_it_is_the_slot_alone(make: Make, architec
 def test_slots_and_handles_that_nobody_has_are_value_errors(make: Make) -> None:
     machine = make()
     for ask, value in ((machine.slot_of, 65537), (machine.handle_of, 3), (machine.handle_of, 2)):
-        with pytest.raises(ValueError, match="no VM has"):
+        with pytest.raises(ValueError, match="no living VM has"):
             ask(value)
