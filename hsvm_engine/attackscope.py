@@ -1,7 +1,8 @@
 """The names of an attack file: what is bound where, of which kind, and what the attacker must not be handed.
 
-The victim's secret and what the victim read are its own: an attacking step cannot name them, so bytes that the attacker
-shows at the end can only have come through its port.
+The victim's secret and the results of its operations are its own: an attacking step cannot name them, so what the
+attacker shows at the end can only have come through its port. Of an operation in the victim's turn the attacker gets
+what the hardware hands to a hypervisor at an exit, and no more.
 """
 
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from hsvm_engine.operations import HEX, INT, OPERATIONS, REGISTERS, WORD
 
 TEXT = "text"
+TURN = "turn"  # the phase of the victim's own steps in the middle of the attack
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 
 
@@ -23,7 +25,8 @@ class Binding:
     text: str | None = None
 
 
-SECRET = Binding({"": HEX, "low": INT, "high": INT}, "secret", victims=True)
+SECRET = Binding({"": HEX, "low": INT, "high": INT, "page": INT}, "secret", victims=True)
+EXIT = Binding({"status": WORD, "gpn": INT}, "exit")
 
 
 class Scope:
@@ -35,6 +38,11 @@ class Scope:
     def is_vm(self, name: str) -> bool:
         return name in self.names and self.names[name].op == "create_vm"
 
+    def kind(self, name: str, field: str | None) -> str:
+        """The kind of `$name.field`, of `$name` if it has no field."""
+        fields = self.names[name].fields
+        return fields[field] if field is not None else next(iter(fields.values()))
+
     def bind_result(self, name: str, op: str, phase: str) -> str | None:
         """Bind an operation's result; the reason if that is not allowed."""
         if name == "secret":
@@ -43,10 +51,14 @@ class Scope:
             return f"{name} is the handle of a VM: only create_vm binds it"
         if name == "victim" and phase != "setup":
             return "victim is bound by the setup"
+        if phase == TURN:
+            self.names[name] = EXIT
+            return None
         known = OPERATIONS[op]
         if not known.results:
             return f"{op} has no result to bind"
-        own = phase == "victim" or (known.port == "guest" and phase != "attacker")
+        holds_bytes = any(kind in (HEX, REGISTERS) for kind in known.results.values())
+        own = phase != "attacker" and (known.port == "guest" or (phase == "victim" and holds_bytes))
         self.names[name] = Binding(known.results, op, victims=own)
         return None
 
@@ -58,8 +70,8 @@ class Scope:
         elif isinstance(value, str):
             self.names[name] = Binding({"": TEXT}, text=value)
         else:
-            source, chosen = self.names[value.name], value.field  # type: ignore[attr-defined]
-            kind = source.fields[chosen] if chosen else next(iter(source.fields.values()))
+            source = self.names[value.name]  # type: ignore[attr-defined]
+            kind = self.kind(value.name, value.field)  # type: ignore[attr-defined]
             if source is SECRET:
                 return "the secret cannot be given another name"
             self.names[name] = Binding({"": kind}, victims=source.victims, text=source.text)
@@ -74,8 +86,8 @@ class Scope:
             return f"{binding.op} has no field {field}"
         if field is None and "" not in binding.fields and len(binding.fields) != 1:
             return f"${name} has the fields {', '.join(sorted(binding.fields))}: name one"
-        found = binding.fields[field] if field is not None else next(iter(binding.fields.values()))
-        if phase == "attacker" and binding.victims and (found in (HEX, REGISTERS) or binding.op == "secret"):
+        found = self.kind(name, field)
+        if phase == "attacker" and binding.victims:
             return f"${name} is the victim's: an attacking step cannot name it"
         return None if kind is None else _mismatch(name, found, kind, binding.text)
 

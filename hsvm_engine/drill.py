@@ -2,29 +2,88 @@
 
 An attack file's setup makes its own victim on an empty machine. Here the victim lives already, so its setup is done in
 the spirit of the file: the second guest and its pages are made, the guest page 0 of the victim takes the place of the
-victim's page, and everybody is put on the core that the file names. The attacker's own steps run unchanged.
+victim's page, and everybody is put on the core that the file names. The attacker's own steps run unchanged. An attack
+that cannot be meant so (it scripts what the victim does, or needs more of it than its first page) is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hsvm_engine.attackfile import Attack, OperationStep, Reference
+from hsvm_engine.attackfile import Attack, LetStep, OperationStep, Reference, RepeatStep, Step, TurnStep, Value
 from hsvm_engine.interpreter import Verdict, drill
+from hsvm_engine.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from hsvm_engine.core.machine import Machine
 
 NUMBER_SHIFT, NUMBER_MASK = 12, (1 << 40) - 1  # where a table entry holds its frame number
 
+SETUP_OPS = ("create_vm", "page_map", "page_unmap", "context_restore")  # beside what guests do
+VICTIM_OPS = ("guest_write", "guest_set_registers")
+ONE_PAGE = "it needs more pages of the victim than the first"
+
 
 class DrillError(ValueError):
     """The drill cannot be held on this host; says why. Nothing was attacked."""
 
 
+def refusal(attack: Attack, architecture: str, hypervisor_frames: int) -> str | None:
+    """Why this attack cannot be held as a drill on a host, or None. Nothing is touched."""
+    if architecture in attack.declared:
+        outcome, reason = attack.declared[architecture]
+        return f"{outcome.replace('_', ' ')} on {architecture}: {reason}"
+    for step in _flat(attack.phases["setup"]):
+        if isinstance(step, OperationStep) and step.op not in SETUP_OPS and OPERATIONS[step.op].port != "guest":
+            return f"line {step.line}: its setup needs {step.op}, which a drill does not do on a running host"
+    for step in _flat(attack.phases["victim"]):
+        if isinstance(step, OperationStep) and step.op not in VICTIM_OPS:
+            return (
+                f"line {step.line}: the victim would have to do {step.op}, and a living guest follows its own program"
+            )
+    for step in _flat(attack.phases["attacker"]):
+        misplaced = _out_of_place(step, attack.let, hypervisor_frames)
+        if misplaced:
+            return f"line {step.line}: {misplaced}"
+    for step in _flat(attack.phases["after"]):
+        if isinstance(step, OperationStep) and _number(step.fields.get("gpa", 0), attack.let) >> NUMBER_SHIFT:
+            return f"line {step.line}: {ONE_PAGE}"
+    return None
+
+
+def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """The steps as they stand in the file, those of a `repeat` once."""
+    for step in steps:
+        if isinstance(step, RepeatStep):
+            yield from _flat(step.steps)
+        else:
+            yield step
+
+
+def _out_of_place(step: Step, let: LetStep, hypervisor_frames: int) -> str | None:
+    """Why this step means nothing in a running host, or None."""
+    if isinstance(step, TurnStep):
+        return "it scripts what the victim does meanwhile, and a living guest follows its own program"
+    if not isinstance(step, OperationStep):
+        return None
+    mfn = step.fields.get("mfn", 0)
+    meant = isinstance(mfn, Reference) and mfn.name in ("frame", "second_frame")
+    if not meant and _number(mfn, let) >= hypervisor_frames:
+        return f"frame {_number(mfn, let)} is meant on its own machine only"
+    if step.fields.get("vm") == Reference("victim") and _number(step.fields.get("gpn", 0), let):
+        return ONE_PAGE
+    return None
+
+
+def _number(value: Value, let: LetStep) -> int:
+    """The number that the file itself has for a field; 0 for the result of another step."""
+    found = let.names.get(value.name) if isinstance(value, Reference) else value
+    return found if isinstance(found, int) else 0
+
+
 class Stage:
-    """One attack set up against one living VM."""
+    """One attack set up against one living VM; DrillError, and nothing done, if it cannot be a drill."""
 
     def __init__(
         self,
@@ -36,6 +95,9 @@ class Stage:
         free_frame: Callable[[int], int | None],
         rewrite_secret: Callable[[int], None],
     ) -> None:
+        reason = refusal(attack, machine.architecture, machine.config["hypervisor_frames"])
+        if reason:
+            raise DrillError(reason)
         self.machine, self.attack, self.victim, self.secret = machine, attack, victim, secret
         self._free_frame, self._rewrite_secret = free_frame, rewrite_secret
         self.handles: dict[str, int] = {"victim": victim}

@@ -16,20 +16,26 @@ from hsvm_engine.attackfile import (
     PHASES,
     Attack,
     LetStep,
+    NoteStep,
     OperationStep,
     Reference,
     RepeatStep,
     Scalar,
     Step,
+    TurnStep,
     Value,
 )
+from hsvm_engine.attackscope import TURN
 from hsvm_engine.core.machine import Machine
 from hsvm_engine.observer import SECRET_BYTES, Observer
 from hsvm_engine.operations import OPERATIONS
 
 DEFAULT_MACHINE = {"frames": 8192, "hypervisor_frames": 1024, "protected_frames": 1024, "cores": 1}
-SKIPPED = "SKIPPED"
-SHOWN = 2 << 20
+SKIPPED, NOTED = "SKIPPED", "NOTED"
+SHOWN = 2 << 20  # hex digits that a replay keeps
+SHOWN_OF_IMAGE = 32  # hex digits that a replay keeps of an image: its header
+HELD = 16 << 20  # hex digits that the results with a name may have together
+EXITS = ("E_STATE", "F_TAMPERED")  # beside nested faults: the timer ended the run, or the engine stopped the VM
 U64 = (1 << 64) - 1
 
 
@@ -42,8 +48,19 @@ class _Unbound(Exception):
 
 
 @dataclass(frozen=True)
+class _Bound:
+    """The fields of a named result, and the status that it came with."""
+
+    status: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Done:
-    """One executed step: number in the order of execution, phase, line in the file, operation as applied, result."""
+    """One executed step: number in the order of execution, phase, line in the file, operation as applied, result.
+
+    The phase is one of PHASES, or "turn" for the victim's own steps in the middle of the attack.
+    """
 
     number: int
     phase: str
@@ -138,6 +155,7 @@ class Run:
         cores = {core: (handle, vcpu) for core, handle, vcpu in machine.dump()["cores"]}
         self.observer = Observer(victim if isinstance(victim, int) else None, secret, cores)
         self.names: dict[str, Any] = {}
+        self.held = 0  # hex digits under names
         self._let(attack.let)
         self.names.update(bindings)
         self.done: list[Done] = []
@@ -148,8 +166,8 @@ class Run:
         heading = _heading(self.attack, architecture, seed)
         try:
             for phase in phases:
-                for step in _unroll(self.attack.phases[phase]):
-                    self._step(step, phase)
+                for step, whose in _unroll(self.attack.phases[phase], phase):
+                    self._step(step, whose)
         except AttackError as error:
             last = self.done[-1] if self.done else None
             return Verdict(outcome="ERROR", reason=str(error), step=last, steps=tuple(self.done), **heading)
@@ -165,34 +183,78 @@ class Run:
         if isinstance(step, LetStep):
             self._let(step)
             return
-        assert isinstance(step, OperationStep)
         if len(self.done) >= MAX_OPERATIONS:
             raise AttackError(f"out of fuel after {MAX_OPERATIONS} operations")
+        assert isinstance(step, OperationStep | NoteStep)
         try:
-            op = {"op": step.op, **{name: self._value(value) for name, value in step.fields.items()}}
+            if isinstance(step, NoteStep):
+                self._note(step, self._scalar(step.value), phase)
+            else:
+                fields = {name: self._value(value) for name, value in step.fields.items()}
+                self._operate(step, {"op": step.op, **fields}, phase)
         except _Unbound as missing:
-            if phase in ("setup", "victim"):
-                raise AttackError(f"line {step.line}: {missing}") from None
-            skipped = {"status": SKIPPED, "reason": str(missing)}
-            self.done.append(Done(len(self.done) + 1, phase, step.line, {"op": step.op}, skipped))
-            return
+            self._skip(step, str(missing), phase)
+
+    def _skip(self, step: OperationStep | NoteStep, missing: str, phase: str) -> None:
+        """Pass over what needs a result that is not there; its own name then stands for nothing either."""
+        if phase in ("setup", "victim"):
+            raise AttackError(f"line {step.line}: {missing}")
+        if isinstance(step, OperationStep) and step.bind:
+            self._bind(step.bind, None)
+        op = {"op": step.op if isinstance(step, OperationStep) else "note"}
+        self._record(phase, step.line, op, {"status": SKIPPED, "reason": missing})
+
+    def _note(self, step: NoteStep, value: int | str, phase: str) -> None:
+        done = self._record(phase, step.line, {"op": "note", "value": value}, {"status": NOTED})
+        self._settle("SUCCEEDED", self.observer.note(value), done)
+
+    def _operate(self, step: OperationStep, op: dict[str, Any], phase: str) -> None:
         self._fair(step, op, phase)
         before = self._pages_of_victim() if self._balloons_victim(op) else set()
         result = self.machine.apply(op)
-        done = Done(len(self.done) + 1, phase, step.line, self._kept(op), self._kept(result))
-        self.done.append(done)
+        done = self._record(phase, step.line, op, result)
         if before:
             self.observer.given_up(before - self._pages_of_victim())
         if step.bind:
-            self.names[step.bind] = result
+            self._bind(step.bind, self._exit(result) if phase == TURN else _results(result))
             if step.bind == "victim" and result["status"] == "OK":
-                self.observer.victim = result["vm"]
+                self.observer.handles = {result["vm"]}
+        if result["status"] == "OK" and Reference("secret", "page") in _references(step):
+            self.observer.next_bit()
         self._observe(done, op, result, phase)
 
+    def _record(self, phase: str, line: int, op: dict[str, Any], result: dict[str, Any]) -> Done:
+        done = Done(len(self.done) + 1, phase, line, self._kept(op), self._kept(result))
+        self.done.append(done)
+        return done
+
     def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """What the replay keeps of an operation or result: all, until the bytes of a long attack fill their budget."""
+        """What the replay keeps: the header of an image, and bytes until those of a long attack fill their budget."""
+        if "image" in fields:
+            image = fields["image"]
+            return {**fields, "image": f"{image[:SHOWN_OF_IMAGE]}... ({len(image) // 2} bytes)"}
         self.shown -= len(fields.get("data", ""))
         return fields if self.shown > 0 or "data" not in fields else {**fields, "data": ""}
+
+    def _bind(self, name: str, value: Any) -> None:
+        """Give a name its value, None for no value."""
+        self.held += _size(value) - _size(self.names.pop(name, None))
+        if self.held > HELD:
+            raise AttackError(f"the results that the attack keeps have more than {HELD // 2:,} bytes")
+        if value is not None:
+            self.names[name] = value
+
+    def _exit(self, result: Mapping[str, Any]) -> _Bound:
+        """What the hardware hands to the hypervisor after an operation of the victim: of a nested fault kind and page.
+
+        Never the data. What the guest sorts out by itself, a fault in its own table for one, is no exit.
+        """
+        status = result["status"]
+        if status.startswith("F_"):
+            gpn = self.machine.events(self.machine.op - 1)[-1]["gpn"]
+            if gpn is not None:
+                return _Bound(status, {"status": status, "gpn": gpn})
+        return _Bound(status, {"status": status if status in EXITS else "OK"})
 
     def _fair(self, step: OperationStep, op: Mapping[str, Any], phase: str) -> None:
         """Refuse what would let a file fake an outcome: speaking as the victim, or handing its secret to another."""
@@ -200,56 +262,90 @@ class Run:
         victims = guest and self.observer.runs_victim(op["core"])
         if phase == "attacker" and victims:
             raise AttackError(f"line {step.line}: core {op['core']} runs the victim, whom an attacker cannot speak for")
-        if phase != "attacker" and not victims and _holds_secret(op, self.observer.secret):
+        if phase == TURN:
+            if not victims and op["core"] in self.observer.cores:
+                raise AttackError(f"line {step.line}: core {op['core']} runs another guest than the victim")
+            return  # on an empty core the victim gets nowhere
+        uses = any(reference.name == "secret" for reference in _references(step))
+        if phase != "attacker" and not victims and (uses or _holds_secret(op, self.observer.secret)):
             raise AttackError(f"line {step.line}: only the victim itself can use its secret")
 
     def _observe(self, done: Done, op: dict[str, Any], result: dict[str, Any], phase: str) -> None:
         self.observer.any_step(op, result)
-        finding = None
-        if phase == "attacker":
-            finding = self.observer.attacker_step(result)
-        elif phase in ("setup", "victim") and result["status"] != "OK":
+        if phase in ("setup", "victim") and result["status"] != "OK":
             raise AttackError(f"line {done.line}: {op['op']} of the {phase} answered {result['status']}")
-        elif OPERATIONS[op["op"]].port == "guest" and self.observer.runs_victim(op["core"]):
-            finding = self.observer.victim_step(op, result)
-            if result["status"] == "F_TAMPERED" and self.found is None:
-                self.found = "DETECTED", "the engine stopped the victim before it could use what was changed", done
+        victims = OPERATIONS[op["op"]].port == "guest" and self.observer.runs_victim(op["core"])
+        if result["status"] == "F_TAMPERED":
+            whose = "the victim" if victims else "the guest whose table was changed"
+            self._settle("DETECTED", f"the engine stopped {whose} before anybody could use what was changed", done)
+        if phase == "attacker":
+            self._settle("SUCCEEDED", self.observer.attacker_step(op, result), done)
+        elif victims:
+            self._settle("SUCCEEDED", self.observer.victim_step(op, result), done)
+        if phase == TURN:
+            self._settle("SUCCEEDED", self.observer.victim_turn(result), done)
+
+    def _settle(self, outcome: str, finding: str | None, done: Done) -> None:
+        """The first finding stands."""
         if finding and self.found is None:
-            self.found = "SUCCEEDED", finding, done
+            self.found = outcome, finding, done
 
     def _balloons_victim(self, op: Mapping[str, Any]) -> bool:
-        return op["op"] == "balloon" and bool(op["vm"] == self.observer.victim)
+        return op["op"] == "balloon" and op["vm"] in self.observer.handles
 
     def _pages_of_victim(self) -> set[int]:
-        leaves = self.machine.dump()["leaves"].get(self.observer.victim, [])
-        return {gpn + i for gpn, _mfn, size, _perm in leaves for i in range(size)}
+        leaves = self.machine.dump()["leaves"]
+        own = [leaf for handle in self.observer.handles for leaf in leaves.get(handle, [])]
+        return {gpn + i for gpn, _mfn, size, _perm in own for i in range(size)}
 
     # values
 
     def _let(self, step: LetStep) -> None:
         for name, value in step.names.items():
-            self.names[name] = self._scalar(value)
+            try:
+                self._bind(name, self._scalar(value))
+            except _Unbound:
+                self._bind(name, None)
 
     def _value(self, value: Value) -> Any:
         if isinstance(value, dict):
             return {name: self._scalar(part) for name, part in value.items()}
+        if isinstance(value, tuple):
+            return [self._scalar(part) for part in value]
         return self._scalar(value)
 
     def _scalar(self, value: Scalar) -> Any:
         if not isinstance(value, Reference):
             return value
         if value.name == "secret":
-            return _part_of_secret(self.observer.secret, value.field)
+            return self.observer.part_of_secret(value.field)
         if value.name not in self.names:
             raise _Unbound(f"{value} is not bound")
         found = self.names[value.name]
-        if not isinstance(found, dict):
+        if not isinstance(found, _Bound):
             return found
-        fields = {name: part for name, part in found.items() if name not in ("status", "check", "inputs")}
-        chosen = value.field or (next(iter(fields)) if len(fields) == 1 else "")
-        if chosen not in fields:
-            raise _Unbound(f"{value} has no value: that step answered {found['status']}")
-        return fields[chosen]
+        chosen = value.field or (next(iter(found.fields)) if len(found.fields) == 1 else "")
+        if chosen not in found.fields:
+            raise _Unbound(f"{value} has no value: that step answered {found.status}")
+        return found.fields[chosen]
+
+
+def _size(value: Any) -> int:
+    """Hex digits and letters that a named value holds."""
+    parts = value.fields.values() if isinstance(value, _Bound) else (value,)
+    return sum(len(part) for part in parts if isinstance(part, str))
+
+
+def _results(result: Mapping[str, Any]) -> _Bound:
+    own = {name: value for name, value in result.items() if name not in ("status", "check", "inputs")}
+    return _Bound(result["status"], own)
+
+
+def _references(step: OperationStep) -> Iterator[Reference]:
+    """Every `$name` in the fields of a step."""
+    for value in step.fields.values():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        yield from (part for part in parts if isinstance(part, Reference))
 
 
 def _heading(attack: Attack, architecture: str, seed: int) -> dict[str, Any]:
@@ -264,20 +360,16 @@ def _heading(attack: Attack, architecture: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _unroll(steps: tuple[Step, ...]) -> Iterator[Step]:
+def _unroll(steps: tuple[Step, ...], phase: str) -> Iterator[tuple[Step, str]]:
+    """The steps in the order of execution, each with the phase that it belongs to."""
     for step in steps:
         if isinstance(step, RepeatStep):
             for _ in range(step.count):
-                yield from _unroll(step.steps)
+                yield from _unroll(step.steps, phase)
+        elif isinstance(step, TurnStep):
+            yield from _unroll(step.steps, TURN)
         else:
-            yield step
-
-
-def _part_of_secret(secret: bytes, part: str | None) -> str | int:
-    """The secret as hex bytes, or one half as a register holds it (little endian)."""
-    if part is None:
-        return secret.hex()
-    return int.from_bytes(secret[:8] if part == "low" else secret[8:], "little")
+            yield step, phase
 
 
 def _holds_secret(op: Mapping[str, Any], secret: bytes) -> bool:
@@ -311,6 +403,6 @@ def _by_experiment(
         if without.outcome == "SUCCEEDED" and without.step is not None:
             step = verdict.steps[without.step.number - 1]
             reason = f"{step.op['op']} came to nothing: without {check} {without.reason}"
-            shown = {name: value for name, value in step.op.items() if name != "data"}
+            shown = {name: value for name, value in step.op.items() if name not in ("data", "image")}
             return replace(verdict, reason=reason, check=check, step=step, inputs=shown)
     return verdict

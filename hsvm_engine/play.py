@@ -246,14 +246,17 @@ class Player:
         self._end_drill()
         vm = self._find(victim)
         chosen = builtin(attack) if isinstance(attack, str) else attack
-        stage = Stage(
-            self.machine,
-            chosen,
-            victim=vm.handle,
-            secret=vm.guest.secret,
-            free_frame=self.hypervisor.free_frame,
-            rewrite_secret=vm.guest.rewrite_secret,
-        )
+        try:
+            stage = Stage(
+                self.machine,
+                chosen,
+                victim=vm.handle,
+                secret=vm.guest.secret,
+                free_frame=self.hypervisor.free_frame,
+                rewrite_secret=vm.guest.rewrite_secret,
+            )
+        except DrillError as error:
+            raise PlayError(f"{chosen.id}: {error}") from None
         self._suspect = True
         try:
             verdict = stage.run()

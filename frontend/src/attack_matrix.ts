@@ -18,7 +18,7 @@ export class AttackMatrix {
       if (this.shown.get(key) === face) continue;
       const place = this.root.querySelector(`td[data-attack="${CSS.escape(cell.attack)}"][data-architecture="${CSS.escape(cell.architecture)}"]`);
       if (place === null) continue;
-      if (this.shown.has(key) && cell.state === "done") this.voice.say(`${cell.attack} on ${cell.architecture}: ${cell.outcome}`);
+      if (this.shown.has(key) && cell.state === "done") this.voice.say(`${cell.attack} on ${cell.architecture}: ${words(cell.outcome)}`);
       this.shown.set(key, face);
       place.replaceChildren(...cellFace(cell));
     }
@@ -27,13 +27,17 @@ export class AttackMatrix {
   }
 }
 
+/** The code of an outcome as the page has it: OUT_OF_SCOPE is read as OUT OF SCOPE. */
+const words = (outcome: string): string => outcome.replaceAll("_", " ");
+
 const EVIDENCE: Record<string, string> = { d: "derived", o: "our own rule", m: "modelled" };
 
 function cellFace(cell: MatrixCell): (Node | string)[] {
   if (cell.state !== "done") return [el("span", { class: `outcome outcome-${cell.state}` }, cell.state)];
-  const known = outcomeClass(cell.outcome) || "chip";
+  const outcome = words(cell.outcome);
+  const known = outcomeClass(outcome) || "chip";
   const tip = [cell.check && `check ${cell.check}`, cell.seed && `seed ${cell.seed}`, cell.digest && `digest ${cell.digest.slice(0, 12)}`].filter(Boolean).join(", ");
   const word = cell.url.startsWith("/") && !cell.url.startsWith("//")
-    ? el("a", { class: known, href: cell.url, title: tip }, cell.outcome) : el("span", { class: known, title: tip }, cell.outcome);
+    ? el("a", { class: known, href: cell.url, title: tip }, outcome) : el("span", { class: known, title: tip }, outcome);
   return cell.evidence === "" ? [word] : [word, " ", el("sup", { class: "evidence", title: EVIDENCE[cell.evidence] ?? "" }, cell.evidence)];
 }

@@ -24,6 +24,7 @@ PAGES = [
     ("ines", "/teach/"),
 ]
 NAMES = [path for _, path in PAGES]
+SETTLED = "() => document.getAnimations().every(running => !(running instanceof CSSTransition))"
 
 
 @pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
@@ -37,7 +38,8 @@ def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
     page.goto(path)
     for theme in ("light", "dark", "projector"):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        page.wait_for_timeout(250)  # colours change by a short transition
+        page.wait_for_timeout(50)
+        page.wait_for_function(SETTLED)  # colours change by a short transition
         found = Axe().run(page)
         bad = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
         assert not bad, f"{path} {theme}: " + "; ".join(

@@ -127,7 +127,7 @@ def attack_both(ines: Page) -> None:
     ines.goto("/teach/")
     ines.wait_for_selector('[data-view="attack-matrix"][data-state="live"]')
     row = ines.get_by_role("row").filter(has_text="A01")
-    row.get_by_role("link", name="SUCCEEDED").click()
+    row.locator('td[data-architecture="nested"]').get_by_role("link", name="SUCCEEDED").click()
     ines.get_by_role("heading", name="The attacker").wait_for()
     page = ines.locator("main").inner_text()
     written = page.split("data=")[1].split()[0].strip(",")
@@ -141,7 +141,7 @@ def attack_both(ines: Page) -> None:
     ines.get_by_role("button", name="Run all again").click()
     ines.wait_for_selector('[data-view="attack-matrix"]')
     ines.wait_for_function(
-        "() => document.querySelectorAll('[data-view=attack-matrix] .outcome-blocked').length === 8", timeout=20_000
+        "() => document.querySelectorAll('[data-view=attack-matrix] .outcome-blocked').length === 28", timeout=60_000
     )
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from hsvm_engine.attackfile import (
     AttackFileError,
+    NoteStep,
     OperationStep,
     Reference,
     RepeatStep,
+    TurnStep,
     attacks,
     load_attack,
     read_attack,
@@ -106,7 +108,7 @@ def test_the_same_attack_as_json_is_the_same_attack() -> None:
 
 
 def test_every_built_in_attack_is_read() -> None:
-    assert list(attacks()) == ["A01", "A02", "A03", "A09", "A10", "A11", "A13", "A14"]
+    assert list(attacks()) == [f"A{number:02}" for number in range(1, 26)]
     for attack_id, attack in attacks().items():
         assert attack.id == attack_id
         assert attack.paper and attack.title != attack_id
@@ -136,7 +138,7 @@ def test_every_built_in_attack_is_read() -> None:
         ("length: 32", "length: $frame + 1", "is not $name or $name.field", 30),
         ("length: 32", "length: $secret", "an attacking step cannot name it", 30),
         ("length: 32", "length: $seen.data", "$seen is not bound before this step", 30),
-        ("port: hypervisor", "port: physical", "port is one of hypervisor, guest, device", 4),
+        ("port: hypervisor", "port: kernel", "port is one of hypervisor, guest, device, physical", 4),
         ("port: hypervisor", "port: guest", "hv_read belongs to the hypervisor port", 27),
         ("    as: victim\n", "", "$victim is not bound before this step", 11),
         ("    data: $secret", "    data: zz", "must be bytes in lower-case hex", 25),
@@ -259,6 +261,119 @@ def test_bytes_that_are_not_utf8_are_refused_at_their_place() -> None:
 def test_a_duplicate_json_key_is_shown_where_it_stands_again() -> None:
     error = place_of('{"schema": 1,\n "id": "a",\n  "id": "b"}')
     assert (error.line, error.column) == (3, 3)
+
+
+# The victim's turn, notes, and fields that are not one value
+
+TURN = """\
+  - victim:
+      - op: guest_read
+        core: 0
+        gpa: $secret.page
+        length: 1
+        as: exit
+  - note: $exit.gpn
+"""
+MERGEABLE = """\
+after:
+  - op: guest_mergeable
+    core: 0
+    gpn: 0
+    with: any
+"""
+
+
+def test_a_turn_and_a_note_are_read_as_they_stand() -> None:
+    _, turn, note = read_attack(GOOD + TURN).phases["attacker"]
+    assert isinstance(turn, TurnStep) and isinstance(note, NoteStep)
+    (step,) = turn.steps
+    assert isinstance(step, OperationStep)
+    assert (step.fields["gpa"], step.bind, step.line) == (Reference("secret", "page"), "exit", 33)
+    assert (note.value, note.line) == (Reference("exit", "gpn"), 38)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "line"),
+    [
+        (
+            "- op: guest_read",
+            "- op: hv_read",
+            "hv_read belongs to the hypervisor port, which a guest does not have",
+            33,
+        ),
+        ("- op: guest_read", "- victim: []\n        op: guest_read", "flow style", 33),
+        ("length: 1\n        as: exit", "length: 1", "$exit is not bound before this step", 37),
+        ("as: exit", "as: secret", "secret is predefined", 37),
+        ("as: exit", "as: attacker", "only create_vm binds it", 37),
+        ("note: $exit.gpn", "note: $exit.data", "exit has no field data", 38),
+        ("note: $exit.gpn", "note: $exit", "name one", 38),
+        ("note: $exit.gpn", "note: $secret.page", "an attacking step cannot name it", 38),
+        ("note: $exit.gpn", "note: $frame", "$frame is set by let", 38),
+        ("note: $exit.gpn", "note: 5", "a note is of $name or $name.field", 38),
+        ("note: $exit.gpn", "note: $exit.gpn\n    as: x", "unknown key as in a note step", 39),
+        ("  - note: $exit.gpn", "after:\n  - note: $seen", "a note step belongs to the attacker's phase", 39),
+        ("gpa: $secret.page", "gpa: $secret.high.low", "is not $name or $name.field", 35),
+        ("gpa: $secret.page", "gpa: $secret.bit", "secret has no field bit", 35),
+        ("gpa: $secret.page", "gpa: $secret", "$secret is hex bytes, integer is wanted", 35),
+    ],
+)
+def test_a_wrong_word_in_a_turn_is_refused_at_its_place(old: str, new: str, reason: str, line: int) -> None:
+    assert old in TURN
+    error = place_of(GOOD + TURN.replace(old, new, 1))
+    assert reason in error.reason
+    assert error.line == line
+
+
+def test_a_turn_has_no_let_no_note_and_no_turn_of_its_own() -> None:
+    for inner, reason in (
+        ("- let:\n          a: 1\n", "a let step cannot stand in the victim's turn"),
+        ("- note: $seen\n", "a note step belongs to the attacker's phase"),
+        (
+            "- victim:\n          - op: guest_flush\n            core: 0\n            gva: 0\n",
+            "belongs to the attacker's",
+        ),
+    ):
+        assert reason in place_of(f"{GOOD}  - victim:\n      {inner}").reason
+
+
+def test_steps_of_a_turn_are_counted() -> None:
+    turn = "".join(f"    {line}\n" for line in TURN.splitlines())
+    assert read_attack(GOOD + "  - repeat: 4997\n    steps:\n" + turn).phases["attacker"]
+    error = place_of(GOOD + "  - repeat: 4998\n    steps:\n" + turn)
+    assert error.reason == "more than 10000 executed operations"
+
+
+def test_partners_are_a_word_or_a_list_of_handles() -> None:
+    for written, read in (
+        ("any", "any"),
+        ("none", "none"),
+        ("\n      - $victim\n      - 7", (Reference("victim"), 7)),
+    ):
+        (step,) = read_attack(GOOD + MERGEABLE.replace("any", written)).phases["after"]
+        assert isinstance(step, OperationStep) and step.fields["with"] == read
+    for written, reason in (
+        ("some", "guest_mergeable.with is one of none, any, not some"),
+        ("$victim", "guest_mergeable.with is one of none, any"),
+        ("\n      - any", "must be an integer"),
+        ("\n      a: 1", "must be a list"),
+        ("", "must have 1 to 2000 characters"),
+    ):
+        assert reason in place_of(GOOD + MERGEABLE.replace("any", written)).reason
+
+
+def test_an_image_may_be_as_long_as_the_file_and_other_bytes_as_long_as_a_page() -> None:
+    step = "after:\n  - op: swap_in\n    vm: $victim\n    gpn: 0\n    mfn: 9\n    image: {}\n"
+    assert read_attack(GOOD + step.format("ab" * 30_000)).phases["after"]
+    assert "longer than 65536 bytes" in place_of(GOOD + step.format("ab" * 40_000)).reason
+    write = "after:\n  - op: guest_write\n    core: 0\n    gpa: 0\n    data: {}\n"
+    assert read_attack(GOOD + write.format("ab" * 4096)).phases["after"]
+    assert "must have 1 to 8192 characters" in place_of(GOOD + write.format("ab" * 4097)).reason
+
+
+def test_nothing_that_the_victim_saw_is_named_by_an_attacking_step() -> None:
+    access = "  - op: guest_access\n    core: 0\n    gva: $secret.page\n    kind: r\n    as: own\nattacker:\n"
+    for use in ("  - note: $own.gpa\n", "  - op: claim\n    mfn: $own.mfn\n", "  - let:\n      copy: $own.hit\n"):
+        assert "an attacking step cannot name it" in place_of(GOOD.replace("attacker:\n", access + use)).reason
 
 
 def test_what_the_victim_read_is_not_handed_to_the_attacker() -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
 from django.test import Client
 
+from hsvm_engine.attackfile import builtin
+from hsvm_engine.interpreter import run_attack
 from webapp.classroom import live, selectors, services
 from webapp.classroom.models import Cell
 
 pytestmark = pytest.mark.django_db
 
 
+executed_once = cache(services.execute)  # an execution depends on its arguments only
+
+
 @pytest.fixture
-def table(cast: Any) -> None:
+def table(cast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "execute", executed_once)
     services.table_prepare()
     for cell in Cell.objects.all():
         services.cell_run(cell_id=cell.pk)
@@ -30,11 +37,11 @@ def test_every_cell_is_the_result_of_an_execution(table: None) -> None:
     cells = {(cell.attack, cell.architecture): cell for cell in Cell.objects.all()}
     assert len(cells) == len(services.ATTACKS) * len(services.COLUMNS)
     for (attack, architecture), cell in cells.items():
-        verdict = services.execute(attack=attack, architecture=architecture, skip="", seed=0)
+        verdict = run_attack(builtin(attack), architecture)
         assert (cell.outcome, cell.digest, cell.check_name) == (
-            verdict["outcome"],
-            verdict["digest"],
-            verdict["check"] or "",
+            verdict.outcome,
+            verdict.digest or "",
+            verdict.check or "",
         )
     assert cells["A01", "nested"].outcome == "SUCCEEDED"
     assert (cells["A01", "hsvm"].outcome, cells["A01", "hsvm"].check_name) == ("BLOCKED", "hv_access_check")
@@ -65,7 +72,8 @@ def test_anybody_reads_the_table_and_the_deciding_step(table: None) -> None:
 def test_totals_name_every_word_and_add_up(table: None) -> None:
     totals = {row["word"]: row["counts"] for row in selectors.table(titles={})["totals"]}
     assert {"BLOCKED", "SUCCEEDED", "OUT OF SCOPE", "NOT APPLICABLE", "ERROR"} <= totals.keys()
-    assert [sum(counts) for counts in zip(*totals.values(), strict=True)] == [len(services.ATTACKS)] * 2
+    assert [sum(counts) for counts in zip(*totals.values(), strict=True)] == [len(services.ATTACKS)] * 4
+    assert totals["NOT APPLICABLE"] == [2, 2, 0, 0] and totals["OUT OF SCOPE"] == [0, 0, 2, 2]
 
 
 def test_the_verdict_is_a_file(table: None) -> None:
@@ -82,12 +90,12 @@ def test_only_teachers_run_it_again(table: None, cast: Any, who: str, status: in
     assert client.post("/teach/run/").status_code == status
     assert client.get("/teach/").status_code == (200 if who == "ines" else 403)
     queued = Cell.objects.filter(state="queued").count()
-    assert queued == (len(services.ATTACKS) * 2 if who == "ines" else 0)
+    assert queued == (len(services.ATTACKS) * 4 if who == "ines" else 0)
 
 
 def test_the_topic_tells_what_changed_since(table: None, cast: Any) -> None:
     [everything] = live.messages("", "public", None)
-    assert everything["kind"] == "keyframe" and len(everything["data"]["cells"]) == len(services.ATTACKS) * 2
+    assert everything["kind"] == "keyframe" and len(everything["data"]["cells"]) == len(services.ATTACKS) * 4
     assert live.messages("", "public", everything["seq"]) == []
     services.cells_run_again(by=cast.ines, cells=[Cell.objects.get(attack="A09", architecture="hsvm").pk])
     [change] = live.messages("", "public", everything["seq"])
@@ -109,3 +117,32 @@ def test_a_cell_that_is_given_up_reads_error_and_never_blocked(table: None) -> N
 def test_a_missing_cell_is_404(table: None) -> None:
     assert Client().get("/teach/cell/999/").status_code == 404
     assert Client().get("/api/matrix/999").status_code == 404
+
+
+def test_a_long_replay_shows_its_beginning_and_the_steps_before_the_deciding_one(table: None) -> None:
+    cell = Cell.objects.get(attack="A24", architecture="nested")
+    [attacker] = [phase for phase in selectors.replay_of(cell)["phases"] if phase["label"] == "The attacker"]
+    assert (len(attacker["first"]), len(attacker["last"])) == (selectors.HEAD, selectors.TAIL)
+    assert attacker["last"][-1]["deciding"]
+    assert attacker["left_out"] == 1001 - selectors.HEAD - selectors.TAIL
+    page = Client().get(f"/teach/cell/{cell.pk}/").content.decode()
+    assert f"{attacker['left_out']} steps more" in page and page.count("decided</span>") == 1
+
+
+def test_the_victims_own_steps_in_the_middle_of_an_attack_are_marked(table: None) -> None:
+    cell = Cell.objects.get(attack="A12", architecture="nested")
+    page = Client().get(f"/teach/cell/{cell.pk}/").content.decode()
+    assert page.count('<span class="chip">the victim</span>') == 1
+
+
+def test_a_declared_cell_gives_its_reason_and_no_steps(table: None) -> None:
+    cell = Cell.objects.get(attack="A25", architecture="hsvm")
+    page = Client().get(f"/teach/cell/{cell.pk}/").content.decode()
+    assert "OUT OF SCOPE" in page and "The paper excludes attacks on the hardware" in page
+    assert 'id="step-' not in page
+    assert selectors.shown(cell)["word"] == "OUT OF SCOPE"
+
+
+def test_long_bytes_are_shortened_for_people() -> None:
+    assert selectors.worded("ab" * 64) == "ab" * 64
+    assert selectors.worded("ab" * 4096) == "ab" * 32 + "... (8192 digits)"

@@ -115,7 +115,7 @@ def test_the_same_refusal_twice_is_one_open_conflict_and_two_entries_of_the_log(
     conflict = Conflict.objects.get(code="C19", kind="dynamic")
     newest = Event.objects.filter(kind="denied").latest("id")
     assert conflict.evidence["digest_after"] == newest.detail["digest_after"]
-    assert Entry.objects.filter(type="conflict", line__contains="C19").count() == 2
+    assert Entry.objects.filter(type="conflict", line__contains='"code":"C19"').count() == 2
 
 
 def test_a_reclaim_against_the_agreement_is_refused_with_evidence(both: Run, cast: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 from django.db.models import QuerySet
 
 from webapp.classroom.models import Cell
-from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES, PHASES, PROGRESS
+from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES, PHASES, PROGRESS, TURN
 from webapp.errors import VpmsError
 from webapp.runs.engine import ENGINE_VERSION
+
+HEAD, TAIL = 60, 40  # steps of a long phase that a page shows: the first, and the last before the deciding one
+LONGEST = 128  # letters of a value
 
 
 def cells() -> QuerySet[Cell]:
@@ -86,22 +89,10 @@ def replay_of(cell: Cell) -> dict[str, Any]:
     deciding = (verdict.get("step") or {}).get("number")
     phases = []
     for phase, label in PHASES.items():
-        steps = [
-            {
-                "number": step["number"],
-                "line": step["line"],
-                "op": step["op"]["op"],
-                "fields": [(name, worded(value)) for name, value in step["op"].items() if name != "op"],
-                "status": step["result"]["status"],
-                "result": [(n, worded(v)) for n, v in step["result"].items() if n not in ("status", "check", "inputs")],
-                "check": step["result"].get("check", ""),
-                "deciding": step["number"] == deciding,
-            }
-            for step in verdict.get("steps", [])
-            if step["phase"] == phase
-        ]
+        whose = (phase, TURN) if phase == "attacker" else (phase,)
+        steps = [step for step in verdict.get("steps", []) if step["phase"] in whose]
         if steps:
-            phases.append({"label": label, "steps": steps})
+            phases.append({"label": label, **abridged([_step_shown(step, deciding) for step in steps])})
     return {
         "phases": phases,
         "says": verdict.get("says", ""),
@@ -113,6 +104,30 @@ def replay_of(cell: Cell) -> dict[str, Any]:
     }
 
 
+def abridged(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """A long list as its beginning and its last steps up to the deciding one, and how many are left out."""
+    if len(steps) <= HEAD + TAIL:
+        return {"first": steps, "left_out": 0, "last": []}
+    end = next((place for place, step in enumerate(steps, 1) if step["deciding"]), len(steps))
+    last = steps[max(HEAD, end - TAIL) : end]
+    return {"first": steps[:HEAD], "left_out": len(steps) - HEAD - len(last), "last": last}
+
+
+def _step_shown(step: dict[str, Any], deciding: int | None) -> dict[str, Any]:
+    result = step["result"]
+    return {
+        "number": step["number"],
+        "line": step["line"],
+        "op": step["op"]["op"],
+        "victims": step["phase"] == TURN,
+        "fields": [(name, worded(value)) for name, value in step["op"].items() if name != "op"],
+        "status": result["status"],
+        "result": [(n, worded(v)) for n, v in result.items() if n not in ("status", "check", "inputs")],
+        "check": result.get("check", ""),
+        "deciding": step["number"] == deciding,
+    }
+
+
 def worded(value: Any) -> str:
     """A value of an operation for people: frames and addresses in hex, everything else as it is."""
     if isinstance(value, bool) or value is None:
@@ -121,4 +136,5 @@ def worded(value: Any) -> str:
         return hex(value) if value > 9 else str(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {worded(part)}" for name, part in value.items())
-    return str(value)
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}... ({len(text)} digits)"

@@ -9,7 +9,8 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from hsvm_engine.attackfile import builtin
+from hsvm_engine.architectures import ARCHITECTURES
+from hsvm_engine.attackfile import builtin, builtin_ids
 from hsvm_engine.interpreter import run_attack
 from webapp import jobs
 from webapp.audit import services as audit
@@ -21,8 +22,8 @@ from webapp.runs.engine import ENGINE_VERSION
 if TYPE_CHECKING:
     from webapp.accounts.models import User
 
-ATTACKS: Final = ("A01", "A02", "A03", "A09", "A10", "A11", "A13", "A14")
-COLUMNS: Final = ("nested", "hsvm")
+ATTACKS: Final = builtin_ids()
+COLUMNS: Final = tuple(ARCHITECTURES)
 SEED: Final = 0  # the command line's default: page and command line give the same digests
 
 

@@ -33,6 +33,7 @@ EVIDENCE: Final = {
     "own": ("o", "our own rule where the paper is silent"),
     "modelled": ("m", "modelled by us"),
 }
+TURN: Final = "turn"  # the engine's word for a step of the victim in the middle of the attack
 PHASES: Final = {
     "setup": "Setup",
     "victim": "The victim",
