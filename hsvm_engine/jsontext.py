@@ -33,7 +33,7 @@ def load_json(text: str, *, file: str, first_line: int = 1, max_depth: int = MAX
     except json.JSONDecodeError as error:
         raise TextError(file, first_line + error.lineno - 1, error.colno, error.msg) from None
     except _Duplicate as error:
-        line, column = _second(text, str(error))
+        line, column = last_key(text, str(error))
         raise TextError(file, first_line + line - 1, column, f"duplicate key {error}") from None
     except UnicodeEncodeError:
         raise TextError(file, first_line, 1, "a lone surrogate in a string") from None
@@ -73,8 +73,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _second(text: str, key: str) -> tuple[int, int]:
-    """Line and column of the last place where `key` stands as a key; (1, 1) if it is spelt with escapes."""
+def last_key(text: str, key: str) -> tuple[int, int]:
+    """Line and column of the last place where `key`, in quotes, stands as a key; (1, 1) if it is spelt otherwise."""
     places = [match.start() for match in re.finditer(re.escape(key) + r"\s*:", text)]
     if not places:
         return 1, 1

@@ -1,17 +1,14 @@
-"""Memory traces of real programs: recording with Valgrind, import of its text, and the commands for both."""
+"""Memory traces of real programs: recording with Valgrind, import of its text, and what is in a trace."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +21,6 @@ from hsvm_engine.tracefile import (
     MAGIC,
     MAX_REFERENCES,
     READ,
-    SUFFIX,
     VERSION,
     WRITE,
     Addresses,
@@ -36,6 +32,9 @@ from hsvm_engine.tracefile import (
 
 MAX_LINE = 4_096
 PAGE = 4_096
+MAX_PAGES = 1 << 20  # different pages that are counted
+
+Watch = Callable[[int], None]
 
 _LINE = re.compile(rb"(I |[ ][LSM]) ([0-9a-f]{1,16}),([0-9]{1,4})")
 _KINDS = {b"I ": (FETCH,), b" L": (READ,), b" S": (WRITE,), b" M": (READ, WRITE)}
@@ -94,14 +93,21 @@ def read_lackey(
         raise TraceError(source, f"line {max(number, 1)}", reason)
 
 
-def record(program: list[str], output: Path, *, skip: int = 0, limit: int | None = None) -> int:
-    """Run a program under Valgrind's lackey and write its references; its own input and output stay its own."""
+def record(
+    program: list[str], output: Path, *, skip: int = 0, limit: int | None = None, watch: Watch | None = None
+) -> int:
+    """Run a program under Valgrind's lackey and write its references; its own input and output stay its own.
+
+    `watch` is called with the number of references kept so far.
+    """
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise TraceError("valgrind", "PATH", "not found; install it to record, or import a text recorded elsewhere")
     if shutil.which(program[0]) is None:
         raise TraceError(program[0], "PATH", "no such program")
-    version = subprocess.run([valgrind, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run([valgrind, "--version"], capture_output=True, text=True).stdout.strip()
+    if not version:
+        raise TraceError(valgrind, "PATH", "does not tell its version: is it Valgrind?")
     meta = {"program": [Path(program[0]).name, *program[1:]], "recorder": version, "skip": skip}
     reading, writing = os.pipe()
     options = ["--tool=lackey", "--trace-mem=yes", "--basic-counts=no", f"--log-fd={writing}"]
@@ -109,24 +115,42 @@ def record(program: list[str], output: Path, *, skip: int = 0, limit: int | None
     os.close(writing)
     try:
         with os.fdopen(reading, "rb", buffering=1 << 20) as text:
-            return write_trace(output, read_lackey(text, program[0], skip=skip, limit=limit), meta)
+            references = read_lackey(text, program[0], skip=skip, limit=limit)
+            return write_trace(output, _told(references, watch), meta)
     finally:
         child.kill()  # past the limit nobody reads its trace any more
         child.wait()
 
 
-# --- command line --------------------------------------------------------------------------------------------------
+def import_trace(
+    source: Path, output: Path, *, skip: int = 0, limit: int | None = None, watch: Watch | None = None
+) -> int:
+    """Write a binary trace from Valgrind lackey's text or another binary trace; returns the number of references.
 
-
-def _import(source: Path, output: Path, *, skip: int, limit: int | None) -> int:
+    `watch` is called with the bytes of the source that were read so far.
+    """
     with source.open("rb") as file:
         binary = file.read(len(MAGIC)) == MAGIC
         file.seek(0)
         if not binary:
             meta = {"imported": source.name, "skip": skip}
-            return write_trace(output, read_lackey(file, str(source), skip=skip, limit=limit), meta)
-        reader = TraceReader(file, str(source))
-        return write_trace(output, _cut(reader, skip, limit), {**reader.meta, "skip": skip})
+            references = read_lackey(file, str(source), skip=skip, limit=limit)
+        else:
+            reader = TraceReader(file, str(source))
+            meta, references = {**reader.meta, "skip": skip}, _cut(reader, skip, limit)
+        return write_trace(output, _told(references, watch, file.tell), meta)
+
+
+def _told(
+    references: Iterable[tuple[Addresses, Kinds]], watch: Watch | None, done: Callable[[], int] | None = None
+) -> Iterator[tuple[Addresses, Kinds]]:
+    """The same references; `watch` hears what `done` says, or how many references went by."""
+    count = 0
+    for addresses, kinds in references:
+        count += len(kinds)
+        if watch is not None:
+            watch(count if done is None else done())
+        yield addresses, kinds
 
 
 def _cut(blocks: Iterable[tuple[Addresses, Kinds]], skip: int, limit: int | None) -> Iterator[tuple[Addresses, Kinds]]:
@@ -140,14 +164,16 @@ def _cut(blocks: Iterable[tuple[Addresses, Kinds]], skip: int, limit: int | None
 
 
 def info(path: Path) -> dict[str, Any]:
-    """What is in a trace file, every block read and checked."""
+    """What is in a trace file, every block read and checked. `pages` is None if there are more than `MAX_PAGES`."""
     with path.open("rb") as file:
         reader = TraceReader(file, str(path))
         counts = np.zeros(3, np.int64)
-        pages: set[int] = set()
+        pages: Addresses | None = np.empty(0, np.uint64)
         for addresses, kinds in reader:
             counts += np.bincount(kinds, minlength=3)
-            pages.update(np.unique(addresses // np.uint64(PAGE)).tolist())
+            if pages is not None:
+                pages = np.union1d(pages, addresses // np.uint64(PAGE))
+                pages = pages if len(pages) <= MAX_PAGES else None
     names = ("reads", "writes", "fetches")
     return {
         "file": path.name,
@@ -155,54 +181,6 @@ def info(path: Path) -> dict[str, Any]:
         "version": VERSION,
         "references": reader.references,
         **dict(zip(names, counts.tolist(), strict=True)),
-        "pages": len(pages),
+        "pages": None if pages is None else len(pages),
         "meta": reader.meta,
     }
-
-
-def _count(text: str, least: int = 0) -> int:
-    value = int(text)
-    if not least <= value <= MAX_REFERENCES:
-        raise argparse.ArgumentTypeError(f"must be {least} to {MAX_REFERENCES}")
-    return value
-
-
-def _run(args: argparse.Namespace) -> int:
-    """Exit 0 with one JSON object on standard output, or 2 with one line on standard error."""
-    try:
-        if args.action == "info":
-            result = info(args.file)
-        else:
-            if args.action == "record":
-                record(args.program, args.output, skip=args.skip, limit=args.limit)
-            else:
-                args.output = args.output or args.file.with_suffix(SUFFIX)
-                _import(args.file, args.output, skip=args.skip, limit=args.limit)
-            result = info(args.output)
-    except TraceError as error:
-        print(f"hsvm: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"hsvm: {error.filename or 'trace'}: {error.strerror}", file=sys.stderr)
-        return 2
-    print(json.dumps(result, sort_keys=True))
-    return 0
-
-
-def add_commands(subparsers: Any) -> None:
-    """Add `trace record|import|info`; each sets `run`: parsed arguments -> exit code."""
-    actions = subparsers.add_parser("trace", help="record, import and inspect memory traces").add_subparsers(
-        dest="action", required=True
-    )
-    recording = actions.add_parser("record", help="run a program under Valgrind and keep its memory references")
-    recording.add_argument("-o", "--output", type=Path, default=Path(f"program{SUFFIX}"))
-    recording.add_argument("program", nargs="+", metavar="PROGRAM", help="after --: the program and its arguments")
-    importing = actions.add_parser("import", help="convert Valgrind lackey's text, or check and copy a binary trace")
-    importing.add_argument("file", type=Path)
-    importing.add_argument("-o", "--output", type=Path, default=None)
-    for parser in (recording, importing):
-        parser.add_argument("--skip", type=_count, default=0, help="references to leave out at the start")
-        parser.add_argument("--limit", type=partial(_count, least=1), default=None, help="references to keep at most")
-    actions.add_parser("info", help="check a binary trace and count what is in it").add_argument("file", type=Path)
-    for parser in actions.choices.values():
-        parser.set_defaults(run=_run)

@@ -241,13 +241,8 @@ def load_trace(path: Path) -> Trace:
     """The whole trace in memory, read-only; TraceError if a single byte of the file is wrong."""
     with path.open("rb") as file:
         reader = TraceReader(file, path.name)
-        addresses, kinds = np.empty(reader.references, np.uint64), np.empty(reader.references, np.uint8)
-        done = 0
-        for block_addresses, block_kinds in reader:
-            addresses[done : done + len(block_kinds)] = block_addresses
-            kinds[done : done + len(block_kinds)] = block_kinds
-            done += len(block_kinds)
-    return make_trace(addresses, kinds, reader.meta)
+        addresses, kinds = zip(*reader, strict=True)  # room is made for what was read, not for what the header claims
+    return make_trace(np.concatenate(addresses), np.concatenate(kinds), reader.meta)
 
 
 def make_trace(addresses: Addresses, kinds: Kinds, meta: dict[str, Any] | None = None) -> Trace:

@@ -1,6 +1,5 @@
 """Traces: what is written is read again, what is damaged is refused with its place, Valgrind's text is understood."""
 
-import argparse
 import io
 import json
 import shutil
@@ -14,7 +13,8 @@ import numpy as np
 import pytest
 
 from hsvm_engine import tracefile
-from hsvm_engine.trace import add_commands, info, read_lackey
+from hsvm_engine.cli import main
+from hsvm_engine.trace import info, read_lackey
 from hsvm_engine.tracefile import (
     BLOCK,
     BLOCK_HEADER,
@@ -55,11 +55,7 @@ def lackey(text: bytes, **options: int) -> list[tuple[int, int]]:
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
-    args = parser.parse_args(["trace", *arguments])
-    code: int = args.run(args)
-    return code
+    return main(["trace", *arguments])
 
 
 def test_a_written_trace_is_read_again_address_by_address(tmp_path: Path) -> None:
