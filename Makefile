@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench clean
+.PHONY: help demo test setup preflight lock bench fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,18 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks
+
+fuzz: setup ## 200,000 changed files for the attack, trace and snapshot parsers; one JSON line
+	@$(PY) -m tests.engine.fuzz --inputs 200000
+
+test-asan: $(VENV)/.stamp-dev ## the engine's tests under ASan and UBSan, and equal digests of all builds
+	@$(PY) -m tests.engine.sanitizer
+
+coverage: $(VENV)/.stamp-dev ## which lines of the Cython sources the engine's tests run
+	@$(PY) -m tests.engine.linecoverage
+
+mutants: $(VENV)/.stamp-dev ## plant faults in the engine: the tests must notice each (takes long)
+	@$(PY) -m tests.engine.mutants
 
 setup: $(VENV)/.stamp-ext frontend/.stamp-build ## only prepare: venv, extensions, frontend
 

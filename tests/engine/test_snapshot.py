@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from hsvm_engine import InvariantError, Machine
 from hsvm_engine.randomops import RandomOperations, pair
 
 from .conftest import Make, must
+from .randomrun import Player, RandomRun, host
 
 
 @pytest.mark.parametrize("architecture", ["hsvm", "nested"])
@@ -134,3 +136,38 @@ def test_owners_that_do_not_cover_the_frames_once_are_refused(make: Make) -> Non
 
         with pytest.raises(ValueError, match="OWNR"):
             Machine.restore(sealed(data, change))
+
+
+# Long runs with everything on: what a snapshot holds is what the rest of the run needs.
+
+SMALL_TLB = {"l1": {"sets": 2, "ways": 2}, "l2": {"sets": 4, "ways": 3}}
+CACHES = {"policy": "lru", "walk_cache": {"guest": 8, "nested": 16}}
+RUNS: dict[str, dict[str, Any]] = {
+    "nested": {"architecture": "nested", "tlb": SMALL_TLB},
+    "shadow": {"architecture": "shadow"},
+    "hsvm": {"architecture": "hsvm"},
+    "hsvm, literal": {"architecture": "hsvm", "options": {"page_map_rule": "literal"}},
+    "hsvm, a release stops": {"architecture": "hsvm", "options": {"fault": {"step": 2, "nth": 30}}},
+    "hsvm, exact LRU and walk caches": {"architecture": "hsvm", "tlb": SMALL_TLB | CACHES},
+    "hsvm-smm": {"architecture": "hsvm-smm", "options": {"smi_period": 7}},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_restored_from_any_of_fifty_snapshots_ends_with_the_same_digest(name: str) -> None:
+    player = Player(host(seed=3, **RUNS[name]))
+    run = RandomRun(player, 21)
+    steps, snapshots = [], []
+    for number in range(1000):
+        if number % 20 == 0:
+            snapshots.append((number, player.machine.snapshot(), len(player.images)))
+        steps.append(run.step()[0])
+    end = (player.machine.digest(), player.machine.dump(), player.machine.counters())
+    assert len(snapshots) == 50
+    for number, data, images in snapshots:
+        again = Player(Machine.restore(data), images=player.images[:images])
+        assert again.machine.snapshot() == data
+        for op in steps[number:]:
+            again.do(op)
+        assert (again.machine.digest(), again.machine.dump(), again.machine.counters()) == end, number
+        assert again.images == player.images
