@@ -12,7 +12,6 @@ from django.views.defaults import page_not_found, permission_denied
 
 from webapp.errors import BadInput, VpmsError
 
-
 API = "/api/"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 
@@ -45,7 +44,8 @@ class RefusalMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         kind = request.content_type or ""
-        if request.path.startswith(API) and request.method not in SAFE and kind not in ("", "application/json"):
+        known = request.path.startswith(API) and request.user.is_authenticated  # nobody else learns what is taken
+        if known and request.method not in SAFE and kind not in ("", "application/json"):
             return refusal(request, 415, "not_json", f"The body must be application/json, not {kind[:60]}.")
         answer = self.get_response(request)
         if answer.status_code != 405:
