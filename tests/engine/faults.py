@@ -48,10 +48,10 @@ FAULTS = [
         "        own(h, mfn, FREE)\n        h.counts.unmaps += 1\n",
     ),
     Fault(
-        "a frame of a 2 MiB leaf too few is released",
-        "pages.pyx",
-        "for mfn in range(leaf.mfn, min(leaf.mfn + HUGE, h.frames.count)):",
-        "for mfn in range(leaf.mfn, min(leaf.mfn + HUGE - 1, h.frames.count)):",
+        "a frame of a 2 MiB leaf too few is given",
+        "hypervisor.pyx",
+        "    for mfn in range(a.mfn, a.mfn + HUGE):",
+        "    for mfn in range(a.mfn, a.mfn + HUGE - 1):",
     ),
     Fault(
         "finish a stopped release without its wipe",

@@ -21,7 +21,18 @@ from .othertree import BuildError, build, copied, python
 TESTS = [
     f"tests/engine/test_{name}.py"
     for name in (
-        *("lifetimes", "ownership_states", "priority", "frames", "paging", "tlb", "context", "sealing", "journal"),
+        *(
+            "twin_rules",
+            "lifetimes",
+            "ownership_states",
+            "priority",
+            "frames",
+            "paging",
+            "tlb",
+            "context",
+            "sealing",
+            "journal",
+        ),
         *("machine_arguments", "snapshot", "noninterference", "model"),
     )
 ]
