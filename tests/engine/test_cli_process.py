@@ -87,7 +87,9 @@ def test_an_interrupt_ends_quietly_with_130(tmp_path: Path) -> None:
     machine.write_text(MACHINE)
     os.mkfifo(pipe)
     words = [*HSVM, "apply", "--machine", str(machine), str(pipe)]
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it otherwise
     child = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, heard)
     with pipe.open("w"):  # opens when the child does: it is inside the command
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)
