@@ -59,9 +59,8 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
       el("p", {}, "This has changed meanwhile. What you have begun to fill in is kept until you look. "), el("div", { class: "actions" }, show)));
   };
 
-  // The page says with data-seq which state it shows; a page that does not say it counts from the first answer.
+  // The page says with data-seq which state it shows: what moved between its making and this socket is noticed.
   const stop = store.subscribe(topic, () => {
-    if ((part.dataset["seq"] ?? "") === "") part.dataset["seq"] = String(store.seq(topic));
     if (part.isConnected) void renew();
     else stop();
   });

@@ -18,6 +18,7 @@ from webapp.ops import story
 from webapp.runs import engine, services
 from webapp.runs.models import Act, Event, Run
 from webapp.runs.picture import OPERATOR
+from webapp.runs.selectors import moved_for
 from webapp.runs.streams import authorise_run, authorise_tlb, log_messages, source
 from webapp.tenants.models import VirtualMachine
 
@@ -298,6 +299,17 @@ def test_pages_work_without_script(both: Run, cast: Any) -> None:
     for words in ("Pages by owner", "b-web started", "The agreement forbids it"):
         assert words in page
     assert "a-db" in client_of(cast.alice).get("/tenant/vm/a-db/memory/").content.decode()
+
+
+def test_a_page_says_which_state_it_shows_so_that_no_later_change_is_missed(running: Run, cast: Any) -> None:
+    """The worker may pause the run between the page's making and the first word on its socket."""
+    client = client_of(cast.olga)
+    for path, parts in (("/operator/host/h1/", 3), ("/operator/", 1)):
+        shown = re.findall(r'data-refresh="fleet" data-seq="(\d+)"', client.get(path).content.decode())
+        assert len(shown) == parts and set(shown) == {str(moved_for(tenant=None))}
+    services.run_want(by=cast.olga, run=running, wanted="pause")
+    slices(running, 1)
+    assert Run.objects.get().state == "paused" and moved_for(tenant=None) > int(shown[0])
 
 
 def test_an_old_sign_of_life_reads_unknown(running: Run, cast: Any) -> None:

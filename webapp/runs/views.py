@@ -86,13 +86,14 @@ def my_memory(request: HttpRequest, name: str) -> HttpResponse:
     """The map of the host that the VM runs on, with all pages but the person's own in one grey."""
     user: Any = request.user
     vm = vm_get(user=user, name=name)
+    moved = selectors.moved_for(tenant=vm.tenant.slug)  # read first: what comes later has the page fetched anew
     host = vm.placement.host if hasattr(vm, "placement") else None
     run = selectors.newest_run(user=user, host=host) if host else None
     context: dict[str, Any] = {"vm": vm, "run": run}
     if run is not None:
         context |= _watched(user, run)
     else:  # the page comes anew when something happens to the tenant's VMs
-        context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": selectors.moved_for(tenant=vm.tenant.slug)}
+        context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": moved}
     return render(request, "runs/my_memory.html", context)
 
 
@@ -117,6 +118,7 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
 def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     context = {
+        "moved": selectors.moved_for(tenant=None),  # read first: what comes later has the page fetched anew
         "hosts": overview.hosts_shown(),
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
@@ -134,8 +136,10 @@ def _host(request: HttpRequest, name: str) -> tuple[Host, Run | None]:
 @operator_required
 def host(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
+    moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     found, run = _host(request, name)
     context: dict[str, Any] = {
+        "moved": moved,
         "host": found,
         "run": run,
         "guests": overview.vms_on(host=found),
