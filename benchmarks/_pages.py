@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,7 @@ from benchmarks._figures import PAGE, U64, Figures, batch, batch_seconds, figure
 from hsvm_engine import Machine
 
 IMAGE = 4141  # bytes of a sealed page
+PARTS = 4  # of a round
 FIRST = 1024  # frames of the hypervisor; guests' frames follow
 Numbers = npt.NDArray[np.uint64]
 
@@ -44,6 +43,12 @@ def reference(folder: Path) -> ctypes.CDLL:
     return loaded
 
 
+def parts(pages: int) -> list[slice]:
+    """Neighbouring parts of a round. Both sides do one after the other, so that both meet the computer in one mood."""
+    part = max(1, pages // PARTS)
+    return [slice(first, first + part) for first in range(0, pages, part)]
+
+
 def tables(c: ctypes.CDLL, pages: int, rounds: int) -> Figures:
     """page_map of an empty VM and page_unmap of pages that were never written, beside the C loops.
 
@@ -56,15 +61,20 @@ def tables(c: ctypes.CDLL, pages: int, rounds: int) -> Figures:
     for _ in range(rounds + 1):
         vm = machine.hypervisor.create_vm(vcpus=1)["vm"]
         slot = machine.slot_of(vm)
-        mine = batch_seconds(machine, "page_map", map_columns(vm, gpns, mfns))
-        theirs = seconds(c.tables_map, other, pointer(gpns), pointer(mfns), pages, slot)
+        mine = theirs = 0.0
+        for part in parts(pages):
+            g, f = gpns[part], mfns[part]
+            mine += batch_seconds(machine, "page_map", map_columns(vm, g, f))
+            theirs += seconds(c.tables_map, other, pointer(g), pointer(f), len(g), slot)
         owners = np.ctypeslib.as_array(c.tables_owners(other), (machine.frames,))
         ours = machine.ownership()
         if not (ours[FIRST : FIRST + pages] == owners[FIRST : FIRST + pages]).all() or (owners == slot).sum() != pages:
             raise SystemExit("map: machine and reference differ")
         mapped.append(theirs / mine)
-        mine = batch_seconds(machine, "page_unmap", {"vm": vm, "gpn": gpns})
-        theirs = seconds(c.tables_unmap, other, pointer(gpns), pages)
+        mine = theirs = 0.0
+        for part in parts(pages):
+            mine += batch_seconds(machine, "page_unmap", {"vm": vm, "gpn": gpns[part]})
+            theirs += seconds(c.tables_unmap, other, pointer(gpns[part]), len(gpns[part]))
         if ours[FIRST : FIRST + pages].any() or owners.any():
             raise SystemExit("unmap: machine and reference differ")
         unmapped.append(theirs / mine)
@@ -98,8 +108,11 @@ def zeroing(c: ctypes.CDLL, pages: int, rounds: int) -> Figures:
         batch(machine, "page_map", map_columns(vm, gpns, mfns))
         written(machine, vm, pages)
         plain[::PAGE] = 0xA5
-        mine = batch_seconds(machine, "page_unmap", {"vm": vm, "gpn": gpns})
-        ratios.append(seconds(c.pages_clear, plain.ctypes.data, pages) / mine)
+        mine = theirs = 0.0
+        for part in parts(pages):
+            mine += batch_seconds(machine, "page_unmap", {"vm": vm, "gpn": gpns[part]})
+            theirs += seconds(c.pages_clear, plain.ctypes.data + part.start * PAGE, part.stop - part.start)
+        ratios.append(theirs / mine)
         if plain[::PAGE].any():
             raise SystemExit("memset: a page is not zero")
     return figure("unmap_zero_ratio", ratios[1:])
@@ -116,6 +129,15 @@ def random_pages(machine: Machine, vm: int, pages: int) -> list[bytes]:
     return contents
 
 
+def seal(cipher: AESGCM, nonces: list[bytes], contents: list[bytes], sealed: list[bytes]) -> None:
+    sealed += [cipher.encrypt(nonce, page, None) for nonce, page in zip(nonces, contents, strict=True)]
+
+
+def unseal(cipher: AESGCM, nonces: list[bytes], sealed: list[bytes]) -> None:
+    for nonce, image in zip(nonces, sealed, strict=True):
+        cipher.decrypt(nonce, image, None)
+
+
 def swap(pages: int, rounds: int) -> Figures:
     """swap_out and swap_in of every page, beside AES-256-GCM of the same bytes by the same library."""
     machine = host(pages)
@@ -126,18 +148,18 @@ def swap(pages: int, rounds: int) -> Figures:
     images = bytearray(pages * IMAGE)
     cipher = AESGCM(bytes(range(32)))
     nonces = [number.to_bytes(12, "little") for number in range(pages)]
-    back: dict[str, Any] = {"vm": vm, "gpn": gpns, "mfn": mfns}
     ratios = []
     for _ in range(rounds + 1):
-        mine = batch_seconds(machine, "swap_out", {"vm": vm, "gpn": gpns}, images)
-        begun = time.thread_time()
-        sealed = [cipher.encrypt(nonce, page, None) for nonce, page in zip(nonces, contents, strict=True)]
-        theirs = time.thread_time() - begun
-        mine += batch_seconds(machine, "swap_in", back, images)
-        begun = time.thread_time()
-        for nonce, image in zip(nonces, sealed, strict=True):
-            cipher.decrypt(nonce, image, None)
-        theirs += time.thread_time() - begun
+        mine = theirs = 0.0
+        sealed: list[bytes] = []
+        for part in parts(pages):
+            room = memoryview(images)[part.start * IMAGE : part.stop * IMAGE]
+            mine += batch_seconds(machine, "swap_out", {"vm": vm, "gpn": gpns[part]}, room)
+            theirs += seconds(seal, cipher, nonces[part], contents[part], sealed)
+        for part in parts(pages):
+            room = memoryview(images)[part.start * IMAGE : part.stop * IMAGE]
+            mine += batch_seconds(machine, "swap_in", {"vm": vm, "gpn": gpns[part], "mfn": mfns[part]}, room)
+            theirs += seconds(unseal, cipher, nonces[part], sealed[part])
         ratios.append(theirs / mine)
     machine.hypervisor.context_restore(vm=vm, vcpu=0, core=0)
     if machine.guest.guest_read(core=0, gpa=PAGE, length=PAGE)["data"] != contents[1].hex():

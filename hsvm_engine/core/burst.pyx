@@ -12,16 +12,16 @@ from libc.string cimport memset
 from hsvm_engine.core.bus cimport BUS_SETS, DEVICE_SIDE, HYPERVISOR_SIDE, Bus
 from hsvm_engine.core.calls cimport rows
 from hsvm_engine.core.context cimport Vm, vm_find
-from hsvm_engine.core.frames cimport Frames, frame_zero
+from hsvm_engine.core.frames cimport Frames, frame_zero, is_filled
 from hsvm_engine.core.hypervisor cimport page_map, page_unmap
 from hsvm_engine.core.journal cimport (
-    CHANGES, OLD_RUN, Change, Event, Journal, journal_begin, journal_event, journal_withdraw, keep,
+    OLD_RUN, Event, Journal, journal_begin, journal_changes, journal_event, journal_withdraw, keep,
 )
 from hsvm_engine.core.paging cimport (
     BIT_BORROWS, BIT_HAD_W, BIT_LENDS, BIT_SHARED, BIT_SHARED_W, PRESENT, Path, bit_of, leaf_entry, number_in,
     path_find,
 )
-from hsvm_engine.core.tlb cimport space_seek
+from hsvm_engine.core.tlb cimport space_seek, tlb_holds
 from hsvm_engine.core.types cimport (
     BUSY_CHECK, FREE, HUGE, NO_FRAME, OK, OWNER_CHECK, PROTECTED_CHECK, SLOT_CHECK, TLB_SHOOTDOWN, ZERO_ON_MAP,
     ZERO_ON_RELEASE, is_on, uint16_t, uint32_t,
@@ -42,6 +42,7 @@ cdef struct Run:              # what neighbouring elements have in common
     uint64_t region           # gpn >> 9 of the level 1 table, ~0 = none
     uint64_t place            # table and slot, the first word of an old value
     uint64_t *leaf            # its 512 entries
+    uint32_t cached           # the VM's space if an unmap must look for TLB entries of its pages, else 0
 
 
 cdef bint row_is_plain(Host *h, Args *a) noexcept nogil:
@@ -53,17 +54,19 @@ cdef bint row_is_plain(Host *h, Args *a) noexcept nogil:
             and not is_on(h.checks, ZERO_ON_MAP))
 
 
-cdef bint run_begin(Host *h, Run *run, uint64_t handle) noexcept nogil:
-    """Find the VM; False unless it lives and no TLB entry of it has to be shot down."""
-    cdef uint32_t flat = space_seek(&h.tlb, handle, 0)
+cdef bint run_begin(Host *h, Run *run, uint64_t handle, bint map) noexcept nogil:
+    """Find the VM; False unless it lives and what an unmap would shoot down is no more than a page's own entries."""
     run.handle = handle
     run.region = ~<uint64_t>0
     run.vm = vm_find(h, handle)
+    run.cached = 0
     if run.vm == NULL or run.vm.stopped:
-        run.vm = NULL
-    elif flat and (h.tlb.space[flat].live or h.tlb.space[flat].paged):
-        run.vm = NULL
-    return run.vm != NULL
+        return False
+    if not map:
+        run.cached = space_seek(&h.tlb, handle, 0)
+    if run.cached and h.tlb.space[run.cached].live == 0 and h.tlb.space[run.cached].paged == 0:
+        run.cached = 0
+    return not run.cached or (h.tlb.space[run.cached].paged == 0 and h.tlb.cache == NULL)
 
 
 cdef bint run_region(Host *h, Run *run, uint64_t gpn) noexcept nogil:
@@ -99,23 +102,13 @@ cdef bint bus_is_empty(Bus *b) noexcept nogil:
     return used == 0
 
 
-cdef inline void note_change(Change *ring, uint64_t number, uint64_t op, uint32_t mfn, uint16_t old,
-                             uint16_t new) noexcept nogil:
-    cdef Change *change = &ring[number & (CHANGES - 1)]
-    change.op = op
-    (<uint64_t *>&change.first)[0] = mfn | <uint64_t>1 << 32              # first and count
-    (<uint32_t *>&change.old)[0] = old | <uint32_t>new << 16             # old and new
-
-
 cdef uint64_t map_run(Host *h, Run *run, const uint64_t *gpn, const uint64_t *mfn, uint64_t fixed, uint64_t most,
-                      uint32_t perm, uint64_t *kept) noexcept nogil:
+                      uint32_t perm, uint64_t *kept, uint32_t *frames) noexcept nogil:
     """Map pages of one table until one is not plain; returns how many. `mfn` NULL: the frame `fixed` for all."""
     cdef uint16_t *owner = h.frames.owner
     cdef uint32_t *leaves = h.frames.leaves
     cdef uint64_t *leaf = run.leaf
-    cdef Change *ring = h.journal.change
     cdef uint64_t i, frame, count = h.frames.count, region = run.region, first = leaf_entry(0, perm)
-    cdef uint64_t op = h.journal.op, changes = h.journal.changes
     cdef uint32_t index
     cdef uint16_t slot = <uint16_t>run.vm.slot
     cdef bint quiet_bus = bus_is_empty(&h.bus)
@@ -130,22 +123,21 @@ cdef uint64_t map_run(Host *h, Run *run, const uint64_t *gpn, const uint64_t *mf
         if not quiet_bus and on_bus(&h.bus, frame):
             return i
         kept[i] = <uint64_t>index << INDEX_SHIFT
-        note_change(ring, changes + i, op + i, <uint32_t>frame, <uint16_t>FREE, slot)
+        frames[i] = <uint32_t>frame
         leaf[index] = first | frame << 12
         owner[frame] = slot
         leaves[frame] = 1
     return most
 
 
-cdef uint64_t unmap_run(Host *h, Run *run, const uint64_t *gpn, uint64_t most, uint64_t *kept) noexcept nogil:
+cdef uint64_t unmap_run(Host *h, Run *run, const uint64_t *gpn, uint64_t most, uint64_t *kept,
+                        uint32_t *frames) noexcept nogil:
     """Unmap pages of one table, each in the order of a release, until one is not plain; returns how many."""
     cdef Frames *f = &h.frames
     cdef uint16_t *owner = f.owner
     cdef uint32_t *leaves = f.leaves
     cdef uint64_t *leaf = run.leaf
-    cdef Change *ring = h.journal.change
     cdef uint64_t i, entry, frame, count = f.count, region = run.region, unusual = not_plain()
-    cdef uint64_t op = h.journal.op, changes = h.journal.changes
     cdef uint32_t index
     cdef uint16_t slot = <uint16_t>run.vm.slot
     cdef bint quiet_bus = bus_is_empty(&h.bus)
@@ -155,7 +147,6 @@ cdef uint64_t unmap_run(Host *h, Run *run, const uint64_t *gpn, uint64_t most, u
             if frame < count:
                 __builtin_prefetch(&owner[frame], 1)
                 __builtin_prefetch(&leaves[frame], 1)
-                __builtin_prefetch(&f.bytes[frame], 0)
         index = gpn[i] & 511
         entry = leaf[index]
         frame = number_in(entry)
@@ -163,11 +154,13 @@ cdef uint64_t unmap_run(Host *h, Run *run, const uint64_t *gpn, uint64_t most, u
             return i
         if owner[frame] != slot or leaves[frame] != 1 or (not quiet_bus and on_bus(&h.bus, frame)):
             return i
+        if run.cached and tlb_holds(&h.tlb, run.cached, gpn[i]):
+            return i
         kept[i] = entry | <uint64_t>index << INDEX_SHIFT
-        note_change(ring, changes + i, op + i, <uint32_t>frame, slot, <uint16_t>FREE)
+        frames[i] = <uint32_t>frame
         leaf[index] = 0
         leaves[frame] = 0
-        if f.bytes[frame] != NULL:
+        if is_filled(f, <uint32_t>frame):
             frame_zero(f, <uint32_t>frame)
         owner[frame] = <uint16_t>FREE
     return most
@@ -190,24 +183,22 @@ cdef uint64_t one_run(Host *h, int number, bint map, Run *run, Columns *c, uint6
     """One run from element `i` on, with its old value and its event; returns its length, 0 with nothing changed."""
     cdef Journal *j = &h.journal
     cdef uint64_t[HUGE + 1] kept
+    cdef uint32_t[HUGE] frames
     cdef uint64_t *room = kept + 1
-    cdef uint64_t most = min(c.count - i, <uint64_t>HUGE), done, lost
+    cdef uint64_t most = min(c.count - i, <uint64_t>HUGE), done
+    cdef uint16_t slot = <uint16_t>run.vm.slot
     cdef Event *event
     journal_begin(j)
-    lost = j.change[(j.changes + most - 1) & (CHANGES - 1)].op       # the newest of those that may give way
     if map:
-        done = map_run(h, run, c.gpn + i, c.mfn + i if c.mfn != NULL else NULL, a.mfn, most, a.perm, room)
+        done = map_run(h, run, c.gpn + i, c.mfn + i if c.mfn != NULL else NULL, a.mfn, most, a.perm, room, frames)
     else:
-        done = unmap_run(h, run, c.gpn + i, most, room)
+        done = unmap_run(h, run, c.gpn + i, most, room, frames)
     if done == 0:
         j.op -= 1
         journal_withdraw(j)
         return 0
-    if j.changes + done - j.change_first > CHANGES:
-        j.changes_lost = lost
-        j.change_first = j.changes + done - CHANGES
-    j.changes += done
     j.op += done - 1
+    journal_changes(j, frames, <uint32_t>done, <uint16_t>FREE if map else slot, slot if map else <uint16_t>FREE)
     kept[0] = run.place
     keep(j, OLD_RUN, 1 if map else 0, kept, <uint32_t>(8 * (done + 1)))
     event = journal_event(j)
@@ -226,7 +217,7 @@ cdef uint64_t burst(Host *h, int number, Columns *c, uint64_t first, Args *a, ui
     cdef Run run
     if not map and rows[number].call != page_unmap or map and a.size != 1 or not row_is_plain(h, a):
         return 0
-    if c.gpn == NULL or c.vm != NULL or not run_begin(h, &run, a.vm):
+    if c.gpn == NULL or c.vm != NULL or not run_begin(h, &run, a.vm, map):
         return 0
     while done and i < c.count and (c.gpn[i] >> 9 == run.region or run_region(h, &run, c.gpn[i])):
         done = one_run(h, number, map, &run, c, i, a)

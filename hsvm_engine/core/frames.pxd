@@ -43,6 +43,7 @@ cdef struct Frames:
     uint64_t *owned           # frames per owner value
     # Content: only frames with a non-zero byte have a page.
     uint8_t **bytes           # per frame: the bytes of its page, NULL = all zero
+    uint64_t *filled          # a bit per frame: it has a page
     Page **chunk              # allocations of CHUNK pages
     uint32_t chunks           # chunks allocated
     Page **spare              # pages that can be taken again
@@ -63,6 +64,10 @@ cdef inline uint8_t *peek(Frames *f, uint32_t mfn) noexcept nogil:
     if bytes == NULL and mfn - f.table_first < f.table_frames:
         return f.table + <size_t>(mfn - f.table_first) * 4096
     return bytes
+
+cdef inline bint is_filled(Frames *f, uint32_t mfn) noexcept nogil:
+    """Whether the frame has a page: as `bytes` says, in memory that stays in the cache."""
+    return f.filled[mfn >> 6] >> (mfn & 63) & 1
 
 cdef inline PoolUse *use_of(Frames *f, uint32_t mfn) noexcept nogil:
     """The use of a pool frame."""

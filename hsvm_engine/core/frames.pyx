@@ -34,13 +34,14 @@ cdef bint frames_open(Frames *f, uint32_t count, uint32_t hypervisor, uint32_t p
     f.table = <uint8_t *>calloc(table_frames, PAGE)            # untouched memory costs nothing
     f.owned = <uint64_t *>calloc(MAX_SLOT + 1, sizeof(uint64_t))
     f.bytes = <uint8_t **>calloc(count, sizeof(uint8_t *))
+    f.filled = <uint64_t *>calloc(count / 64 + 1, sizeof(uint64_t))
     f.chunk = <Page **>calloc(count / CHUNK + 4, sizeof(Page *))
     f.pool_down = not pool_protected
     f.pool_first = 0 if f.pool_down else f.protected + f.table_frames
     f.pool_end = hypervisor if f.pool_down else count
     f.pool_owner = HYPERVISOR if f.pool_down else HSVM
     f.use = <PoolUse *>calloc(f.pool_end - f.pool_first + 1, sizeof(PoolUse))
-    if not (f.table and f.owned and f.bytes and f.chunk and f.use):
+    if not (f.table and f.owned and f.bytes and f.filled and f.chunk and f.use):
         return False
     f.owner = <uint16_t *>f.table
     f.shared = f.table + 2 * <size_t>count
@@ -64,6 +65,7 @@ cdef void frames_close(Frames *f) noexcept:
     free(f.table)
     free(f.owned)
     free(f.bytes)
+    free(f.filled)
     free(f.chunk)
     free(f.spare)
     free(f.use)
@@ -90,6 +92,12 @@ cdef bint frames_reserve(Frames *f, uint32_t pages) noexcept nogil:
     return True
 
 
+cdef inline void set_page(Frames *f, uint32_t mfn, Page *page) noexcept nogil:
+    page.frame = mfn
+    f.bytes[mfn] = page.bytes
+    f.filled[mfn >> 6] |= <uint64_t>1 << (mfn & 63)
+
+
 cdef Page *take_page(Frames *f, uint32_t mfn) noexcept nogil:
     """A page for a frame that has none; its bytes may be anything. Every operation starts with `frames_reserve`."""
     cdef Page *page
@@ -101,8 +109,7 @@ cdef Page *take_page(Frames *f, uint32_t mfn) noexcept nogil:
         page = &f.chunk[f.fresh / CHUNK][f.fresh % CHUNK]
         f.fresh += 1
     f.free_pages -= 1
-    page.frame = mfn
-    f.bytes[mfn] = page.bytes
+    set_page(f, mfn, page)
     return page
 
 
@@ -178,6 +185,7 @@ cdef void frame_zero(Frames *f, uint32_t mfn) noexcept nogil:
         return
     page = <Page *>bytes                    # its bytes come first
     f.bytes[mfn] = NULL
+    f.filled[mfn >> 6] &= ~(<uint64_t>1 << (mfn & 63))
     if f.journal.quiet:
         give_page(f, page)
     else:
@@ -252,8 +260,7 @@ cdef bint put_back(Frames *f, Old *old, uint8_t *bytes) noexcept nogil:
         frame_zero(f, mfn)
     elif old.kind == OLD_PAGE:
         memcpy(&page, bytes, sizeof(page))
-        page.frame = mfn
-        f.bytes[mfn] = page.bytes
+        set_page(f, mfn, page)
     else:
         return False
     return True

@@ -3,16 +3,20 @@
 from hsvm_engine.core.types cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    CHANGES = 1 << 18    # runs kept
+    CHANGES = 1 << 18    # places of the ring of changes
+    LISTED = 6           # frames that one place of the ring can list
     EVENTS = 1 << 16     # operations kept
     OLD_BYTES = 1 << 23  # bytes of old values kept
     OLD_PAGES = 1 << 10  # whole old pages kept, besides
     OLD_PIECE = 1 << 15  # most bytes of one record
 
-cdef struct Change:       # one run of neighbouring frames, changed alike by one operation
-    uint64_t op           # number of the operation
-    uint32_t first        # lowest frame
+# One run of neighbouring frames, changed alike by one operation; or frames anywhere, changed alike by neighbouring
+# operations, one each. Those are listed in the places between two equal Changes, so that it can be read from both ends.
+cdef struct Change:
+    uint64_t op           # number of the (last) operation
+    uint32_t first        # lowest frame of the run
     uint32_t count        # frames
+    uint32_t places       # of the ring that the list takes, 0: a run
     uint16_t old          # owner before
     uint16_t new          # owner after
 
@@ -51,9 +55,9 @@ ctypedef void (*Forget)(void *host, Old *old, uint8_t *bytes) noexcept nogil
 
 cdef struct Journal:
     uint64_t op               # number of the last operation
-    uint64_t changes          # runs ever written
-    uint64_t change_first     # oldest run that is still there
-    uint64_t changes_lost     # runs of operations up to this number may be gone
+    uint64_t changes          # places ever written
+    uint64_t change_first     # the oldest change that is still there
+    uint64_t changes_lost     # changes of operations up to this number may be gone
     uint64_t events           # events ever written
     uint64_t event_first      # oldest event that is still there
     uint64_t events_lost      # events of operations up to this number may be gone
@@ -68,11 +72,20 @@ cdef struct Journal:
     Forget forget             # gives back what a record holds besides its bytes
     void *host
 
+cdef inline uint64_t change_op(const Change *change, uint32_t k) noexcept nogil:
+    """The operation that changed frame number `k` of a change."""
+    return change.op - (change.count - 1 - k) if change.places else change.op
+
 cdef bint journal_open(Journal *j, Forget forget, void *host) noexcept
 cdef void journal_close(Journal *j) noexcept
 cdef void journal_begin(Journal *j) noexcept nogil
+cdef void journal_shorten(Journal *j) noexcept nogil
 cdef void journal_withdraw(Journal *j) noexcept nogil
 cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) noexcept nogil
+cdef void journal_changes(Journal *j, const uint32_t *mfns, uint32_t count, uint16_t old, uint16_t new) noexcept nogil
+cdef Change *change_before(Journal *j, uint64_t *place, uint64_t since) noexcept nogil
+cdef Change *change_after(Journal *j, uint64_t *place, uint64_t until) noexcept nogil
+cdef uint32_t changed_frame(Journal *j, uint64_t place, Change *change, uint32_t k) noexcept nogil
 cdef Event *journal_event(Journal *j) noexcept nogil
 cdef uint64_t changed_frames(Journal *j, uint64_t since, uint32_t *out) noexcept nogil
 cdef uint64_t changed_total(Journal *j, uint64_t since) noexcept nogil

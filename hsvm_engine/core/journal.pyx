@@ -133,14 +133,40 @@ cdef void journal_withdraw(Journal *j) noexcept nogil:
         drop_last_old(j)
 
 
+cdef void journal_shorten(Journal *j) noexcept nogil:
+    """The host went back: what lay beyond the oldest change or event that was still there is no more lost than gone."""
+    j.change_first = min(j.change_first, j.changes)
+    j.changes_lost = min(j.changes_lost, j.op)
+    j.event_first = min(j.event_first, j.events)
+    j.events_lost = min(j.events_lost, j.op)
+
+
 # Changes and events
+
+cdef inline Change *change_at(Journal *j, uint64_t place) noexcept nogil:
+    return &j.change[place & (CHANGES - 1)]
+
+
+cdef inline uint64_t width_of(const Change *change) noexcept nogil:
+    """Places that a change takes: one, or its list and one at either end."""
+    return change.places + 2 if change.places else 1
+
+
+cdef void make_room(Journal *j, uint64_t places) noexcept nogil:
+    """Drop the oldest changes until so many places are free."""
+    cdef Change *oldest
+    while j.changes + places - j.change_first > CHANGES:
+        oldest = change_at(j, j.change_first)
+        j.changes_lost = oldest.op
+        j.change_first += width_of(oldest)
+
 
 cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) noexcept nogil:
     """Note that the running operation changed one frame's owner; neighbours join into one run, upwards or downwards."""
     cdef Change *last
     if j.changes > j.change_first:
-        last = &j.change[(j.changes - 1) & (CHANGES - 1)]
-        if last.op == j.op and last.old == old and last.new == new:
+        last = change_at(j, j.changes - 1)
+        if last.op == j.op and last.old == old and last.new == new and last.places == 0:
             if last.first + last.count == mfn:
                 last.count += 1
                 return
@@ -148,16 +174,57 @@ cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) n
                 last.first = mfn
                 last.count += 1
                 return
-    last = &j.change[j.changes & (CHANGES - 1)]
-    if j.changes - j.change_first >= CHANGES:
-        j.changes_lost = last.op
-        j.change_first = j.changes - CHANGES + 1
-    last.op = j.op
-    last.first = mfn
-    last.count = 1
-    last.old = old
-    last.new = new
+    make_room(j, 1)
+    last = change_at(j, j.changes)
+    last.op, last.first, last.count, last.places, last.old, last.new = j.op, mfn, 1, 0, old, new
     j.changes += 1
+
+
+cdef void journal_changes(Journal *j, const uint32_t *mfns, uint32_t count, uint16_t old, uint16_t new) noexcept nogil:
+    """Note one frame each of the last `count` operations, the running one included."""
+    cdef uint32_t places = (count + LISTED - 1) / LISTED
+    cdef uint64_t start = (j.changes + 1) & (CHANGES - 1)
+    cdef uint32_t head                          # frames that fit before the ring begins again
+    cdef Change *change = change_at(j, j.changes)
+    make_room(j, places + 2)
+    change.op, change.first, change.count, change.places = j.op, mfns[0], count, places
+    change.old, change.new = old, new
+    change_at(j, j.changes + places + 1)[0] = change[0]
+    head = <uint32_t>min(<uint64_t>count, (CHANGES - start) * LISTED)
+    memcpy(&j.change[start], mfns, head * sizeof(uint32_t))
+    memcpy(j.change, mfns + head, (count - head) * sizeof(uint32_t))
+    j.changes += places + 2
+
+
+cdef Change *change_before(Journal *j, uint64_t *place, uint64_t since) noexcept nogil:
+    """The change that ends at `place`, which moves to its beginning; NULL where operations after `since` begin."""
+    cdef Change *change
+    if place[0] <= j.change_first:
+        return NULL
+    change = change_at(j, place[0] - 1)
+    if change.op <= since:
+        return NULL
+    place[0] -= width_of(change)
+    return change
+
+
+cdef Change *change_after(Journal *j, uint64_t *place, uint64_t until) noexcept nogil:
+    """The change that begins at `place`, which moves to its end; NULL if it has nothing of operations up to `until`."""
+    cdef Change *change
+    if place[0] >= j.changes:
+        return NULL
+    change = change_at(j, place[0])
+    if change_op(change, 0) > until:
+        return NULL
+    place[0] += width_of(change)
+    return change
+
+
+cdef uint32_t changed_frame(Journal *j, uint64_t place, Change *change, uint32_t k) noexcept nogil:
+    """Frame number `k` of a change that begins at `place`."""
+    if change.places == 0:
+        return change.first + k
+    return (<uint32_t *>change_at(j, place + 1 + k / LISTED))[k % LISTED]
 
 
 cdef Event *journal_event(Journal *j) noexcept nogil:
@@ -174,11 +241,11 @@ cdef Event *journal_event(Journal *j) noexcept nogil:
 
 cdef uint64_t changed_total(Journal *j, uint64_t since) noexcept nogil:
     """Frames, counted once per change, that operations after `since` changed: the room `changed_frames` needs."""
-    cdef uint64_t total = 0
-    cdef uint64_t i = j.changes
-    while i > j.change_first and j.change[(i - 1) & (CHANGES - 1)].op > since:
-        i -= 1
-        total += j.change[i & (CHANGES - 1)].count
+    cdef uint64_t total = 0, place = j.changes
+    cdef Change *change = change_before(j, &place, since)
+    while change != NULL:
+        total += change.count
+        change = change_before(j, &place, since)
     return total
 
 
@@ -215,17 +282,14 @@ cdef void sort_frames(uint32_t *a, uint32_t *spare, uint64_t n) noexcept nogil:
 
 cdef uint64_t changed_frames(Journal *j, uint64_t since, uint32_t *out) noexcept nogil:
     """Write the frames changed after `since`, sorted and once each; `out` has room for twice `changed_total`."""
-    cdef uint64_t n = 0, kept = 0, k
-    cdef uint64_t i = j.changes
-    cdef Change *change
-    while i > j.change_first:
-        i -= 1
-        change = &j.change[i & (CHANGES - 1)]
-        if change.op <= since:
-            break
+    cdef uint64_t n = 0, kept = 0, k, place = j.changes
+    cdef Change *change = change_before(j, &place, since)
+    while change != NULL:
         for k in range(change.count):
-            out[n] = change.first + <uint32_t>k
-            n += 1
+            if change_op(change, <uint32_t>k) > since:
+                out[n] = changed_frame(j, place, change, <uint32_t>k)
+                n += 1
+        change = change_before(j, &place, since)
     if n == 0:
         return 0
     sort_frames(out, out + n, n)

@@ -67,7 +67,9 @@ Unfinished releases (section 3, section 12.3)
 
 Swap (section 5, section 12.10)
 24. An image has 4,141 bytes: header of 16 (`HSVMSWAP`, version as u64), permission bits, nonce of 12, the page, tag of
-    16. Little-endian. Unsealed rows have the same form with the page in the clear and zeros for nonce and tag.
+    16. Little-endian. The nonce is version (57 bits), permission (3) and guest page (36), so nothing but the page need
+    be under the tag; the VM is bound by its key. Unsealed rows have the same form with the page in the clear and zeros
+    for nonce and tag.
 25. The record is the slot's own entry: not present, bit 1 set, bits 2 and 3 w and x, the version from bit 4 on. It
     blocks a map (E_EXIST) and is removed by `swap_in`, `delete_vm` and, where the slot check is off, by a map over it.
     `page_unmap` of a swapped page is E_NOENT. The counter rises only when the page is really gone.

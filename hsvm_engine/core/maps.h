@@ -17,6 +17,17 @@ static inline uint64_t map_mask(const uint16_t *frame, uint16_t owner)
     __m128i high = _mm_cmpeq_epi16(_mm_loadu_si128((const __m128i *)(frame + 8)), wanted);
     return (uint64_t)_mm_movemask_epi8(_mm_packs_epi16(low, high));
 }
+
+/* How many of 16 frames `owner` has. */
+static inline uint32_t map_count(const uint16_t *frame, uint16_t owner)
+{
+    __m128i wanted = _mm_set1_epi16((short)owner);
+    __m128i low = _mm_cmpeq_epi16(_mm_loadu_si128((const __m128i *)frame), wanted);
+    __m128i high = _mm_cmpeq_epi16(_mm_loadu_si128((const __m128i *)(frame + 8)), wanted);
+    __m128i ones = _mm_sub_epi16(_mm_setzero_si128(), _mm_add_epi16(low, high)); /* 0 to 2 in each of 8 */
+    __m128i sums = _mm_sad_epu8(ones, _mm_setzero_si128());
+    return (uint32_t)(_mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4));
+}
 #else
 static inline uint64_t map_mask(const uint16_t *frame, uint16_t owner)
 {
@@ -24,6 +35,14 @@ static inline uint64_t map_mask(const uint16_t *frame, uint16_t owner)
     for (int i = 0; i < 16; i++)
         mask |= (uint64_t)(frame[i] == owner) << i;
     return mask;
+}
+
+static inline uint32_t map_count(const uint16_t *frame, uint16_t owner)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < 16; i++)
+        count += frame[i] == owner;
+    return count;
 }
 #endif
 
@@ -126,7 +145,9 @@ static int map_dominant(const uint16_t *frame, uint64_t frames, uint64_t cells, 
         }
         const uint16_t *cell = frame + at;
         __builtin_prefetch(cell + MAP_AHEAD);
-        if (size > MAP_SMALL) {
+        if (size == MAP_BLOCK && map_count(cell, cell[MAP_BLOCK / 2]) > MAP_BLOCK / 2) {
+            out[i] = cell[MAP_BLOCK / 2];
+        } else if (size > MAP_SMALL) {
             out[i] = map_large(cell, size, tally);
         } else {
             if (frames - at < MAP_SMALL) {

@@ -166,7 +166,7 @@ cdef void load_vm(Host *h, uint32_t slot, uint32_t vcpus, object r) except *:
     if vm.handle != (slot - 2 if h.reuse_handles else h.generation[slot] << 16 | (slot - 2)):
         raise ValueError(f"snapshot: VMS : handle {vm.handle} does not fit its slot")
     vm.root = r.number("<I", f.count, "root")
-    vm.swaps = r.number("<Q", 1 << 60, "version")
+    vm.swaps = r.number("<Q", 1 << 57, "version")
     vm.stopped = r.number("<B", 2, "stop")
     for i in range(vcpus):
         vm.context[i] = r.number("<I", f.count, "context")

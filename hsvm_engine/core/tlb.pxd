@@ -115,6 +115,7 @@ cdef void mmu_load(Tlb *t, Mmu *mmu, uint64_t handle, uint32_t root, uint64_t cr
 cdef uint32_t tlb_age(Level *level, uint64_t set, uint32_t way) noexcept nogil
 cdef uint32_t tlb_drop_vm(Tlb *t, uint32_t core, uint64_t handle) noexcept nogil
 cdef void tlb_drop_page(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn) noexcept nogil
+cdef bint tlb_holds(Tlb *t, uint32_t space, uint64_t vpn) noexcept nogil
 cdef uint32_t tlb_shootdown(Tlb *t, uint64_t handle, uint64_t gpn) noexcept nogil
 cdef Status_t translate(Frames *f, Tlb *t, uint32_t core, Mmu *mmu, uint32_t space, uint64_t address, uint32_t need,
                         Translation *x, Tally *tally) noexcept nogil

@@ -321,6 +321,17 @@ cdef void tlb_drop_page(Tlb *t, uint32_t core, uint32_t space, uint64_t vpn) noe
     drop_page(t, core, space, vpn)
 
 
+cdef bint tlb_holds(Tlb *t, uint32_t space, uint64_t vpn) noexcept nogil:
+    """Whether any core has an entry that translates this page of this space."""
+    cdef uint32_t i
+    for i in range(2 * t.cores):
+        if tlb_find(&t.level[i], small_tag(vpn, space)) >= 0:
+            return True
+        if t.level[i].huge and tlb_find(&t.level[i], huge_tag(vpn, space)) >= 0:
+            return True
+    return False
+
+
 cdef uint32_t tlb_shootdown(Tlb *t, uint64_t handle, uint64_t gpn) noexcept nogil:
     """Drop, on every core, what may depend on the nested leaf of `gpn`; returns the number of TLB entries.
 

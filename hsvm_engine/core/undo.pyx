@@ -8,7 +8,9 @@ from libc.string cimport memcpy
 
 from hsvm_engine.core.burst cimport run_back
 from hsvm_engine.core.frames cimport put_back
-from hsvm_engine.core.journal cimport OLD_BYTES_AT, OLD_ENTRY, OLD_OP, OLD_RUN, Old, drop_last_old, last_old
+from hsvm_engine.core.journal cimport (
+    OLD_BYTES_AT, OLD_ENTRY, OLD_OP, OLD_RUN, Old, drop_last_old, journal_shorten, last_old,
+)
 from hsvm_engine.core.tlb cimport tlb_put_back, tlb_recount
 from hsvm_engine.core.types cimport uint8_t, uint32_t
 
@@ -42,6 +44,7 @@ cdef uint64_t go_back(Host *h, uint64_t to) noexcept nogil:
             break
         put_one_back(h, old, bytes)
         drop_last_old(&h.journal)
+    journal_shorten(&h.journal)
     h.frames.pool_hint = 0
     tlb_recount(&h.tlb)
     for i in range(h.cores):

@@ -9,7 +9,10 @@ from hsvm_engine.core.calls cimport call_name, owner_names
 from hsvm_engine.core.context cimport Tally, Vm, vm_find
 from hsvm_engine.core.invariants cimport entry_agrees
 from hsvm_engine.core.frames cimport LENT_SHIFT
-from hsvm_engine.core.journal cimport CHANGES, EVENTS, Change, Event, Journal, changed_frames, changed_total
+from hsvm_engine.core.journal cimport (
+    EVENTS, Change, Event, Journal, change_after, change_before, change_op, changed_frame, changed_frames,
+    changed_total,
+)
 from hsvm_engine.core.pages cimport visited
 from hsvm_engine.core.paging cimport BIT_BORROWS, BIT_SHARED, BIT_SHARED_W, Leaf, each_leaf, each_record, has_bit
 from hsvm_engine.core.snapshot cimport nonzero_frames
@@ -192,18 +195,21 @@ CHANGE_COLUMNS = numpy.dtype([("mfn", "<u4"), ("old", "<u2"), ("new", "<u2")])
 cdef object changes_between(Host *h, uint64_t since, uint64_t until):
     """Frames with another owner after `until` than after `since`, each with both."""
     cdef Journal *j = &h.journal
-    cdef uint64_t i = j.changes, k
+    cdef uint64_t place = j.changes, begin
+    cdef uint32_t k, mfn
     cdef Change *change
     cdef dict found = {}
-    while i > j.change_first and j.change[(i - 1) & (CHANGES - 1)].op > since:
-        i -= 1
-    while i < j.changes:
-        change = &j.change[i & (CHANGES - 1)]
-        if change.op > until:
-            break
-        for k in range(change.first, <uint64_t>change.first + change.count):
-            found[k] = (found[k][0] if k in found else change.old, change.new)
-        i += 1
+    while change_before(j, &place, since) != NULL:
+        pass
+    begin = place
+    change = change_after(j, &place, until)
+    while change != NULL:
+        for k in range(change.count):
+            if since < change_op(change, k) <= until:
+                mfn = changed_frame(j, begin, change, k)
+                found[mfn] = (found[mfn][0] if mfn in found else change.old, change.new)
+        begin = place
+        change = change_after(j, &place, until)
     rows = [(mfn, old, new) for mfn, (old, new) in sorted(found.items()) if old != new]
     return numpy.array(rows, dtype=CHANGE_COLUMNS)
 

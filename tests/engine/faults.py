@@ -154,14 +154,14 @@ FAULTS = [
     Fault(
         "no guest page in the seal",
         "sealing.pyx",
-        "    memcpy(bound + HEAD + 9, &gpn, 8)\n",
-        "    memset(bound + HEAD + 9, 0, 8)\n",
+        "    cdef uint64_t place = gpn if is_on(h.checks, SWAP_BINDING) else vm.handle\n",
+        "    cdef uint64_t place = 0 if is_on(h.checks, SWAP_BINDING) else vm.handle\n",
     ),
     Fault(
         "no permission in the seal",
         "sealing.pyx",
-        "    memcpy(bound, image, HEAD + 1)\n",
-        "    memset(bound, 0, HEAD + 1)\n    memcpy(bound, image, HEAD)\n",
+        "    low = version | <uint64_t>image[HEAD] << VERSION_BITS | place",
+        "    low = version | place",
     ),
     Fault("the swap counter does not rise", "sealing.pyx", "        vm.swaps += 1\n", ""),
     Fault(

@@ -44,7 +44,9 @@ def agree(batched: Machine, single: Machine, since: int) -> None:
     assert batched.op == single.op
     if batched.op > since:
         assert batched.events(since)[-1]["op"] == batched.op
-    assert batched.dirty(since).tolist() == single.dirty(since).tolist()
+    for begin in {since, (since + batched.op) // 2, max(since, batched.op - 1)}:  # also from the middle of a run
+        assert batched.dirty(begin).tolist() == single.dirty(begin).tolist()
+        assert batched.diff(since, begin).tolist() == single.diff(since, begin).tolist()
     assert batched.counters() == single.counters()
     assert batched.digest() == single.digest()
 
@@ -133,3 +135,64 @@ def test_pages_with_bytes_come_back_with_them() -> None:
     assert machine.dump()["nonzero"] == []
     machine.step_back(op)
     assert machine.digest() == before
+
+
+def mapped_at_random(machine: Machine, pages: int, seed: int) -> Columns:
+    """A batch that maps so many pages to frames in no order, so that no two changes are neighbours."""
+    order = np.random.default_rng(seed).permutation(pages).astype(np.uint64)
+    vm = machine.hypervisor.create_vm(vcpus=1)["vm"]
+    return {"vm": vm, "gpn": np.arange(pages, dtype=np.uint64), "mfn": order + 64, "perm": "rw", "size": 1}
+
+
+def test_changes_that_run_over_the_end_of_the_journals_ring_are_read_as_they_were() -> None:
+    machine = Machine(64 + 1000 + 100, 64, 100)
+    columns = mapped_at_random(machine, 1000, 1)
+    unmap = {name: columns[name] for name in ("vm", "gpn")}
+    for _ in range(800):  # 2 x 1,000 changes in lists of a sixth as many places: the ring of 2^18 goes round
+        machine.run_batch("page_map", columns)
+        begin = machine.op
+        machine.run_batch("page_unmap", unmap)
+        for since in (begin - 1000, begin - 400, begin, begin + 700):
+            assert machine.dirty(since).tolist() == sorted(
+                set((columns["mfn"] if since < begin else columns["mfn"][since - begin :]).tolist())
+            )
+
+
+def test_a_host_that_goes_back_over_more_than_the_journal_lists_goes_on_listing() -> None:
+    """Runs of one element each: their old values are so short that the host can go back beyond its events."""
+    machine = Machine(64 + 2000, 64, 500)
+    columns = mapped_at_random(machine, 1024, 2)
+    columns["gpn"] = np.arange(1024, dtype=np.uint64).reshape(2, 512).T.ravel().copy()  # 0, 512, 1, 513, ...
+    unmap = {name: columns[name] for name in ("vm", "gpn")}
+    for _ in range(50):
+        assert not machine.run_batch("page_map", columns).any()
+        assert not machine.run_batch("page_unmap", unmap).any()
+    far = machine.oldest_op
+    for read in (machine.dirty, machine.events):
+        with pytest.raises(ValueError, match="the journal starts after operation"):
+            read(far)
+    machine.step_back(far)
+    assert machine.dirty(far).tolist() == machine.events(far) == []
+    machine.hypervisor.claim(mfn=1500)
+    assert machine.dirty(far).tolist() == [1500] and len(machine.events(far)) == 1
+    assert machine.diff(far, machine.op).tolist() == [(1500, 0, 1)]
+
+
+def test_pages_that_the_tlb_holds_are_shot_down_as_one_by_one() -> None:
+    """The rest of the VM's pages need no look at the TLB beyond finding that they are not in it."""
+    hosts = [Machine(2048, 64, 500), Machine(2048, 64, 500)]
+    for machine in hosts:
+        columns = mapped_at_random(machine, 300, 3)
+        machine.run_batch("page_map", columns)
+        machine.hypervisor.context_restore(vm=columns["vm"], vcpu=0, core=0)
+        for gpn in range(0, 300, 7):
+            machine.guest.guest_write(core=0, gpa=4096 * gpn, data=b"secret")
+        machine.hypervisor.context_save(core=0)
+    unmap = {name: columns[name] for name in ("vm", "gpn")}
+    hosts[0].run_batch("page_unmap", unmap)
+    begin = hosts[1].op
+    for gpn in range(300):
+        hosts[1].hypervisor.page_unmap(vm=unmap["vm"], gpn=gpn)
+    agree(*hosts, since=begin)
+    assert len(hosts[0].events(begin)) < len(hosts[1].events(begin))
+    assert sum(event["shot"] for event in hosts[0].events(begin)) == 2 * 43  # both levels held the pages
