@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from hsvm_engine.core.journal cimport (
-    OLD_CONTENT, OLD_EMPTY, OLD_OWNER, OLD_PAGE, journal_change, keep, keep_at,
+    OLD_CONTENT, OLD_EMPTY, OLD_OWNER, OLD_PAGE, journal_change, keep, keep_at, keep_page, kept_last,
 )
 from hsvm_engine.core.types cimport FIRST_VM, FREE, HSVM, HYPERVISOR, MAX_SLOT, PAGE, hsvm_assert, hsvm_junk
 
@@ -189,7 +189,7 @@ cdef void frame_zero(Frames *f, uint32_t mfn) noexcept nogil:
     if f.journal.quiet:
         give_page(f, page)
     else:
-        keep(f.journal, OLD_PAGE, mfn, &page, sizeof(page))
+        keep_page(f.journal, mfn, page)
 
 
 cdef bint frame_is_zero(Frames *f, uint32_t mfn) noexcept nogil:
@@ -209,6 +209,8 @@ cdef inline bint may_change(uint16_t old, uint16_t new) noexcept nogil:
 cdef void keep_entry(Frames *f, uint32_t mfn) noexcept nogil:
     """Keep the frame's entry in the ownership table, which is about to change."""
     cdef uint64_t[2] old
+    if kept_last(f.journal, OLD_OWNER, mfn):
+        return
     old[0] = f.owner[mfn] | <uint64_t>f.shared[mfn] << 16 | <uint64_t>f.leaves[mfn] << 32
     old[1] = f.lender[mfn]
     keep(f.journal, OLD_OWNER, mfn, old, 16)

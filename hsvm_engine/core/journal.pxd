@@ -36,7 +36,7 @@ cdef struct Event:        # one operation; NO_VALUE / NO_FRAME where a field doe
     uint8_t check         # the check that refused
 
 cdef enum Old_t:          # what an old value is of
-    OLD_OP = 0            # an operation begins here: its number before, changes and events before
+    OLD_OP = 0            # an operation begins here: its number, changes, events and counts before
     OLD_BYTES_AT = 1      # bytes of the simulator's own memory, at a fixed address
     OLD_OWNER = 2         # the owner of a frame
     OLD_CONTENT = 3       # bytes of a frame
@@ -71,14 +71,17 @@ cdef struct Journal:
     bint quiet                # nothing is kept: old values are being put back, or somebody else keeps them
     Forget forget             # gives back what a record holds besides its bytes
     void *host
+    void *counts              # the host's event counts, which most operations change
+    uint32_t counts_size      # bytes
 
 cdef inline uint64_t change_op(const Change *change, uint32_t k) noexcept nogil:
     """The operation that changed frame number `k` of a change."""
     return change.op - (change.count - 1 - k) if change.places else change.op
 
-cdef bint journal_open(Journal *j, Forget forget, void *host) noexcept
+cdef bint journal_open(Journal *j, Forget forget, void *host, void *counts, uint32_t counts_size) noexcept
 cdef void journal_close(Journal *j) noexcept
 cdef void journal_begin(Journal *j) noexcept nogil
+cdef void journal_back(Journal *j, Old *old, const uint8_t *bytes) noexcept nogil
 cdef void journal_shorten(Journal *j) noexcept nogil
 cdef void journal_withdraw(Journal *j) noexcept nogil
 cdef void journal_change(Journal *j, uint32_t mfn, uint16_t old, uint16_t new) noexcept nogil
@@ -90,6 +93,8 @@ cdef Event *journal_event(Journal *j) noexcept nogil
 cdef uint64_t changed_frames(Journal *j, uint64_t since, uint32_t *out) noexcept nogil
 cdef uint64_t changed_total(Journal *j, uint64_t since) noexcept nogil
 cdef void keep(Journal *j, Old_t kind, uint64_t where, const void *bytes, uint32_t size) noexcept nogil
+cdef void keep_page(Journal *j, uint32_t mfn, void *page) noexcept nogil
+cdef bint kept_last(Journal *j, Old_t kind, uint64_t where) noexcept nogil
 cdef uint64_t journal_reach(Journal *j) noexcept nogil
 cdef Old *last_old(Journal *j, uint8_t **bytes) noexcept nogil
 cdef void drop_last_old(Journal *j) noexcept nogil

@@ -8,13 +8,16 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 
-cdef bint journal_open(Journal *j, Forget forget, void *host) noexcept:
-    """Give the journal its rings; False if the computer has no memory for them."""
+cdef bint journal_open(Journal *j, Forget forget, void *host, void *counts, uint32_t counts_size) noexcept:
+    """Give the journal its rings; False if the computer has no memory for them.
+
+    The `counts_size` bytes at `counts` are an old value of every operation.
+    """
     j.change = <Change *>calloc(CHANGES, sizeof(Change))
     j.event = <Event *>calloc(EVENTS, sizeof(Event))
     j.old = <uint8_t *>calloc(OLD_BYTES + OLD_PIECE + sizeof(Old), 1)
     j.forget = forget
-    j.host = host
+    j.host, j.counts, j.counts_size = host, counts, counts_size
     return j.change != NULL and j.event != NULL and j.old != NULL
 
 
@@ -67,12 +70,12 @@ cdef uint64_t journal_reach(Journal *j) noexcept nogil:
     return j.op if j.old_first == j.old_end else old_at(j, j.old_first).where
 
 
-cdef void keep(Journal *j, Old_t kind, uint64_t where, const void *bytes, uint32_t size) noexcept nogil:
-    """Write down an old value of the running operation, at most OLD_PIECE bytes."""
+cdef uint8_t *keep_room(Journal *j, Old_t kind, uint64_t where, uint32_t size) noexcept nogil:
+    """Room for an old value of the running operation, at most OLD_PIECE bytes; NULL if nothing is kept."""
     cdef uint64_t end = end_of(j.old_end, size)
     cdef Old *old
     if j.quiet:
-        return
+        return NULL
     while j.old_first != j.old_end and end - j.old_first > OLD_BYTES:
         forget_first(j)
     old = old_at(j, j.old_end)
@@ -80,14 +83,30 @@ cdef void keep(Journal *j, Old_t kind, uint64_t where, const void *bytes, uint32
     old.where = where
     old.size = size
     old.kind = kind
-    if size:
-        memcpy(old + 1, bytes, size)
     j.old_last = j.old_end
     j.old_end = end
-    if kind == OLD_PAGE:
-        j.pages += 1
-        while j.pages > OLD_PAGES:
-            forget_first(j)
+    return <uint8_t *>(old + 1)
+
+
+cdef void keep(Journal *j, Old_t kind, uint64_t where, const void *bytes, uint32_t size) noexcept nogil:
+    """Write down an old value of the running operation, at most OLD_PIECE bytes."""
+    cdef uint8_t *room = keep_room(j, kind, where, size)
+    if room != NULL and size:
+        memcpy(room, bytes, size)
+
+
+cdef void keep_page(Journal *j, uint32_t mfn, void *page) noexcept nogil:
+    """Keep a whole page, which a frame gives up, by taking it over; the journal must not be quiet."""
+    keep(j, OLD_PAGE, mfn, &page, sizeof(page))
+    j.pages += 1
+    while j.pages > OLD_PAGES:
+        forget_first(j)
+
+
+cdef bint kept_last(Journal *j, Old_t kind, uint64_t where) noexcept nogil:
+    """Whether the newest record is of this: what changes again at once need not be kept again."""
+    cdef Old *old = old_at(j, j.old_last)
+    return j.old_first != j.old_end and old.kind == kind and old.where == where
 
 
 cdef void keep_at(Journal *j, void *address, uint64_t size) noexcept nogil:
@@ -120,11 +139,19 @@ cdef void drop_last_old(Journal *j) noexcept nogil:
 
 cdef void journal_begin(Journal *j) noexcept nogil:
     """A new operation begins; its number is one more."""
-    cdef uint64_t[2] before
-    before[0], before[1] = j.changes, j.events
+    cdef uint8_t *room
     forget_rest(j)
-    keep(j, OLD_OP, j.op, before, 16)
+    room = keep_room(j, OLD_OP, j.op, 16 + j.counts_size)
+    if room != NULL:
+        (<uint64_t *>room)[0], (<uint64_t *>room)[1] = j.changes, j.events
+        memcpy(room + 16, j.counts, j.counts_size)
     j.op += 1
+
+
+cdef void journal_back(Journal *j, Old *old, const uint8_t *bytes) noexcept nogil:
+    """What an operation began with is so again."""
+    j.op, j.changes, j.events = old.where, (<uint64_t *>bytes)[0], (<uint64_t *>bytes)[1]
+    memcpy(j.counts, bytes + 16, j.counts_size)
 
 
 cdef void journal_withdraw(Journal *j) noexcept nogil:

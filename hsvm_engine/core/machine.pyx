@@ -48,6 +48,7 @@ from hsvm_engine.core.walkcache cimport Shortcut, cache_saves, shortcut_read
 from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
 
 cdef enum:
+    WITH_GIL = 32             # pages of a batch that are sealed or opened in one go
     MOST_PAGES = 128          # frames that one operation may make non-zero: 64 contexts, a root, tables, data
 
 
@@ -75,7 +76,6 @@ cdef Status_t do(Host *h, int number, bint read, Args *a, Out *o) noexcept nogil
     o.bad_mfn = NO_FRAME
     o.fault_gpa = NO_PAGE
     journal_begin(&h.journal)
-    keep_at(&h.journal, &h.counts, sizeof(Counts))
     if read:
         status = call(h, &rows[number], a, o)
     if h.smi and h.journal.op % h.smi_period == 0:
@@ -85,14 +85,11 @@ cdef Status_t do(Host *h, int number, bint read, Args *a, Out *o) noexcept nogil
     return status
 
 
-cdef uint64_t run_columns(Host *h, int number, Columns *c, Args *a, Out *o, uint8_t *statuses) noexcept nogil:
-    """One operation for each element; returns how many were done, fewer only without memory."""
-    cdef uint64_t i = 0
+cdef uint64_t run_some(Host *h, int number, Columns *c, uint64_t i, uint64_t end, Args *a, Out *o,
+                       uint8_t *statuses) noexcept nogil:
+    """The elements from `i` to `end`; returns the first that was not done: `end`, but for want of memory."""
     cdef Status_t status
-    while True:
-        i += burst(h, number, c, i, a, statuses)
-        if i == c.count:
-            return i
+    while i < end:
         if h.frames.free_pages < MOST_PAGES and not frames_reserve(&h.frames, MOST_PAGES):
             return i
         o.image = NULL
@@ -101,6 +98,25 @@ cdef uint64_t run_columns(Host *h, int number, Columns *c, Args *a, Out *o, uint
             memset(c.image + i * PAGE_IMAGE, 0, PAGE_IMAGE)
         statuses[i] = <uint8_t>status
         i += 1
+    return i
+
+
+cdef uint64_t run_columns(Host *h, int number, Columns *c, Args *a, Out *o, uint8_t *statuses) noexcept nogil:
+    """One operation for each element; returns how many were done, fewer only without memory."""
+    cdef uint64_t i = 0, end
+    while True:
+        i += burst(h, number, c, i, a, statuses)
+        if i == c.count:
+            return i
+        if c.image == NULL:
+            end = i + 1
+            i = run_some(h, number, c, i, end, a, o, statuses)
+        else:                           # the cipher wants the GIL: it is taken for some pages, and given up between
+            end = min(i + WITH_GIL, c.count)
+            with gil:
+                i = run_some(h, number, c, i, end, a, o, statuses)
+        if i < end:
+            return i
 
 
 cdef uint64_t trace_in_parts(Host *h, uint32_t core, const uint64_t *where, const uint8_t *what, uint64_t count,
@@ -208,7 +224,8 @@ cdef class Machine:
         h.imported = <uint8_t (*)[16]>calloc(MOST_IMPORTS, 16)
         h.vm_end = FIRST_VM
         if not (h.core and h.vm and h.store and h.generation and h.mark and h.imported
-                and journal_open(&h.journal, give_up, h) and tlb_open(&h.tlb, h.cores, &shape)
+                and journal_open(&h.journal, give_up, h, &h.counts, sizeof(Counts))
+                and tlb_open(&h.tlb, h.cores, &shape)
                 and frames_open(&h.frames, frames, hypervisor, protected, row.pool_protected, &h.journal)):
             raise MemoryError
         h.bus.journal = &h.journal
@@ -383,7 +400,6 @@ cdef class Machine:
         cdef uint64_t done = 0, fills = 0, evictions = 0
         status[0] = E_STATE if c.vm == NULL else OK
         journal_begin(&h.journal)
-        keep_at(&h.journal, &h.counts, sizeof(Counts))
         if c.vm != NULL and count:
             keep_at(&h.journal, c, sizeof(Core))
             keep_at(&h.journal, &c.vm.tally, sizeof(Tally))

@@ -9,19 +9,15 @@ from libc.string cimport memcpy
 from hsvm_engine.core.burst cimport run_back
 from hsvm_engine.core.frames cimport put_back
 from hsvm_engine.core.journal cimport (
-    OLD_BYTES_AT, OLD_ENTRY, OLD_OP, OLD_RUN, Old, drop_last_old, journal_shorten, last_old,
+    OLD_BYTES_AT, OLD_ENTRY, OLD_OP, OLD_RUN, Old, drop_last_old, journal_back, journal_shorten, last_old,
 )
 from hsvm_engine.core.tlb cimport tlb_put_back, tlb_recount
 from hsvm_engine.core.types cimport uint8_t, uint32_t
 
 
 cdef void put_one_back(Host *h, Old *old, uint8_t *bytes) noexcept nogil:
-    cdef uint64_t[2] before
     if old.kind == OLD_OP:
-        memcpy(before, bytes, 16)
-        h.journal.op = old.where
-        h.journal.changes = before[0]
-        h.journal.events = before[1]
+        journal_back(&h.journal, old, bytes)
     elif old.kind == OLD_BYTES_AT:
         memcpy(<void *><size_t>old.where, bytes, old.size)
     elif old.kind == OLD_RUN:
