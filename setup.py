@@ -1,6 +1,6 @@
 """Builds the Cython modules in place: one shared utility module, runtime dispatch instead of -march=native.
 
-Variants by environment, each for a tree of its own: HSVM_CYTHON_TRACE=1 for line coverage, HSVM_CHECKS=1 with the
+Variants by environment, each for a tree of its own: HSVM_COVERAGE=1 counts the lines that run, HSVM_CHECKS=1 with the
 core's own assertions, HSVM_SANITIZE=1 under ASan and UBSan, HSVM_QUICK=1 without optimisation.
 """
 
@@ -14,8 +14,8 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 SHARED = "hsvm_engine._shared"
-TRACE, CHECKS, SANITIZE, QUICK = (
-    os.environ.get(name) == "1" for name in ("HSVM_CYTHON_TRACE", "HSVM_CHECKS", "HSVM_SANITIZE", "HSVM_QUICK")
+COVERAGE, CHECKS, SANITIZE, QUICK = (
+    os.environ.get(name) == "1" for name in ("HSVM_COVERAGE", "HSVM_CHECKS", "HSVM_SANITIZE", "HSVM_QUICK")
 )
 DIRECTIVES: dict[str, object] = {
     "language_level": 3,
@@ -23,14 +23,13 @@ DIRECTIVES: dict[str, object] = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
-    "linetrace": TRACE,
 }
-MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] * TRACE + [("HSVM_CHECKS", "1")] * CHECKS
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"] * SANITIZE
+MACROS = [("HSVM_CHECKS", "1")] * CHECKS
+WATCHED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"] * SANITIZE + ["--coverage"] * COVERAGE
 # Generated C compares Python-sized with 32-bit counters everywhere: that warning says nothing about our code.
-LEVEL = "-O0" if TRACE or QUICK else "-O1" if SANITIZE else "-O3"
+LEVEL = "-O0" if COVERAGE or QUICK else "-O1" if SANITIZE else "-O3"
 DEBUG = ["-g1", "-fno-omit-frame-pointer"] if SANITIZE else ["-g0"]
-FLAGS = [LEVEL, "-fno-strict-aliasing", "-Wno-sign-compare", *DEBUG, *SANITIZERS]
+FLAGS = [LEVEL, "-fno-strict-aliasing", "-Wno-sign-compare", *DEBUG, *WATCHED]
 
 
 def extension(path: Path) -> Extension:
@@ -39,7 +38,7 @@ def extension(path: Path) -> Extension:
         name,
         [str(path.relative_to(HERE))],
         extra_compile_args=FLAGS,
-        extra_link_args=SANITIZERS,
+        extra_link_args=WATCHED,
         define_macros=MACROS,
         depends=[str(p.relative_to(HERE)) for p in (*path.parent.glob("*.h"), *path.parent.glob("*.pxd"))],
     )
@@ -51,7 +50,7 @@ def shared_module() -> Extension:
     subprocess.run(
         [sys.executable, "-m", "cython", f"--generate-shared={source.relative_to(HERE)}"], check=True, cwd=HERE
     )
-    return Extension(SHARED, [str(source.relative_to(HERE))], extra_compile_args=FLAGS, extra_link_args=SANITIZERS)
+    return Extension(SHARED, [str(source.relative_to(HERE))], extra_compile_args=FLAGS, extra_link_args=WATCHED)
 
 
 def extensions() -> list[Extension]:

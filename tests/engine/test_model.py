@@ -35,11 +35,11 @@ SLICES: dict[str, tuple[set[str], list[str]]] = {  # what goes on, and the permi
     "moves": (BASE | {"export_vm", "import_vm"}, ["rw"]),
 }
 # The search is exact, so a rule or an operation that comes or goes shows here.
-STATES = {"owners": 220, "permissions": 609, "swap": 399, "shares": 299, "merges": 891, "moves": 66}
+STATES = {"owners": 220, "permissions": 609, "swap": 975, "shares": 299, "merges": 891, "moves": 165}
 LOOKS = {name for name in OPERATIONS if name.endswith(("_read", "_locate", "_registers", "_read_context"))}
 
 Operation = dict[str, Any]
-Image = tuple[int, int, str, str]  # vm, gpn, "new" or "old", hex
+Image = tuple[int, int, str, str, str]  # vm, gpn, "new" or "old", hex, what was in it
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def choices(state: State, living: list[int], field: str, name: str) -> list[Any]
         **{"core": [0], "offset": [0], "length": [8], "data": [PATTERN], "gpa": [0, 4096], "gva": [0, 4096]},
         **{"kind": ["r", "w"], "target": [MACHINE_ID], "registers": [{"rax": 1}], "with": ["none", "any"]},
         **{"vector": [128], "after": [1 << 32], "device": [0]},
-        "image": [image for _, gpn, _, image in state.images if (gpn == WHOLE) == (name == "import_vm")],
+        "image": [image for _, gpn, _, image, _ in state.images if (gpn == WHOLE) == (name == "import_vm")],
     }
     return small[field]
 
@@ -127,7 +127,11 @@ def look(machine: Machine) -> View:
 
 def canonical(view: View, state: State) -> str:
     """The state without accidental numbers: frames are known by what is in them, VMs by the lesser naming."""
-    stale = {(vm, gpn) for vm, gpn, age, _ in state.images if age == "old"}
+    kept = {  # what is in an image matters only while it can be taken back
+        (vm, gpn, inside if age == "new" else age)
+        for vm, gpn, age, _, inside in state.images
+        if gpn != WHOLE and (age == "old" or (vm, gpn) in view.swapped)
+    }
     found = []
     for letters in permutations("AB", len(view.vms)):
         name = dict(zip(view.vms, letters, strict=True))
@@ -144,19 +148,25 @@ def canonical(view: View, state: State) -> str:
             sorted((name[vm], gpn, perm) for vm, gpn, perm in view.shared),
             sorted((name[a], gpn, name[b], at) for (a, gpn), (b, at) in view.merged.items()),
             sorted((name[vm], gpn) for vm, gpn in view.swapped),
-            sorted((name[vm], gpn) for vm, gpn in stale),
+            sorted((name[vm], *image) for vm, *image in kept),
             sorted((name[vm], gpn) for vm, gpn in state.marks),
-            len([gpn for _, gpn, *_ in state.images if gpn < 0]),
+            sorted(inside for _, gpn, _, _, inside in state.images if gpn == WHOLE),
         )
         found.append((frames, pages, [name[vm] for vm in view.running], len(letters)))
     return repr(min(found, key=repr))
 
 
-def follow(state: State, op: Operation, result: dict[str, Any], view: View) -> State:
+def inside(before: View, vm: int, at: int) -> str:
+    """What an image holds of a VM's pages that were there: permission and bytes."""
+    pages = [(gpn, leaf) for (of, gpn), leaf in before.leaves.items() if of == vm and at in (gpn, WHOLE)]
+    return repr(sorted((gpn, perm, before.bytes_of[mfn]) for gpn, (mfn, perm) in pages))
+
+
+def follow(state: State, op: Operation, result: dict[str, Any], before: View, now: View) -> State:
     """What an accepted operation does to that which no view shows. `data` is left to the caller."""
-    marks, dead = set(state.marks) & view.leaves.keys(), state.dead
+    marks, dead = set(state.marks) & now.leaves.keys(), state.dead
     if op["op"] == "guest_mergeable":
-        page = (view.running[0], op["gpn"])
+        page = (now.running[0], op["gpn"])
         marks = marks - {page} if op["with"] == "none" else marks | {page}
     images = [image for image in state.images if image[3] != (op.get("image") if op["op"] == "import_vm" else None)]
     if op["op"] in ("delete_vm", "export_vm"):
@@ -164,9 +174,9 @@ def follow(state: State, op: Operation, result: dict[str, Any], view: View) -> S
     if "image" in result:
         page = (op["vm"], op.get("gpn", WHOLE))
         # of a page the hypervisor keeps the newest image and the one before; of VMs one in all
-        kept = [(*image[:2], "old", image[3]) for image in images if image[:2] == page and image[2] == "new"]
+        kept = [(*image[:2], "old", *image[3:]) for image in images if image[:2] == page and image[2] == "new"]
         others = [image for image in images if image[:2] != page and page[1] + image[1] != 2 * WHOLE]
-        images = [*others, *kept, (*page, "new", result["image"])]
+        images = [*others, *kept, (*page, "new", result["image"], inside(before, *page))]
     return State(b"", frozenset(marks), tuple(images), dead)
 
 
@@ -232,7 +242,7 @@ def explore(start: State, extends: set[str], tries: set[str], perms: list[str]) 
             now = look(machine)
             wrong = violation(before, now, loads(machine))
             assert wrong is None, f"{wrong}: {said}"
-            after = follow(state, op, result, now)
+            after = follow(state, op, result, before, now)
             if op["op"] in extends and (key := canonical(now, after)) not in seen:
                 seen.add(key)
                 queue.append((replace(after, data=machine.snapshot()), said))
