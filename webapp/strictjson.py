@@ -58,6 +58,25 @@ def load(
     max_string: int = MAX_STRING,
 ) -> Any:
     """The decoded value of a JSON text that keeps every common rule; otherwise BadInput and nothing else."""
+    value, faults = parse(data, max_bytes=max_bytes, max_depth=max_depth, max_array=max_array, max_string=max_string)
+    if faults:
+        raise BadInput(faults)
+    return value
+
+
+def parse(
+    data: bytes | str,
+    *,
+    max_bytes: int = MIB,
+    max_depth: int = 8,
+    max_array: int | None = MAX_ARRAY,
+    max_string: int = MAX_STRING,
+) -> tuple[Any, list[Fault]]:
+    """(value, faults): for readers that name further faults beside those of the common rules.
+
+    Size, encoding, depth and syntax are refused at once. Where a number was that no document may hold, the value
+    holds something that is of no JSON type.
+    """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if len(raw) > max_bytes:
         raise BadInput([Fault("$", f"is {len(raw)} bytes long; at most {max_bytes} are allowed")])
@@ -79,8 +98,9 @@ def load(
     except json.JSONDecodeError as error:
         reason = f"line {error.lineno} column {error.colno}: {error.msg}"
         raise BadInput([Fault("$", reason)]) from None
-    check(value, max_depth=max_depth, max_array=max_array, max_string=max_string)
-    return value
+    faults: list[Fault] = []
+    _walk(value, "$", 0, (max_depth, max_array, max_string), faults)
+    return value, faults
 
 
 def check(value: Any, *, max_depth: int = 8, max_array: int | None = MAX_ARRAY, max_string: int = MAX_STRING) -> None:

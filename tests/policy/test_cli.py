@@ -148,13 +148,14 @@ def test_bad_files_give_one_line_for_each_fault_with_file_path_and_reason(vpms):
     broken["switches"]["smt"]["weight"] = 1001
     broken["x-y"] = 1
     Path("b.json").write_text(json.dumps(broken))
-    Path("h.json").write_text('{"format": NaN}')
+    Path("h.json").write_text(json.dumps(H1).replace('"vpms-host/1"', "NaN").replace(', "attested": true', ""))
     code, result, err = vpms("check", *PAIR)
     assert (code, result) == (2, None)
     assert err == [
         "vpms: b.json: $.switches.smt.weight: must lie between 0 and 1000",
         "vpms: b.json: $['x-y']: is not a field of this document",
         "vpms: h.json: $.format: NaN is not a number",
+        "vpms: h.json: $.attested: is missing",
     ]
 
 

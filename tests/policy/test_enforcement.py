@@ -1,8 +1,10 @@
 """The gate: for each row one event that is allowed and one that is refused, with code, value and nothing in between."""
 
+import copy
+
 import pytest
 
-from tests.policy.cast import A_DB, B_WEB, H1, NOW, a_db, h1
+from tests.policy.cast import A_DB, B_WEB, H1, NOW, a_db, b_web, h1
 from webapp.errors import BadInput, VpmsError
 from webapp.vpms import enforcement
 from webapp.vpms.documents import read_event, read_host, read_policy
@@ -15,6 +17,7 @@ HOST = read_host(H1)
 STRICT = {name: switch.names[0] for name, switch in SWITCHES.items()} | {"memory_protection": "hsvm"}
 NEARBY = {"live_migration": "same_zone_attested"}
 LAX = {name: switch.names[-1] for name, switch in SWITCHES.items()}
+KEY = "A" * 43 + "="
 TENANTS = {"a": "alpha", "b": "beta", "c": "alpha"}
 
 
@@ -64,6 +67,23 @@ ROWS = [
     ("leaf_size", {"size": "2m"}, {"hugepages": "2m"}, "allow", None),
     ("leaf_size", {"size": "4k"}, {"hugepages": "2m"}, "deny", "C17"),
     ("leaf_size", {"size": "1g"}, {"hugepages": "4k"}, "allow", None),
+    ("co_schedule", {"other": "b"}, {"smt": "shared"}, "allow", None),
+    ("co_schedule", {"other": "b"}, {"smt": "core_scheduling"}, "deny", "C17"),
+    ("co_schedule", {"other": "c"}, {"smt": "core_scheduling"}, "allow", None),
+    ("co_schedule", {"other": "c"}, {"smt": "off"}, "deny", "C17"),
+    ("place_vcpu", {"other": "b"}, {"cpu_pinning": "shared"}, "allow", None),
+    ("place_vcpu", {"other": "b"}, {"cpu_pinning": "dedicated"}, "deny", "C17"),
+    ("nested_enter", {}, {"nested_virt": "on"}, "allow", None),
+    ("nested_enter", {}, {"nested_virt": "off"}, "deny", "C10"),
+    ("pmu_read", {}, {"pmu": "on"}, "allow", None),
+    ("pmu_read", {}, {"pmu": "off"}, "deny", "C10"),
+    ("host_mode", {"mode": "hsvm"}, {"memory_protection": "hsvm"}, "allow", None),
+    ("host_mode", {"mode": "off"}, {"memory_protection": "none"}, "allow", None),
+    ("host_mode", {"mode": "smm_prototype"}, {"memory_protection": "none"}, "allow", None),
+    ("host_mode", {"mode": "smm_prototype"}, {"memory_protection": "hsvm"}, "ask", "C25"),
+    ("host_mode", {"mode": "off"}, {"memory_protection": "hsvm"}, "deny", "C25"),
+    ("capability_lost", {"switch": "smt", "value": "off"}, {"smt": "shared"}, "allow", None),
+    ("capability_lost", {"switch": "smt", "value": "off"}, {"smt": "off"}, "breach", "C26"),
     ("vm_stop", {}, {}, "allow", None),
 ]  # fmt: skip
 
@@ -84,7 +104,7 @@ def test_an_event_that_concerns_two_vms_needs_both_to_allow_it():
 
 
 def test_every_kind_of_event_that_can_be_read_is_decided():
-    assert {row[0] for row in ROWS} | {"vm_start"} == set(EVENTS)
+    assert {row[0] for row in ROWS} | {"vm_start", "policy_changed", "clock"} == set(EVENTS)
 
 
 def test_a_vm_without_values_in_force_and_an_unknown_kind_are_refused():
@@ -147,6 +167,88 @@ def test_a_move_into_a_conflict_at_the_target_is_refused():
     result = enforcement.check_event([read_policy(willing)], HOST, event, now=NOW)
     assert result["event"]["decision"] == "deny" and result["event"]["code"] == "C29"
     assert {row["code"] for row in result["conflicts"]} >= {"C29"}
+
+
+def terms(**changes):
+    """The example's agreement in force; both VMs run."""
+    parties = [
+        {"id": policy.vm, "tenant": policy.tenant, "policy_sha256": policy.sha256, "policy_version": 1, "key": KEY}
+        for policy in POLICIES
+    ]
+    nobody = {"tenant": None, "policy_sha256": None, "policy_version": None}
+    return {
+        "format": "vpms-agreement/1", "agreement": "g", "version": 1, "previous": None, "host": "h1",
+        "parties": [*parties, {"id": "operator", **nobody, "key": KEY}],
+        "assignment": negotiate(POLICIES, HOST, NOW)["assignment"], "not_enforced": [],
+        "notBefore": NOW, "notAfter": "2026-05-01T00:00:00Z", "certificate_sha256": "0" * 64, **changes,
+    }  # fmt: skip
+
+
+def happens(kind, *documents, now=NOW, running=("a-db", "b-web"), agreed=True, **fields):
+    host = read_host(h1(running=list(running), agreement=terms() if agreed else None))
+    event = read_event({"format": "vpms-event/1", "kind": kind, **fields})
+    policies = [read_policy(document) for document in documents or (A_DB, B_WEB)]
+    result = enforcement.check_event(policies, host, event, now=now)
+    rows = [row for row in result["conflicts"] if row["class"] == "dynamic" and row["trigger"] == "run"]
+    found = [(row["code"], row["severity"], row["parties"], row["switch"]) for row in rows]
+    return tuple(result["event"][name] for name in ("decision", "code", "value_in_force")), found
+
+
+def test_the_platform_takes_protection_away_only_if_no_vm_that_runs_holds_it():
+    off = [("C25", "hard", ["a-db", "operator"], "memory_protection")]
+    asked = [("C25", "negotiable", ["a-db", "operator"], "memory_protection")]
+    assert happens("host_mode", mode="off") == (("deny", "C25", "hsvm"), off)
+    assert happens("host_mode", mode="smm_prototype") == (("ask", "C25", "hsvm"), asked)
+    assert happens("host_mode", mode="hsvm")[0][0] == "allow"
+    assert happens("host_mode", mode="off", running=["b-web"]) == (("allow", None, None), [])
+
+
+def test_a_lost_capability_is_a_breach_for_those_who_hold_it():
+    lost = ("C26", "hard", ["a-db", "b-web", "operator"], "smt")
+    found = happens("capability_lost", switch="smt", value="core_scheduling")
+    assert found == (("breach", "C26", "core_scheduling"), [lost])
+    assert happens("capability_lost", switch="smt", value="shared") == (("allow", None, None), [])
+
+
+def test_counters_and_nested_vms_are_a_matter_between_neighbours():
+    picky = copy.deepcopy(A_DB)
+    picky["switches"]["pmu"] = {"weight": 0, "values": {"off": 1, "on": "veto"}}
+    denied = [("C10", "hard", ["a-db", "b-web"], "pmu")]
+    assert happens("pmu_read", picky, B_WEB, vm="b-web") == (("deny", "C10", "off"), denied)
+    assert happens("nested_enter", vm="b-web")[1] == [("C10", "hard", ["b-web"], "nested_virt")]
+
+
+def test_a_late_change_of_wishes_asks_and_leaves_all_terms_in_force():
+    vetoed = b_web(version=2)
+    vetoed["switches"]["smt"]["values"]["core_scheduling"] = "veto"
+    late = [("C27", "negotiable", ["b-web"], None)]
+    assert happens("policy_changed", A_DB, vetoed, vm="b-web") == (("ask", "C27", None), late)
+    more = b_web(version=2, disagreement={"kind": "do-not-start", "utility": 661})
+    assert happens("policy_changed", A_DB, more, vm="b-web") == (("ask", "C27", None), late)
+    enough = b_web(version=2, disagreement={"kind": "do-not-start", "utility": 660})
+    same = {**vetoed, "version": 1}
+    for document in (enough, same):
+        assert happens("policy_changed", A_DB, document, vm="b-web") == (("allow", None, None), [])
+    assert happens("policy_changed", A_DB, vetoed, vm="b-web", running=["a-db"])[0][0] == "allow"
+    assert happens("clock", A_DB, vetoed)[1] == []
+
+
+def test_the_clock_advises_when_terms_have_run_out():
+    out = ("C30", "advice", ["a-db", "b-web", "operator"], None)
+    assert happens("clock") == (("allow", None, None), [])
+    assert happens("clock", now="2026-05-01T00:00:00Z") == (("advice", "C30", None), [out])
+    assert happens("clock", now="2026-04-30T23:59:59Z")[0][0] == "allow"
+    assert happens("clock", agreed=False)[0][0] == "allow"
+
+
+def test_a_refused_move_tells_of_its_target_too_and_keeps_its_own_code():
+    target = {"host": h1(host="h2", running=["b-web"]), "policies": [B_WEB]}
+    decision, rows = happens(
+        "migrate", A_DB, agreed=False, running=["a-db"], vm="a-db", mode="precopy", zone="z1", attested=True,
+        target=target,
+    )  # fmt: skip
+    assert decision == ("deny", "C22", "never")
+    assert [row[:3] for row in rows if row[0] == "C29"] == [("C29", "hard", ["a-db", "b-web"])] * 3
 
 
 def test_an_event_of_a_vm_without_policy_is_bad_input():

@@ -202,10 +202,7 @@ def _platform(situation: Situation, vm: str) -> Iterator[Finding]:
 
 
 def _floor(situation: Situation, vm: str, best: int) -> Iterator[Finding]:
-    policy = situation.by_vm[vm]
-    least = 1000 * int(policy.disagreement["utility"])
-    if policy.delegate["mode"] == "auto-within-bounds":
-        least = max(least, 1000 * int(policy.delegate["floor"]))
+    least = situation.least(vm)
 
     def reachable(less: Situation) -> bool:
         found = Problem(_alone(less, vm)).best_view(vm)

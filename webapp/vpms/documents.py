@@ -10,15 +10,8 @@ from typing import Any, Final
 from webapp import strictjson
 from webapp.errors import BadInput, Fault
 from webapp.strictjson import member
-from webapp.vpms.formats import EVENTS, HOST, OPERATOR, POLICY, PREDICATE
-from webapp.vpms.shapes import (
-    Array,
-    Faults,
-    Object,
-    OneOf,
-    Shape,
-    Time,
-)
+from webapp.vpms.formats import EVENT, HOST, POLICY, PREDICATE
+from webapp.vpms.shapes import Faults, Shape, in_document_order, is_integer
 from webapp.vpms.vocabulary import PER_VM, RESOURCES, SWITCHES
 
 KIB: Final = 1024
@@ -94,14 +87,12 @@ class Host:
 
     def offered(self, switch: str) -> tuple[str, ...]:
         """D(s) = capabilities, law and offers together, strict to lax; never empty in a host that was read."""
-        allowed = [self.capabilities.get(switch), self.law.get(switch), self.offers.get(switch)]
-        return tuple(name for name in SWITCHES[switch].names if all(part is None or name in part for part in allowed))
+        return _offered(self.document, switch)
 
 
 def read_policy(source: bytes | str | Mapping[str, Any]) -> Policy:
     """The policy in this text or decoded object, or BadInput naming every fault (at most 20)."""
-    document = _decode(source, 64 * KIB, 8)
-    _check(POLICY, document, _policy_faults)
+    document = _read(source, POLICY, _policy_faults, max_bytes=64 * KIB, max_depth=8)
     labels, validity = document.get("labels", {}), document.get("validity", {})
     windows = document.get("maintenance")
     return Policy(
@@ -126,23 +117,12 @@ def read_policy(source: bytes | str | Mapping[str, Any]) -> Policy:
 
 def read_host(source: bytes | str | Mapping[str, Any]) -> Host:
     """The host in this text or decoded object, or BadInput naming every fault (at most 20)."""
-    document = _decode(source, strictjson.MIB, 16)
-    _check(HOST, document, _host_faults)
-    return _host(document)
+    return _host(_read(source, HOST, _host_faults))
 
 
 def read_event(source: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     """The event in this text or decoded object, or BadInput. `migrate` may carry a `target` of host and policies."""
-    document = _decode(source, strictjson.MIB, 16)
-    kind = document.get("kind") if isinstance(document, dict) else None
-    fields = EVENTS.get(kind) if isinstance(kind, str) else None
-    target = Object({"host": HOST, "policies": Array(POLICY, most=64)})
-    optional: dict[str, Shape] = {"at": Time(), **({"target": target} if kind == "migrate" else {})}
-    shape = Object({"format": OneOf(["vpms-event/1"]), "kind": OneOf(list(EVENTS)), **(fields or {})}, optional)
-    if fields is None and isinstance(document, dict):  # one fault says it; the fields of an unknown kind are unknown
-        document = {key: document[key] for key in ("format", "kind") if key in document}
-    _check(shape, document, lambda given, faults: None)
-    return dict(document)
+    return dict(_read(source, EVENT, _target_faults))
 
 
 def check_set(policies: Sequence[Policy], host: Host) -> None:
@@ -180,21 +160,34 @@ def json_schema(kind: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$comment": comment, **shape.schema()}
 
 
-def _decode(source: bytes | str | Mapping[str, Any], max_bytes: int, max_depth: int) -> Any:
+def _read(
+    source: bytes | str | Mapping[str, Any],
+    shape: Shape,
+    further: Callable[[Mapping[str, Any], str, Faults], None],
+    *,
+    max_bytes: int = strictjson.MIB,
+    max_depth: int = 16,
+) -> Any:
+    """The document, if it has this shape and `further` finds nothing; otherwise BadInput with every fault in order."""
     if isinstance(source, bytes | str):
-        return strictjson.load(source, max_bytes=max_bytes, max_depth=max_depth)
-    strictjson.check(source, max_depth=max_depth)
-    return source
-
-
-def _check(shape: Shape, document: Any, further: Callable[[Any, Faults], None]) -> None:
-    """Shape first; what members say about each other is looked at only in documents of the right shape."""
-    faults: Faults = []
-    shape.check(document, "$", faults)
-    if not faults:
-        further(document, faults)
+        document, faults = strictjson.parse(source, max_bytes=max_bytes, max_depth=max_depth)
+    else:
+        strictjson.check(source, max_depth=max_depth)
+        document, faults = source, []
+    known = {fault.path for fault in faults}
+    found: Faults = []
+    shape.check(document, "$", found)
+    faults += [fault for fault in found if fault.path not in known]
+    if isinstance(document, dict):
+        further(document, "$", faults)
     if faults:
-        raise BadInput(faults)
+        raise BadInput(in_document_order(document, faults))
+    return document
+
+
+def _sound(path: str, faults: Faults) -> bool:
+    """Is nothing wrong in this part, so that what its members say about each other can be looked at?"""
+    return not any(fault.path == path or fault.path.startswith((f"{path}.", f"{path}[")) for fault in faults)
 
 
 def _rule(item: Mapping[str, Any]) -> Rule:
@@ -225,20 +218,33 @@ def _host(document: Mapping[str, Any]) -> Host:
     )
 
 
-def _weight_fault(switches: Mapping[str, Any], path: str, faults: Faults) -> None:
-    total = sum(wish["weight"] for wish in switches.values())
-    if total != 1000:
-        faults.append(Fault(path, f"the weights sum to {total}; they must sum to exactly 1000"))
+def _offered(document: Mapping[str, Any], switch: str) -> tuple[str, ...]:
+    """D(s) of a host document whose lists are of the right shape."""
+    operator = document["operator"]
+    lists = [document.get("capabilities", {}), operator.get("law", {}), operator.get("offers", {})]
+    known = SWITCHES[switch]
+    allowed = [part.get(switch) for part in lists[1:]]
+    allowed.append(lists[0].get(switch, known.unless_said))
+    return tuple(name for name in known.names if all(part is None or name in part for part in allowed))
 
 
-def _policy_faults(document: Mapping[str, Any], faults: Faults) -> None:
-    """Faults between members, in the order of the document."""
+def _weight_fault(switches: Any, path: str, faults: Faults) -> None:
+    """A wrong sum is named wherever all weights can be read, whatever else is wrong with the wishes."""
+    wishes = list(switches.values()) if isinstance(switches, dict) else []
+    given = [wish.get("weight") for wish in wishes if isinstance(wish, dict)]
+    weights = [weight for weight in given if isinstance(weight, int) and is_integer(weight) and 0 <= weight <= 1000]
+    if len(weights) == len(wishes) > 0 and sum(weights) != 1000:
+        faults.append(Fault(path, f"the weights sum to {sum(weights)}; they must sum to exactly 1000"))
+
+
+def _policy_faults(document: Mapping[str, Any], root: str, faults: Faults) -> None:
+    """Faults between members; each part is looked at if its own shape is right."""
     for key, value in document.items():
-        path = member("$", key)
-        if key == "vm" and value == OPERATOR:
-            faults.append(Fault(path, f"must not be {OPERATOR}"))
-        elif key == "switches":
+        path = member(root, key)
+        if key == "switches":
             _weight_fault(value, path, faults)
+        elif not _sound(path, faults):
+            continue
         elif key == "labels":
             both = sorted(set(value.get("exhibits", ())) & set(value.get("refuses", ())))
             faults += [
@@ -258,16 +264,44 @@ def _policy_faults(document: Mapping[str, Any], faults: Faults) -> None:
                     faults.append(Fault(f"{path}[{index}]", "must end after it starts"))
 
 
-def _host_faults(document: Mapping[str, Any], faults: Faults) -> None:
-    host = _host(document)
-    for name in SWITCHES:
-        if not host.offered(name):
-            part = "offers" if name in host.offers else "law" if name in host.law else None
-            path = f"$.operator.{part}.{name}" if part else f"$.capabilities.{name}"
-            faults.append(Fault(path, "leaves no value that capabilities, law and offers have in common"))
-    if host.preferences is not None:
-        path = "$.operator.preferences.switches"
-        for name in host.preferences["switches"]:
-            if not host.is_shared(name):
-                faults.append(Fault(member(path, name), "is not a shared switch on this host"))
-        _weight_fault(host.preferences["switches"], path, faults)
+def _host_faults(document: Mapping[str, Any], root: str, faults: Faults) -> None:
+    parts = ("capabilities", "operator.law", "operator.offers")
+    operator = document.get("operator")
+    if not isinstance(operator, dict):
+        return
+    if all(_sound(f"{root}.{part}", faults) for part in parts):
+        for name in SWITCHES:
+            if not _offered(document, name):
+                part = next((key for key in ("offers", "law") if name in operator.get(key, {})), None)
+                path = f"{root}.operator.{part}.{name}" if part else f"{root}.capabilities.{name}"
+                faults.append(Fault(path, "leaves no value that capabilities, law and offers have in common"))
+    wishes = (operator.get("preferences") or {}).get("switches") if _sound(f"{root}.per_vm", faults) else None
+    if isinstance(wishes, dict):
+        path, own = f"{root}.operator.preferences.switches", document.get("per_vm", PER_VM)
+        faults += [
+            Fault(member(path, name), "is not a shared switch on this host")
+            for name in wishes
+            if name in SWITCHES and name in own
+        ]
+        _weight_fault(wishes, path, faults)
+
+
+def _target_faults(document: Mapping[str, Any], root: str, faults: Faults) -> None:
+    """What is wrong between the members of a migration's target, and between its policies and its host."""
+    target = document.get("target")
+    if not isinstance(target, dict) or document.get("kind") != "migrate":
+        return
+    path, host, policies = f"{root}.target", target.get("host"), target.get("policies")
+    if isinstance(host, dict):
+        _host_faults(host, f"{path}.host", faults)
+    for index, policy in enumerate(policies if isinstance(policies, list) else ()):
+        if isinstance(policy, dict):
+            _policy_faults(policy, f"{path}.policies[{index}]", faults)
+    if _sound(path, faults) and isinstance(host, dict) and isinstance(policies, list):
+        names = [policy["vm"] for policy in policies]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                faults.append(Fault(f"{path}.policies[{index}].vm", f"{name} is the VM of two policies"))
+        for index, name in enumerate(host.get("running", ())):
+            if name not in {*names, document.get("vm")}:
+                faults.append(Fault(f"{path}.host.running[{index}]", f"the policy of {name} is not given"))

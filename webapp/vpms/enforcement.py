@@ -26,13 +26,14 @@ DETAIL: Final[Mapping[str, str]] = {"full": "pages", "metadata": "kinds", "none"
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's answer: allow, deny, or ask (held without effect until the owner consents)."""
+    """The gate's answer: allow, deny, ask (held without effect until the owner consents), advice or breach."""
 
     decision: str
     code: str | None
     switch: str | None
     value_in_force: str | None
     text: str
+    holders: tuple[str, ...] = ()  # VMs that the event does not name and that hold the value concerned
 
 
 class _Request(NamedTuple):
@@ -96,6 +97,13 @@ _ROWS: Final[Mapping[str, _Row]] = {
     ),
     "migrate": _Row("live_migration", "C22", _move_allows, "the VM stays where it is"),
     "leaf_size": _Row("hugepages", "C17", _size_allows, "the smaller pages were not mapped"),
+    "co_schedule": _Row(
+        "smt", "C17", lambda v, r: v == "shared" or (v == "core_scheduling" and r.one_tenant),
+        "the other thread stays idle",
+    ),
+    "place_vcpu": _Row("cpu_pinning", "C17", lambda v, r: v == "shared", "the core keeps the VM that it has"),
+    "nested_enter": _Row("nested_virt", "C10", lambda v, r: v == "on", "no VM is started inside"),
+    "pmu_read": _Row("pmu", "C10", lambda v, r: v == "on", "the counter reads zero"),
 }  # fmt: skip
 
 
@@ -121,15 +129,17 @@ def decide(
 ) -> Decision:
     """May this event take effect? Asked before it has any.
 
-    `values` are those in force (values_in_force, or of the agreement); `tenants` (VM -> tenant) is needed to merge
-    pages, `zone` of the host to migrate, `start_check` (conflicts.check with the running VMs) or `covered` (an
-    agreement covers the VM) to start.
+    `values` are those in force (values_in_force, or of the agreement) of the VMs named, or for an event of the platform
+    of all that run; `tenants` (VM -> tenant) is needed where two VMs meet, `zone` of the host to migrate, `start_check`
+    (conflicts.check with the running VMs) or `covered` (an agreement covers the VM) to start.
     """
     kind = event["kind"]
     if kind == "vm_stop":
         return Decision("allow", None, None, None, "A VM may always be stopped by its owner.")
     if kind == "vm_start":
         return _start(start_check, covered)
+    if kind in ("host_mode", "capability_lost"):
+        return _platform(event, values)
     row = _READS[event["purpose"]] if kind == "hv_read" else _ROWS.get(kind)
     if row is None:
         raise VpmsError("unknown_event", 422, {"kind": kind}, f"the gate knows no event {kind}")
@@ -148,6 +158,20 @@ def decide(
             return Decision(answer, row.code, row.switch, value, f"{row.switch} is {value}, so {held}.")
     value = values[concerned[0]][row.switch]
     return Decision("allow", None, row.switch, value, f"{row.switch} is {value}, which allows it.")
+
+
+def _platform(event: Mapping[str, Any], values: Values) -> Decision:
+    """A change of the platform: may those who hold the value concerned be deprived of it, and must they be asked?"""
+    mode = event.get("mode")
+    switch, value = ("memory_protection", "hsvm") if mode else (str(event["switch"]), str(event["value"]))
+    holders = tuple(sorted(vm for vm, view in values.items() if view[switch] == value))
+    if mode == "hsvm" or not holders:
+        return Decision("allow", None, switch, value if holders else None, "Nobody who runs loses anything by this.")
+    if mode is None:
+        text = f"{switch} {value} is in force and was lost; its owners choose what follows."
+        return Decision("breach", "C26", switch, value, text, holders)
+    answer, held = ("ask", "it waits for the owners") if mode == "smm_prototype" else ("deny", "protection stays on")
+    return Decision(answer, "C25", switch, value, f"{switch} {value} is in force, so {held}.", holders)
 
 
 def _start(start_check: Mapping[str, Any] | None, covered: bool) -> Decision:
@@ -170,17 +194,9 @@ def check_event(
     for field in ("vm", "other"):
         if field in event and event[field] not in by_vm:
             raise BadInput([Fault(f"$.{field}", "is not the VM of a given policy")])
-    plain = check(policies, host, now=now, trigger="run", limits=limits)
-    agreed = {row["id"] for row in host.agreement["parties"]} if host.agreement else set()
-    decision = decide(
-        event=event,
-        values=values_in_force(policies, host, now),
-        tenants={vm: policy.tenant for vm, policy in by_vm.items()},
-        zone=host.zone,
-        start_check=plain,
-        covered=event.get("vm") in agreed,
-    )
-    findings = [] if event["kind"] == "vm_start" else list(_refusal(event, decision))
+    situation = Situation(policies, host, now)
+    decision = _decision(situation, event, limits)
+    findings = [] if event["kind"] == "vm_start" else list(_refusal(situation, event, decision))
     moved = _target_findings(by_vm[event["vm"]], event["target"], now, limits) if "target" in event else []
     if moved and decision.decision == "allow":
         text = "The VMs at the target would be in conflict with it."
@@ -195,20 +211,72 @@ def check_event(
     return result
 
 
-def _refusal(event: Mapping[str, Any], decision: Decision) -> Iterable[Finding]:
-    if decision.decision in ("deny", "ask") and decision.code:
-        parties = tuple(sorted({str(event[field]) for field in ("vm", "other") if field in event})) + (OPERATOR,)
-        severity = "hard" if decision.decision == "deny" else "negotiable"
-        text = f"{event['kind']}: {decision.text}"
-        yield Finding(decision.code, "run", severity, parties, decision.switch, text, dynamic=True)
+def _decision(situation: Situation, event: Mapping[str, Any], limits: Limits | None) -> Decision:
+    """The gate's answer with everything that it needs to know from the documents."""
+    host, kind, vm = situation.host, event["kind"], event.get("vm")
+    if kind == "policy_changed":
+        return _late_change(situation, str(vm))
+    if kind == "clock":
+        if host.agreement is None or situation.now < host.agreement["notAfter"]:
+            return Decision("allow", None, None, None, "No terms have run out.")
+        return Decision("advice", "C30", None, None, "The terms have run out; they stay in force until replaced.")
+    values = values_in_force(situation.policies, host, situation.now)
+    if vm is None:
+        values = {name: view for name, view in values.items() if name in host.running}
+    agreed = {row["id"] for row in host.agreement["parties"]} if host.agreement else set()
+    return decide(
+        event=event,
+        values=values,
+        tenants={policy.vm: policy.tenant for policy in situation.policies},
+        zone=host.zone,
+        start_check=check(situation.policies, host, now=situation.now, limits=limits) if kind == "vm_start" else None,
+        covered=vm in agreed,
+    )
+
+
+def _late_change(situation: Situation, vm: str) -> Decision:
+    """C27: a running VM's wishes were changed, and what is in force now breaks a veto or falls below its least."""
+    agreement = situation.host.agreement
+    rows = agreement["parties"] if agreement and vm in situation.host.running else []
+    agreed = next((row["policy_version"] for row in rows if row["id"] == vm), None)
+    if agreed is not None and situation.by_vm[vm].version > agreed:
+        view = values_in_force(situation.policies, situation.host, situation.now)[vm]
+        broken = [switch for switch, value in view.items() if value in situation.vetoed(vm, switch)]
+        if broken:
+            return Decision("ask", "C27", None, None, f"The changed wishes veto what is in force for {broken[0]}.")
+        if situation.utility(vm, view) < situation.least(vm):
+            return Decision("ask", "C27", None, None, "What is in force is worth less than the changed wishes accept.")
+    return Decision("allow", None, None, None, "What is in force agrees with the changed wishes.")
+
+
+def _refusal(situation: Situation, event: Mapping[str, Any], decision: Decision) -> Iterable[Finding]:
+    """The run-time conflict that a denied, asked or broken event is."""
+    severity = {"deny": "hard", "ask": "negotiable", "breach": "hard"}.get(decision.decision)
+    if severity is None or decision.code is None:
+        return
+    parties = {str(event[field]) for field in ("vm", "other") if field in event} | set(decision.holders)
+    if decision.code == "C10" and decision.switch:
+        parties |= {vm for vm in situation.vms if situation.best_possible(vm, decision.switch) == ("off",)}
+    elif decision.code != "C27":
+        parties.add(OPERATOR)
+    text = f"{event['kind']}: {decision.text}"
+    yield Finding(decision.code, "run", severity, tuple(sorted(parties)), decision.switch, text, dynamic=True)
 
 
 def _target_findings(mover: Policy, target: Mapping[str, Any], now: str, limits: Limits | None) -> list[Finding]:
-    """C29: what the start check at the target finds with the mover there."""
+    """C29: what the start check at the target finds with the mover there; the parties are the VMs concerned."""
     there = [policy for policy in map(read_policy, target["policies"]) if policy.vm != mover.vm]
     found = check([*there, mover], read_host(target["host"]), now=now, limits=limits)
     return [
-        Finding("C29", "run", "hard", tuple(row["parties"]), None, f"{row['code']}: {row['text']}", dynamic=True)
+        Finding(
+            "C29",
+            "run",
+            "hard",
+            tuple(party for party in row["parties"] if party != OPERATOR),
+            None,
+            f"{row['code']}: {row['text']}",
+            dynamic=True,
+        )  # fmt: skip
         for row in found["conflicts"]
         if row["severity"] in BLOCKING
     ]

@@ -30,8 +30,10 @@ MODES: Final = ("auto", "auto-within-bounds", "human")
 ACTIONS: Final = ("reclaim", "introspect", "core_dump", "snapshot", "live_migrate", "ksm_scan", "protection_off")
 CAPACITIES: Final = ("cores", "memory_mib", "hugepage_mib", "cache_ways", "bandwidth_pct", "key_slots")
 _ID: Final = Matching(ID_PATTERN, "an id (a-z, 0-9, . _ -, at most 63 characters)")
+_VM: Final = Matching(ID_PATTERN, "an id (a-z, 0-9, . _ -, at most 63 characters)", never=OPERATOR)
 _DIGEST: Final = Matching("^[0-9a-f]{64}$", "a SHA-256 in lower-case hex")
 KEY: Final = Matching("^[A-Za-z0-9+/]{43}=$", "a raw Ed25519 public key in base64")
+_ANY_VALUE: Final = Matching("^.*$", "a value of a switch")
 _UNKNOWN_SWITCH: Final = "is not a known switch"
 _COUNT: Final = Integer(0, strictjson.MAX_INTEGER)
 
@@ -59,7 +61,7 @@ def _wish(names: Sequence[str], approval: bool) -> Object:
 
 
 def _value_lists(names: Iterable[str]) -> Object:
-    return _known({name: Array(OneOf(SWITCHES[name].names), least=1, different=True) for name in names})
+    return _known({name: Array(OneOf(SWITCHES[name].names), least=1) for name in names})
 
 
 class _RuleSide:
@@ -68,7 +70,7 @@ class _RuleSide:
     def check(self, value: Any, path: str, faults: Faults) -> None:
         name = value.get("switch") if isinstance(value, dict) else None
         known = SWITCHES.get(name) if isinstance(name, str) else None
-        item: Shape = OneOf(known.names) if known else Matching("^", "a value of a known switch")
+        item: Shape = OneOf(known.names) if known else _ANY_VALUE
         Object({"switch": OneOf(list(SWITCHES)), "in": Array(item, least=1)}).check(value, path, faults)
 
     def schema(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ _LABELS: Final = Array(_ID, most=16, different=True)
 POLICY: Final = Object(
     {
         "format": OneOf(["vpms-policy/1"]),
-        "vm": _ID,
+        "vm": _VM,
         "tenant": _ID,
         "version": Integer(1, 2147483647),
         "size": Object(
@@ -137,7 +139,7 @@ PREDICATE: Final = Object(
             )
         ),
         "assignment": Object({"host": _VALUES, "vms": ById(_VALUES)}),
-        "not_enforced": Array(OneOf(list(SWITCHES)), different=True),
+        "not_enforced": Array(OneOf(list(SWITCHES))),
         "notBefore": Time(),
         "notAfter": Time(),
         "certificate_sha256": _DIGEST,
@@ -190,6 +192,44 @@ EVENTS: Final[Mapping[str, Mapping[str, Shape]]] = {
     "snapshot": {"vm": _ID, "encrypted": Boolean()},
     "migrate": {"vm": _ID, "mode": OneOf(["precopy", "postcopy"]), "zone": _ID, "attested": Boolean()},
     "leaf_size": {"vm": _ID, "size": OneOf(SWITCHES["hugepages"].names)},
+    "co_schedule": {"vm": _ID, "other": _ID},
+    "place_vcpu": {"vm": _ID, "other": _ID},
+    "nested_enter": {"vm": _ID},
+    "pmu_read": {"vm": _ID},
     "vm_start": {"vm": _ID},
     "vm_stop": {"vm": _ID},
+    "host_mode": {"mode": OneOf(["hsvm", "smm_prototype", "off"])},
+    "capability_lost": {"switch": OneOf(list(SWITCHES)), "value": _ANY_VALUE},
+    "policy_changed": {"vm": _ID},
+    "clock": {},
 }
+TARGET: Final = Object({"host": HOST, "policies": Array(POLICY, most=64)})
+
+
+class _Event:
+    """An event: its kind says which further members it has."""
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        fields = EVENTS.get(kind) if isinstance(kind, str) else None
+        if fields is None and isinstance(value, dict):  # one fault says it; what an unknown kind has is unknown
+            value = {key: value[key] for key in ("format", "kind") if key in value}
+        elif kind == "capability_lost" and value.get("switch") in list(SWITCHES):
+            fields = _lost(value["switch"])
+        self._object(kind, fields or {}).check(value, path, faults)
+
+    def schema(self) -> dict[str, Any]:
+        rows = [(kind, fields) for kind, fields in EVENTS.items() if kind != "capability_lost"]
+        rows += [("capability_lost", _lost(name)) for name in SWITCHES]
+        return {"oneOf": [self._object(kind, fields, [kind]).schema() for kind, fields in rows]}
+
+    def _object(self, kind: Any, fields: Mapping[str, Shape], kinds: Sequence[str] = tuple(EVENTS)) -> Object:
+        optional: dict[str, Shape] = {"at": Time(), **({"target": TARGET} if kind == "migrate" else {})}
+        return Object({"format": OneOf(["vpms-event/1"]), "kind": OneOf(kinds), **fields}, optional)
+
+
+def _lost(switch: str) -> Mapping[str, Shape]:
+    return {"switch": OneOf([switch]), "value": OneOf(SWITCHES[switch].names)}
+
+
+EVENT: Final = _Event()

@@ -23,6 +23,33 @@ class Shape(Protocol):
         """The same as JSON Schema (draft 2020-12)."""
 
 
+_LAST_STEP: Final = re.compile(r"(?:\.[A-Za-z_][A-Za-z0-9_]*|\['(?:[^'\\]|\\.)*'\]|\[\d+\])\Z")
+
+
+def in_document_order(document: Any, faults: Faults) -> Faults:
+    """The faults as a reader of the document meets them; a missing member stands at the end of its object."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+
+    def walk(value: Any, path: str) -> None:
+        first[path] = len(first)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, member(path, str(key)))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                walk(item, f"{path}[{index}]")
+        last[path] = len(first)
+
+    def place(fault: Fault) -> tuple[int, int]:
+        if fault.path in first:
+            return first[fault.path], 0
+        return last.get(_LAST_STEP.sub("", fault.path), len(first)) - 1, 1
+
+    walk(document, "$")
+    return sorted(faults, key=place)
+
+
 def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -65,18 +92,21 @@ class OneOf:
 
 
 class Matching:
-    """A string that matches a pattern; `what` names it in the fault."""
+    """A string that matches a pattern and is not `never`; `what` names it in the fault."""
 
-    def __init__(self, pattern: str, what: str) -> None:
-        self.pattern, self.what = pattern, what
+    def __init__(self, pattern: str, what: str, never: str | None = None) -> None:
+        self.pattern, self.what, self.never = pattern, what, never
         self._match = re.compile(pattern.removesuffix("$") + r"\Z").match
 
     def check(self, value: Any, path: str, faults: Faults) -> None:
         if not isinstance(value, str) or not self._match(value):
             faults.append(Fault(path, f"must be {self.what}"))
+        elif value == self.never:
+            faults.append(Fault(path, f"must not be {self.never}"))
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": self.pattern}
+        shape: dict[str, Any] = {"type": "string", "pattern": self.pattern}
+        return shape if self.never is None else {**shape, "not": {"const": self.never}}
 
 
 class Time(Matching):

@@ -166,14 +166,18 @@ class Situation:
             self.base._reserved[party] = self.base._reserve(party)
         return self.base._reserved[party]
 
-    def _reserve(self, party: str) -> int:
+    def least(self, party: str) -> int:
+        """What the party's document says that it keeps at least, whatever it has now."""
         if party == OPERATOR:
-            least = 1000 * int((self.host.preferences or {})["utility"])
-        else:
-            policy = self.by_vm[party]
-            least = 1000 * int(policy.disagreement["utility"])
-            if policy.delegate["mode"] == "auto-within-bounds":
-                least = max(least, 1000 * int(policy.delegate["floor"]))
+            return 1000 * int((self.host.preferences or {})["utility"])
+        policy = self.by_vm[party]
+        least = 1000 * int(policy.disagreement["utility"])
+        if policy.delegate["mode"] == "auto-within-bounds":
+            least = max(least, 1000 * int(policy.delegate["floor"]))
+        return least
+
+    def _reserve(self, party: str) -> int:
+        least = self.least(party)
         current = self.current_view(party)
         if current is not None and self.keeps_own_terms(party, current):
             least = max(least, self.utility(party, current))
