@@ -66,6 +66,55 @@ def test_every_changed_byte_that_changes_content_is_found():
         assert not verdict["valid"], (at, text[at : at + 1], changed[at : at + 1])
 
 
+def test_a_changed_byte_of_the_terms_is_told_by_its_reason_as_long_as_they_are_json():
+    envelope = signed()
+    payload = base64.b64decode(envelope["payload"])
+    rng, reasons = random.Random(2), set()
+    for at in rng.sample(range(len(payload)), 400):
+        byte = rng.choice([b for b in range(33, 127) if b != payload[at]])
+        changed = payload[:at] + bytes([byte]) + payload[at + 1 :]
+        try:
+            meant = json.loads(changed, parse_constant=lambda name: 1 / 0)
+        except (json.JSONDecodeError, ZeroDivisionError):
+            continue
+        if "id" not in str(meant.get("predicate", {}).get("parties")):
+            continue
+        verdict = agreement.verify({**envelope, "payload": base64.b64encode(changed).decode()}, now=NOW, keys=KEYS)
+        spaced_or_turned = strictjson.canonical(meant) != changed
+        names = [row.get("id") for row in meant["predicate"]["parties"]]
+        keys_changed = b'"key":"' in payload[max(0, at - 52) : at + 7]
+        assert not verdict["valid"]
+        if spaced_or_turned:
+            assert verdict["reason"] == "not_canonical", (at, changed[at - 20 : at + 20])
+        elif names == sorted(KEYS) and not keys_changed and verdict["reason"] != "not_canonical":
+            assert verdict["reason"] == "bad_signature", (at, changed[at - 20 : at + 20])
+        reasons.add(verdict["reason"])
+    assert {"bad_signature", "not_canonical"} <= reasons
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda e: e["signatures"][0].update(keyid="zz"), "missing_signature"),
+        (lambda e: e["signatures"][0].update(sig="not base64!"), "bad_signature"),
+        (lambda e: e["signatures"][0].update(sig=e["signatures"][1]["sig"]), "bad_signature"),
+        (lambda e: e["signatures"].append({"keyid": "0" * 64, "sig": ""}), "bad_signature"),
+    ],
+)
+def test_a_changed_signature_is_told_by_its_reason(change, reason):
+    envelope = signed()
+    change(envelope)
+    assert agreement.verify(envelope, now=NOW, keys=KEYS)["reason"] == reason
+
+
+def test_terms_of_another_form_that_all_have_signed_are_bad_input_with_the_path():
+    with pytest.raises(BadInput) as refused:
+        agreement.verify(resigned(lambda t: t["predicate"].update(colour="red")), now=NOW)
+    assert [fault.path for fault in refused.value.faults] == ["$.payload.predicate.colour"]
+    nobody = resigned(lambda t: t["predicate"].update(parties=[]))
+    assert agreement.verify(nobody, now=NOW)["reason"] == "missing_signature"
+
+
 def resigned(change):
     """An envelope whose statement was changed and signed again by all."""
     terms = json.loads(base64.b64decode(signed()["payload"]))
@@ -137,6 +186,17 @@ def test_a_log_is_checked_entry_by_entry_and_by_its_head():
     cut = auditlog.verify_log(b"\n".join(lines[:-1]), head=head)
     assert (cut["reason"], cut["first_bad"]) == ("truncated", None)
     assert auditlog.verify_log(b"\n".join(lines), keys={"a-db": KEYS["a-db"]})["first_bad"] == 20
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_log_whose_first_entry_is_damaged_is_still_a_log(count):
+    lines, _ = log_lines(count)
+    for at in range(len(lines[0])):
+        changed = lines[0][:at] + bytes([lines[0][at] ^ 1]) + lines[0][at + 1 :]
+        verdict = auditlog.verify_log(b"\n".join([changed, *lines[1:]]))
+        assert (verdict["valid"], verdict["reason"], verdict["first_bad"]) == (False, "chain_broken", 0), changed
+    for other in (b"", b"{}", json.dumps(signed()).encode(), json.dumps(A_DB).encode()):
+        assert not auditlog.looks_like_log(other)
 
 
 @pytest.mark.parametrize("at", [0, 7, 29])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -17,7 +16,7 @@ from webapp import strictjson
 from webapp.errors import BadInput, Fault
 from webapp.vpms.documents import Host, Policy
 from webapp.vpms.formats import OPERATOR, PREDICATE
-from webapp.vpms.shapes import Array, Faults, Matching, Object, OneOf, Shape
+from webapp.vpms.shapes import Array, Faults, Matching, Object, OneOf
 from webapp.vpms.vocabulary import DECLARED_ONLY
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -26,12 +25,13 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 LONGEST: Final = timedelta(days=90)
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 _HEX: Final = Matching("^[0-9a-f]{64}$", "64 lower-case hex digits")
+_TEXT: Final = Matching("^.*$", "a string")
 _BASE64: Final = Matching("^[A-Za-z0-9+/]*={0,2}$", "base64")
 _ENVELOPE: Final = Object(
     {
         "payload": _BASE64,
         "payloadType": Matching("^.{1,200}$", "a media type"),
-        "signatures": Array(Object({"keyid": _HEX, "sig": _BASE64})),
+        "signatures": Array(Object({"keyid": _TEXT, "sig": _TEXT})),
     }
 )
 _SUBJECT: Final = Object({"name": Matching("^(policy|host):.{1,63}$", "a subject"), "digest": Object({"sha256": _HEX})})
@@ -115,7 +115,8 @@ def public_key(seed: bytes) -> str:
 
 
 def key_id(key: str) -> str:
-    return hashlib.sha256(base64.b64decode(key)).hexdigest()
+    """The name of a public key in signatures; of what is no key, a name that no key has."""
+    return hashlib.sha256(_plain_base64(key) or b"").hexdigest()
 
 
 def sign(payload: bytes, seed: bytes) -> dict[str, str]:
@@ -127,11 +128,7 @@ def sign(payload: bytes, seed: bytes) -> dict[str, str]:
 def is_signed(payload: bytes, signature: Mapping[str, str], key: str) -> bool:
     """Is this the key's signature over the payload?"""
     row = {"keyid": signature.get("keyid", ""), "sig": signature.get("sig", "")}
-    given = {"payloadType": PAYLOAD_TYPE, "signatures": [row]}
-    try:
-        return _signed_by(key, payload, given)
-    except binascii.Error:
-        return False
+    return _signed_by(key, payload, {"payloadType": PAYLOAD_TYPE, "signatures": [row]})
 
 
 def envelope(payload: bytes, signatures: Iterable[Mapping[str, str]]) -> dict[str, Any]:
@@ -142,7 +139,10 @@ def envelope(payload: bytes, signatures: Iterable[Mapping[str, str]]) -> dict[st
 
 def predicate_of(source: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     """The terms in an envelope, not verified."""
-    return dict(_opened(source)[2]["predicate"])
+    opened = _opened(source)
+    if opened.faults:
+        raise BadInput(opened.faults)
+    return dict(opened.statement["predicate"])
 
 
 def verify(
@@ -155,41 +155,58 @@ def verify(
     """Whether every party has signed exactly these terms and they are in their time; reason is the first that applies.
 
     With `keys` (party -> base64 public key) it is also checked who the parties are. What cannot be decoded at all is
-    BadInput.
+    BadInput, and so is a statement of another form if it bears every signature; a changed one does not, and gets its
+    reason (`agreement` and `version` are then null if they cannot be read).
     """
-    given, payload, signed = _opened(source)
-    predicate = signed["predicate"]
-    parties = {str(row["id"]): str(row["key"]) for row in predicate["parties"]}
-    good = {party: _signed_by(key, payload, given) for party, key in parties.items()}
+    opened = _opened(source)
+    signed = opened.statement
+    parties = _signers(signed)
+    good = {party: _signed_by(key, opened.payload, opened.envelope) for party, key in parties.items()}
+    reason = _form_reason(opened, parties, good, keys)
+    if reason is None and opened.faults:
+        raise BadInput([Fault(f"$.payload{fault.path[1:]}", fault.reason) for fault in opened.faults])
+    predicate = _part(signed, "predicate")
     reason = (
-        _form_reason(given, payload, signed, parties, good, keys)
+        reason
         or _digest_reason(signed, policies)
         or ("not_yet_valid" if now < predicate["notBefore"] else None)
         or ("expired" if now >= predicate["notAfter"] else None)
         or "ok"
     )
+    known = {fault.path for fault in opened.faults}
     return {
         "kind": "agreement",
         "valid": reason == "ok",
         "reason": reason,
         "identity": "unchecked" if keys is None else "checked",
-        "agreement": predicate["agreement"],
-        "version": predicate["version"],
-        "expired": now >= predicate["notAfter"],
+        "agreement": None if "$.predicate.agreement" in known else predicate.get("agreement"),
+        "version": None if "$.predicate.version" in known else predicate.get("version"),
+        "expired": "$.predicate.notAfter" not in known and now >= predicate.get("notAfter", now + "~"),
         "signatures": [{"party": party, "ok": good[party]} for party in sorted(good)],
     }
 
 
+def _part(value: Any, name: str) -> Mapping[str, Any]:
+    """A member that is an object; empty if there is none."""
+    part = value.get(name) if isinstance(value, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _signers(signed: Any) -> dict[str, str]:
+    """Party -> key, as far as the statement can be read."""
+    rows = _part(signed, "predicate").get("parties")
+    named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return {row["id"]: str(row.get("key")) for row in named if isinstance(row.get("id"), str)}
+
+
 def _form_reason(
-    given: Mapping[str, Any],
-    payload: bytes,
-    signed: Mapping[str, Any],
-    parties: Mapping[str, str],
-    good: Mapping[str, bool],
-    keys: Mapping[str, str] | None,
+    opened: _Opened, parties: Mapping[str, str], good: Mapping[str, bool], keys: Mapping[str, str] | None
 ) -> str | None:
-    if payload != strictjson.canonical(signed) or not _in_order(signed):
+    given, signed = opened.envelope, opened.statement
+    if not opened.canonical or not (opened.faults or _in_order(signed)):
         return "not_canonical"
+    if opened.faults and not parties:
+        return None
     wanted = Counter(key_id(key) for key in parties.values())
     found = Counter(row["keyid"] for row in given["signatures"])
     if wanted - found or OPERATOR not in parties:
@@ -224,11 +241,14 @@ def _digest_reason(signed: Mapping[str, Any], policies: Sequence[Policy]) -> str
 
 def _signed_by(key: str, payload: bytes, given: Mapping[str, Any]) -> bool:
     """Every signature that names this key is good, and there is one."""
-    rows = [row["sig"] for row in given["signatures"] if row["keyid"] == key_id(key)]
-    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key))
+    raw = _plain_base64(key)
+    rows = [_plain_base64(row["sig"]) for row in given["signatures"] if row["keyid"] == key_id(key)]
+    if raw is None or len(raw) != 32:
+        return False
+    public = Ed25519PublicKey.from_public_bytes(raw)
     for row in rows:
         try:
-            public.verify(base64.b64decode(row), _encoded(payload, given["payloadType"]))
+            public.verify(row or b"", _encoded(payload, given["payloadType"]))
         except InvalidSignature:
             return False
     return bool(rows)
@@ -240,33 +260,41 @@ def _encoded(payload: bytes, payload_type: str) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _opened(source: bytes | str | Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes, Mapping[str, Any]]:
-    """(envelope, payload, statement), of the right shapes."""
+class _Opened(NamedTuple):
+    """An envelope and what is in it; `faults`: what keeps the payload from being a statement of this form."""
+
+    envelope: Mapping[str, Any]
+    payload: bytes
+    statement: Any
+    canonical: bool
+    faults: Faults
+
+
+def _opened(source: bytes | str | Mapping[str, Any]) -> _Opened:
     if isinstance(source, bytes | str):
         source = strictjson.load(source, max_depth=16, max_string=strictjson.MIB)
-    _shaped(_ENVELOPE, source)
-    assert isinstance(source, Mapping)
-    payload = _decoded(source["payload"], "$.payload")
-    for number, row in enumerate(source["signatures"]):
-        _decoded(row["sig"], f"$.signatures[{number}].sig")
-    signed = strictjson.load(payload, max_depth=16)
-    _shaped(_STATEMENT, signed)
-    return source, payload, signed
-
-
-def _decoded(text: str, path: str) -> bytes:
-    """The bytes of canonical base64; so no two texts mean the same envelope."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        data = b""
-    if base64.b64encode(data).decode() != text:
-        raise BadInput([Fault(path, "must be base64")])
-    return data
-
-
-def _shaped(shape: Shape, value: Any) -> None:
     faults: Faults = []
-    shape.check(value, "$", faults)
+    _ENVELOPE.check(source, "$", faults)
     if faults:
         raise BadInput(faults)
+    assert isinstance(source, Mapping)
+    payload = _plain_base64(source["payload"])
+    if payload is None:
+        raise BadInput([Fault("$.payload", "must be base64")])
+    try:
+        signed, faults = strictjson.parse(payload, max_depth=16)
+    except BadInput as refused:
+        raise BadInput([Fault("$.payload", fault.reason) for fault in refused.faults]) from None
+    canonical = not faults and payload == strictjson.canonical(signed)
+    if not faults:
+        _STATEMENT.check(signed, "$", faults)
+    return _Opened(source, payload, signed, canonical, faults)
+
+
+def _plain_base64(text: str) -> bytes | None:
+    """The bytes of canonical base64; so no two texts mean the same bytes. None: it is not."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data).decode() == text else None
