@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -56,9 +57,15 @@ def load(
     max_depth: int = 8,
     max_array: int | None = MAX_ARRAY,
     max_string: int = MAX_STRING,
+    decimals: bool = False,
 ) -> Any:
-    """The decoded value of a JSON text that keeps every common rule; otherwise BadInput and nothing else."""
-    value, faults = parse(data, max_bytes=max_bytes, max_depth=max_depth, max_array=max_array, max_string=max_string)
+    """The decoded value of a JSON text that keeps every common rule; otherwise BadInput and nothing else.
+
+    `decimals` allows finite numbers with a point: results have them, documents never.
+    """
+    value, faults = parse(
+        data, max_bytes=max_bytes, max_depth=max_depth, max_array=max_array, max_string=max_string, decimals=decimals
+    )
     if faults:
         raise BadInput(faults)
     return value
@@ -71,6 +78,7 @@ def parse(
     max_depth: int = 8,
     max_array: int | None = MAX_ARRAY,
     max_string: int = MAX_STRING,
+    decimals: bool = False,
 ) -> tuple[Any, list[Fault]]:
     """(value, faults): for readers that name further faults beside those of the common rules.
 
@@ -91,7 +99,7 @@ def parse(
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_float=lambda shown: _Refused("must be an integer without point or exponent"),
+            parse_float=_decimal if decimals else _no_decimal,
             parse_int=_integer,
             parse_constant=lambda shown: _Refused(f"{shown} is not a number"),
         )
@@ -139,6 +147,19 @@ def _check_depth(raw: bytes, max_depth: int) -> None:
                 raise BadInput([Fault("$", f"is nested deeper than {max_depth} levels")])
         elif first in b"]}":
             depth -= 1
+
+
+class _Decimal(float):
+    """A number with a point where such are allowed."""
+
+
+def _decimal(shown: str) -> Any:
+    number = _Decimal(shown)
+    return number if math.isfinite(number) else _Refused(f"{shown[:40]} is too large")
+
+
+def _no_decimal(shown: str) -> Any:
+    return _Refused("must be an integer without point or exponent")
 
 
 def _integer(shown: str) -> Any:
@@ -206,6 +227,6 @@ def _walk(value: Any, path: str, depth: int, limits: tuple[int, int | None, int]
     elif isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > MAX_INTEGER:
             faults.append(Fault(path, f"must lie within ±{MAX_INTEGER}"))
-    elif value is not None and not isinstance(value, bool):
+    elif value is not None and not isinstance(value, bool | _Decimal):
         number = isinstance(value, float)
         faults.append(Fault(path, "must be an integer without point or exponent" if number else "is no value of JSON"))

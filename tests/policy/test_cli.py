@@ -1,5 +1,6 @@
 """The command line: one document out, exit codes 0, 1 and 2, faults with file, path and reason, no stack trace."""
 
+import io
 import json
 import subprocess
 import sys
@@ -188,6 +189,39 @@ def test_a_running_vm_needs_its_policy(vpms):
 def test_the_schema_is_printed(vpms):
     code, schema, _ = vpms("schema", "policy")
     assert code == 0 and "smt" in schema["properties"]["switches"]["properties"]
+    code, every, _ = vpms("schema")
+    assert code == 0 and list(every) == sorted(
+        ["policy", "host", "event", "goal", "instance", "fleet", "agreement", "certificate"]
+    )
+
+
+def test_a_result_is_explained_as_plain_text_from_a_file_or_standard_input(files, capsysbinary, monkeypatch):
+    assert cli.main(["negotiate", *PAIR]) == 0
+    result = capsysbinary.readouterr().out
+    Path("n.json").write_bytes(result)
+    assert cli.main(["explain", "n.json"]) == 0
+    text = capsysbinary.readouterr().out
+    assert text.startswith(b"Agreed: every delegate accepts this proposal.\n") and text.endswith(b".\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(result)))
+    assert cli.main(["explain", "-"]) == 0 and capsysbinary.readouterr().out == text
+    assert cli.main(["explain", "a.json"]) == 2
+    out, err = capsysbinary.readouterr()
+    assert out == b"" and err.startswith(b"vpms: a.json: $: is no result of check")
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_shows_an_example_that_can_be_read_as_it_is(command, capsysbinary):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"] if command else ["--help"])
+    text = capsysbinary.readouterr().out.decode()
+    examples = [
+        line.split("|")[0].split() for line in text.splitlines() if line.startswith(("  vpms ", "example:    "))
+    ]
+    assert left.value.code == 0 and examples
+    for words in examples:
+        arguments = [word for word in words[words.index("vpms") + 1 :] if word != ">"]
+        arguments = arguments[:2] if arguments[0] == "schema" else arguments
+        assert cli._parser().parse_args(arguments).command == arguments[0]
 
 
 def test_it_starts_quickly_and_without_the_web(files):

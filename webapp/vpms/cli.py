@@ -1,19 +1,19 @@
-"""`vpms`: check, negotiate, verify, solve and schema without web framework, database or network.
+"""`vpms`: check, negotiate, verify, solve, explain and schema without web framework, database or network.
 
-One JSON document on standard output and nothing else. Exit 0: fine; 1: conflict, no agreement or not valid; 2: bad
-input, with empty output and one line for each fault on standard error.
+One JSON document on standard output and nothing else (`explain`: plain text). Exit 0: fine; 1: conflict, no agreement
+or not valid; 2: bad input, with empty output and one line for each fault on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from webapp import strictjson
 from webapp.errors import MAX_FAULTS, BadInput, Fault
@@ -50,53 +50,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 2
-    text = json.dumps(result, ensure_ascii=False, sort_keys=True, allow_nan=False)
-    sys.stdout.buffer.write(text.encode() + b"\n")
+    if not isinstance(result, str):
+        result = json.dumps(result, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    sys.stdout.buffer.write(result.encode())
     sys.stdout.flush()
     return code
 
 
+OVERVIEW: Final = """\
+Preferences of virtual machines, their conflicts, and settlements that all can accept.
+
+exit codes: 0 fine, 1 conflict, no agreement or not valid, 2 bad input (named on standard error)
+example:    vpms check a-db.json b-web.json --host h1.json
+"""
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "check": (
+        "Which conflicts these policies have on this host, each with its reason.",
+        "vpms check a-db.json b-web.json --host h1.json --trigger create\n"
+        "vpms check a-db.json b-web.json --host h1.json --event reclaim.json",
+    ),
+    "negotiate": (
+        "The best settlement that all can accept, or why there is none and what can still be done.",
+        "vpms negotiate a-db.json b-web.json --host h1.json --now 2026-03-02T12:00:00Z\n"
+        "vpms negotiate a-db.json b-web.json --host h1.json --keys keys/ --out agreement.json",
+    ),
+    "verify": (
+        "Whether a signed agreement or an audit log is what it claims to be.",
+        "vpms verify agreement.json --keys keys.json --policy a-db.json\nvpms verify audit.jsonl --head 5f3c...",
+    ),
+    "solve": (
+        "The bare problem of issues, parties and integers.",
+        "vpms solve instance.json --time-limit 5",
+    ),
+    "explain": (
+        "A result of check or negotiate, a negotiation's record or an audit log in plain sentences.",
+        "vpms check a-db.json b-web.json --host h1.json | vpms explain -\nvpms explain audit.jsonl",
+    ),
+    "schema": (
+        "The JSON Schema of a document; without a name, all of them.",
+        "vpms schema policy > policy.schema.json",
+    ),
+}
+
+
 def _parser() -> _Parser:
-    parser = _Parser(prog="vpms", description="Preferences, conflicts, negotiation and agreements of VMs.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="vpms", description=OVERVIEW, formatter_class=plain, allow_abbrev=False)
+    commands = parser.add_subparsers(  # with `prog` said, argparse loads nothing to find it out
+        prog="vpms", dest="command", required=True, parser_class=_Parser, metavar="command"
+    )
     common = _Parser(add_help=False)
     common.add_argument("--now", metavar="TIME", help="the time that decides every question (default: clock)")
     common.add_argument("--time-limit", type=float, default=10.0, metavar="S", help="seconds for the solver, 1 to 600")
+    population = _Parser(add_help=False)
+    population.add_argument("policies", nargs="+", metavar="POLICY", help="1 to 64 policies, in any order")
+    population.add_argument("--host", required=True, metavar="HOST", help="the host and its operator's terms")
 
-    check = commands.add_parser("check", parents=[common], help="which conflicts these policies have on this host")
-    check.add_argument("policies", nargs="+", metavar="POLICY")
-    check.add_argument("--host", required=True)
-    check.add_argument("--trigger", choices=["create", "start", "run"], default="start")
-    check.add_argument("--event", metavar="FILE")
-    check.set_defaults(run=_check)
+    def command(name: str, run: Callable[[argparse.Namespace], tuple[Any, int]], *parents: _Parser) -> _Parser:
+        words, example = COMMANDS[name]
+        shown = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
+        sub = commands.add_parser(
+            name, parents=parents, help=words, description=words, epilog=shown, formatter_class=plain,
+            allow_abbrev=False,
+        )  # fmt: skip
+        sub.set_defaults(run=run)
+        return sub
 
-    negotiate = commands.add_parser("negotiate", parents=[common], help="the best settlement that all can accept")
-    negotiate.add_argument("policies", nargs="+", metavar="POLICY")
-    negotiate.add_argument("--host", required=True)
-    negotiate.add_argument("--keys", metavar="DIR")
-    negotiate.add_argument("--out", metavar="FILE")
-    negotiate.set_defaults(run=_negotiate)
+    check = command("check", _check, common, population)
+    check.add_argument("--trigger", choices=["create", "start", "run"], default="start", help="default: start")
+    check.add_argument("--event", metavar="FILE", help="decide this event too; implies run")
 
-    verify = commands.add_parser("verify", parents=[common], help="an envelope or an audit log")
-    verify.add_argument("file", metavar="FILE")
-    verify.add_argument("--keys", metavar="KEYS.json")
-    verify.add_argument("--policy", action="append", default=[], metavar="POLICY")
-    verify.add_argument("--head", metavar="HEX")
-    verify.set_defaults(run=_verify)
+    negotiate = command("negotiate", _negotiate, common, population)
+    negotiate.add_argument("--keys", metavar="DIR", help="private seeds <party>.ed25519, 64 hex digits each")
+    negotiate.add_argument("--out", metavar="FILE", help="where the signed agreement goes")
 
-    bare = commands.add_parser("solve", parents=[common], help="the bare problem")
-    bare.add_argument("instance", metavar="INSTANCE")
-    bare.set_defaults(run=_solve)
+    verify = command("verify", _verify, common)
+    verify.add_argument("file", metavar="FILE", help="an envelope or an audit log")
+    verify.add_argument("--keys", metavar="KEYS.json", help="{party: base64 public key}")
+    verify.add_argument("--policy", action="append", default=[], metavar="POLICY", help="must be as it was signed")
+    verify.add_argument("--head", metavar="HEX", help="the hash that the log is known to end with")
 
-    schema = commands.add_parser("schema", help="the JSON Schema of a document")
-    schema.add_argument("kind", choices=["policy", "host", "agreement"])
-    schema.set_defaults(run=lambda options: (documents.json_schema(options.kind), 0))
+    command("solve", _solve, common).add_argument("instance", metavar="INSTANCE")
+    command("explain", _explain).add_argument("file", metavar="FILE", help="- for standard input")
+    command("schema", _schema).add_argument("kind", metavar="NAME", nargs="?", choices=list(documents.SCHEMAS))
     return parser
 
 
 def _bytes(name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
+        with open(name, "rb") as file:
+            return file.read()
     except OSError as error:
         raise _Refused([f"vpms: {name}: $: cannot be read ({error.strerror})"]) from None
 
@@ -187,10 +230,10 @@ def _negotiate(options: argparse.Namespace) -> tuple[Any, int]:
 
 
 def _seed(directory: str, party: str) -> bytes:
-    name = str(Path(directory) / f"{party}.ed25519")
+    name = os.path.normpath(os.path.join(directory, f"{party}.ed25519"))
     text = _bytes(name).strip()
-    if not re.fullmatch(rb"[0-9a-f]{64}", text):
-        raise _Refused([f"vpms: {name}: $: must be 64 lower-case hex digits"])
+    if not re.fullmatch(rb"[0-9a-fA-F]{64}", text):
+        raise _Refused([f"vpms: {name}: $: must be 64 hex digits"])
     return bytes.fromhex(text.decode())
 
 
@@ -215,7 +258,8 @@ def _write_envelope(
     payload = agreement.payload_of(terms)
     signed = agreement.envelope(payload, [agreement.sign(payload, seed) for seed in seeds.values()])
     try:
-        Path(name).write_bytes(strictjson.canonical(signed) + b"\n")
+        with open(name, "wb") as file:
+            file.write(strictjson.canonical(signed) + b"\n")
     except OSError as error:
         raise _Refused([f"vpms: {name}: $: cannot be written ({error.strerror})"]) from None
 
@@ -245,6 +289,24 @@ def _verify(options: argparse.Namespace) -> tuple[Any, int]:
 
     [result] = _read_all([(options.file, verdict)])
     return result, 0 if result["valid"] else 1
+
+
+def _explain(options: argparse.Namespace) -> tuple[Any, int]:
+    from webapp.vpms.explain import explain
+
+    if options.file == "-":
+        try:
+            return explain(sys.stdin.buffer.read()), 0
+        except BadInput as refused:
+            raise _Refused(_lines("-", refused)) from None
+    [text] = _read_all([(options.file, explain)])
+    return text, 0
+
+
+def _schema(options: argparse.Namespace) -> tuple[Any, int]:
+    if options.kind is None:
+        return {kind: documents.json_schema(kind) for kind in documents.SCHEMAS}, 0
+    return documents.json_schema(options.kind), 0
 
 
 def _solve(options: argparse.Namespace) -> tuple[Any, int]:

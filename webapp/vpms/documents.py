@@ -10,7 +10,8 @@ from typing import Any, Final
 from webapp import strictjson
 from webapp.errors import BadInput, Fault
 from webapp.strictjson import member
-from webapp.vpms.formats import EVENT, HOST, POLICY, PREDICATE
+from webapp.vpms.formats import CERTIFICATE, EVENT, FLEET, GOAL, HOST, POLICY, PREDICATE
+from webapp.vpms.instance import INSTANCE
 from webapp.vpms.shapes import Faults, Shape, in_document_order, is_integer
 from webapp.vpms.vocabulary import PER_VM, RESOURCES, SWITCHES
 
@@ -125,6 +126,12 @@ def read_event(source: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     return dict(_read(source, EVENT, _target_faults))
 
 
+def read_goal(source: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
+    """The goal in this text or decoded object, or BadInput. Who shares or opposes it is computed (goals.relations)."""
+    document = dict(_read(source, GOAL, lambda document, root, faults: None, max_depth=8))
+    return {**document, "mutual": [], "conflicting": []}
+
+
 def check_set(policies: Sequence[Policy], host: Host) -> None:
     """1 to 64 policies of different VMs, and one for each VM that runs on the host; otherwise BadInput."""
     names = [policy.vm for policy in policies]
@@ -150,13 +157,21 @@ def offered_values(host: Host, size: Mapping[str, int]) -> dict[str, list[str]]:
     return offered
 
 
+SCHEMAS: Final[Mapping[str, tuple[Shape, str]]] = {
+    "policy": (POLICY, "weights sum to 1000; exhibits and refuses differ; maintenance windows end after they start"),
+    "host": (HOST, "capabilities, law and offers of a switch have a value in common; preferences: shared switches"),
+    "event": (EVENT, "the policies of a target are of different VMs, and those that run there are among them"),
+    "goal": (GOAL, "mutual and conflicting are computed and never believed from a document"),
+    "instance": (INSTANCE, "tables have a row for each issue and a number for each value; indices name what exists"),
+    "fleet": (FLEET, "each number of hosts is the index of a template"),
+    "agreement": (PREDICATE, "the predicate of an in-toto Statement"),
+    "certificate": (CERTIFICATE, "what an auditor recomputes; printed by `vpms negotiate`"),
+}
+
+
 def json_schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a document kind. Rules between members (weights sum to 1000, ...) are said in `$comment`."""
-    shape, comment = {
-        "policy": (POLICY, "weights sum to 1000; exhibits and refuses differ; floor is required where it counts"),
-        "host": (HOST, "capabilities, law and offers of a switch have a value in common; preferences: shared switches"),
-        "agreement": (PREDICATE, "the predicate of an in-toto Statement"),
-    }[kind]
+    shape, comment = SCHEMAS[kind]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$comment": comment, **shape.schema()}
 
 
@@ -250,14 +265,6 @@ def _policy_faults(document: Mapping[str, Any], root: str, faults: Faults) -> No
             faults += [
                 Fault(f"{path}.refuses", f"{label} is also among the labels that this VM exhibits") for label in both
             ]
-        elif key == "rules":
-            for index, rule in enumerate(value):
-                if rule["when"]["switch"] == rule["then"]["switch"]:
-                    faults.append(Fault(f"{path}[{index}].then.switch", "must differ from the switch of when"))
-        elif key == "delegate":
-            needed = value["mode"] == "auto-within-bounds" or value.get("onTimeout") == "accept-if-above-floor"
-            if needed and "floor" not in value:
-                faults.append(Fault(f"{path}.floor", "is missing"))
         elif key == "maintenance":
             for index, (start, end) in enumerate(value):
                 if start >= end:
@@ -275,8 +282,9 @@ def _host_faults(document: Mapping[str, Any], root: str, faults: Faults) -> None
                 part = next((key for key in ("offers", "law") if name in operator.get(key, {})), None)
                 path = f"{root}.operator.{part}.{name}" if part else f"{root}.capabilities.{name}"
                 faults.append(Fault(path, "leaves no value that capabilities, law and offers have in common"))
-    wishes = (operator.get("preferences") or {}).get("switches") if _sound(f"{root}.per_vm", faults) else None
-    if isinstance(wishes, dict):
+    preferences = operator.get("preferences")
+    wishes = preferences.get("switches") if isinstance(preferences, dict) else None
+    if isinstance(wishes, dict) and _sound(f"{root}.per_vm", faults):
         path, own = f"{root}.operator.preferences.switches", document.get("per_vm", PER_VM)
         faults += [
             Fault(member(path, name), "is not a shared switch on this host")

@@ -12,13 +12,17 @@ from webapp.vpms.shapes import (
     Array,
     Boolean,
     ById,
+    ByIssue,
+    ByName,
     Faults,
     Integer,
     Matching,
     Nullable,
+    Number,
     Object,
     OneOf,
     Shape,
+    Text,
     Time,
     is_integer,
 )
@@ -82,6 +86,25 @@ class _RuleSide:
         }
 
 
+class _Rule:
+    """`{"when": side, "then": side}` of different switches."""
+
+    _sides = Object({"when": _RuleSide(), "then": _RuleSide()})
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        before = len(faults)
+        self._sides.check(value, path, faults)
+        if len(faults) == before and value["when"]["switch"] == value["then"]["switch"]:
+            faults.append(Fault(f"{path}.then.switch", "must differ from the switch of when"))
+
+    def schema(self) -> dict[str, Any]:
+        def both(name: str) -> dict[str, Any]:
+            side = {"properties": {"switch": {"const": name}}}
+            return {"properties": {"when": side, "then": side}}
+
+        return {**self._sides.schema(), "not": {"anyOf": [both(name) for name in SWITCHES]}}
+
+
 _VALIDITY: Final = Object({"notBefore": Nullable(Time()), "notAfter": Nullable(Time())})
 _LABELS: Final = Array(_ID, most=16, different=True)
 POLICY: Final = Object(
@@ -109,12 +132,13 @@ POLICY: Final = Object(
                 "deadline_s": Integer(1, 604800),
                 "onTimeout": OneOf(["reject", "accept-if-above-floor"]),
             },
+            needs=[("mode", ("auto-within-bounds",), "floor"), ("onTimeout", ("accept-if-above-floor",), "floor")],
         ),
     },
     {
         "trustClass": _ID,
         "labels": Object({}, {"conflictClass": _LABELS, "exhibits": _LABELS, "refuses": _LABELS}),
-        "rules": Array(Object({"when": _RuleSide(), "then": _RuleSide()}), most=32),
+        "rules": Array(_Rule(), most=32),
         "maintenance": Array(Array(Integer(0, 10080), most=2, least=2), most=32),
         "validity": _VALIDITY,
     },
@@ -233,3 +257,45 @@ def _lost(switch: str) -> Mapping[str, Shape]:
 
 
 EVENT: Final = _Event()
+
+
+PROPERTIES: Final = ("confidentiality", "integrity", "availability", "accountability")
+_PARTIES: Final = Array(_ID, different=True)
+GOAL: Final = Object(
+    {
+        "format": OneOf(["vpms-goal/1"]),
+        "goal": _ID,
+        "owner": _ID,
+        "against": Array(_ID, different=True),  # co_tenant, operator, hypervisor, guest_software, outsider, or a party
+        "functionality": Text(1, 200),
+        "property": OneOf(PROPERTIES),
+        "switches": Array(OneOf(list(SWITCHES)), different=True),
+        "status": OneOf(["open", "mutual", "conflict", "agreed", "waived"]),
+        "rationale": Text(1, 1000),
+    },
+    {"mutual": _PARTIES, "conflicting": _PARTIES, "validity": _VALIDITY, "agreement": _ID},
+    needs=[("status", ("agreed",), "agreement")],
+)
+FLEET: Final = Object(
+    {
+        "format": OneOf(["vpms-fleet/1"]),
+        "host": HOST,
+        "templates": Array(POLICY, most=None),
+        "hosts": Array(Array(_COUNT, most=None), most=None),
+    }
+)
+_FRACTION: Final = Matching("^-?[0-9]+/[1-9][0-9]*$", "a fraction like 49/80")
+_SHARE: Final = Integer(0, 10**6)
+CERTIFICATE: Final = Object(
+    {
+        "format": OneOf(["vpms-certificate/1"]),
+        "host_sha256": _DIGEST,
+        "policies": ById(_DIGEST),
+        "parties": ById(Object({"d": _COUNT, "ideal": _COUNT, "u": _COUNT, "gain": _FRACTION})),
+        "domains": ByIssue(Array(Text(1, 63))),
+        "lambda": ById(_SHARE),
+        "lambda_bound": Number(),
+        "search": Object({"proven": Boolean(), "nodes": _COUNT}),
+        "table": Nullable(ByIssue(ByName(_FRACTION))),
+    }
+)

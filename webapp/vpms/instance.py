@@ -75,7 +75,8 @@ class _Row:
         Array(_NUMBER, most=8, least=1).check(value[3], f"{path}[3]", faults)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "minItems": 4, "maxItems": 4}
+        allowed = Array(_NUMBER, most=8, least=1).schema()
+        return {"type": "array", "prefixItems": [_NUMBER.schema()] * 3 + [allowed], "minItems": 4, "maxItems": 4}
 
 
 _NUMBER = Integer(0, 10**9)

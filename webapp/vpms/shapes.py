@@ -11,7 +11,7 @@ from webapp.errors import Fault
 from webapp.strictjson import member
 
 ID_PATTERN: Final = "^[a-z0-9][a-z0-9._-]{0,62}$"
-TIME_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+TIME_PATTERN: Final = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 Faults = list[Fault]
 
 
@@ -138,16 +138,16 @@ class Nullable:
 
 
 class Array:
-    """A list; `different` forbids an item given twice."""
+    """A list; `different` forbids an item given twice; `most` None: any number."""
 
-    def __init__(self, item: Shape, *, most: int = 256, least: int = 0, different: bool = False) -> None:
+    def __init__(self, item: Shape, *, most: int | None = 256, least: int = 0, different: bool = False) -> None:
         self.item, self.most, self.least, self.different = item, most, least, different
 
     def check(self, value: Any, path: str, faults: Faults) -> None:
         if not isinstance(value, list):
             faults.append(Fault(path, "must be an array"))
             return
-        if len(value) > self.most:
+        if self.most is not None and len(value) > self.most:
             faults.append(Fault(path, f"must have at most {self.most} items"))
             return
         if len(value) < self.least:
@@ -158,7 +158,9 @@ class Array:
                 faults.append(Fault(f"{path}[{index}]", "is given twice"))
 
     def schema(self) -> dict[str, Any]:
-        shape: dict[str, Any] = {"type": "array", "items": self.item.schema(), "maxItems": self.most}
+        shape: dict[str, Any] = {"type": "array", "items": self.item.schema()}
+        if self.most is not None:
+            shape["maxItems"] = self.most
         if self.least:
             shape["minItems"] = self.least
         if self.different:
@@ -167,7 +169,10 @@ class Array:
 
 
 class Object:
-    """An object with exactly these members; those in `optional` may be absent."""
+    """An object with exactly these members; those in `optional` may be absent.
+
+    `needs` has rows (member, values, other): if the member has one of the values, the other must be there.
+    """
 
     def __init__(
         self,
@@ -176,8 +181,10 @@ class Object:
         *,
         least: int = 0,
         unknown: str = "is not a field of this document",
+        needs: Sequence[tuple[str, Sequence[str], str]] = (),
     ) -> None:
         self.required, self.optional, self.least, self.unknown = required, optional or {}, least, unknown
+        self.needs = tuple(needs)
 
     def check(self, value: Any, path: str, faults: Faults) -> None:
         if not isinstance(value, dict):
@@ -194,6 +201,8 @@ class Object:
         for key in self.required:
             if key not in value:
                 faults.append(Fault(member(path, key), "is missing"))
+        lacking = {other: None for key, values, other in self.needs if value.get(key) in values and other not in value}
+        faults += [Fault(member(path, other), "is missing") for other in lacking]
 
     def schema(self) -> dict[str, Any]:
         members = {**self.required, **self.optional}
@@ -205,15 +214,23 @@ class Object:
         }
         if self.least:
             shape["minProperties"] = self.least
+        if self.needs:
+            shape["allOf"] = [
+                {
+                    "if": {"properties": {key: {"enum": list(values)}}, "required": [key]},
+                    "then": {"required": [other]},
+                }
+                for key, values, other in self.needs
+            ]
         return shape
 
 
-class ById:
-    """An object whose keys are ids and whose members all have one shape."""
+class ByName:
+    """An object whose keys all match one pattern and whose members all have one shape."""
 
-    def __init__(self, item: Shape) -> None:
+    def __init__(self, item: Shape, pattern: str = "^[a-z0-9_]{1,63}$", what: str = "a name") -> None:
         self.item = item
-        self._id = Matching(ID_PATTERN, "an id")
+        self._id = Matching(pattern, what)
 
     def check(self, value: Any, path: str, faults: Faults) -> None:
         if not isinstance(value, dict):
@@ -225,3 +242,52 @@ class ById:
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object", "propertyNames": self._id.schema(), "additionalProperties": self.item.schema()}
+
+
+class ById(ByName):
+    """An object whose keys are ids."""
+
+    def __init__(self, item: Shape) -> None:
+        super().__init__(item, ID_PATTERN, "an id")
+
+
+class ByIssue(ByName):
+    """An object whose keys are issues: `host/<switch>` or `<vm>/<switch>`."""
+
+    def __init__(self, item: Shape) -> None:
+        super().__init__(item, "^[a-z0-9][a-z0-9._-]{0,62}/[a-z_]{1,40}$", "an issue like host/smt")
+
+
+class Text:
+    """A string of so many characters."""
+
+    def __init__(self, least: int = 0, most: int | None = None) -> None:
+        self.least, self.most = least, most
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, str):
+            faults.append(Fault(path, "must be a string"))
+        elif len(value) < self.least or (self.most is not None and len(value) > self.most):
+            faults.append(Fault(path, f"must have {self.least} to {self.most} characters"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": self.least} | ({} if self.most is None else {"maxLength": self.most})
+
+
+class Number:
+    """Any number; results have decimals, documents only integers."""
+
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            faults.append(Fault(path, "must be a number"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "number"}
+
+
+class Anything:
+    def check(self, value: Any, path: str, faults: Faults) -> None:
+        """Nothing is wrong with any value."""
+
+    def schema(self) -> dict[str, Any]:
+        return {}
