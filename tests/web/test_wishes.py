@@ -1,6 +1,8 @@
 """Wishes: eight plain questions and one document, versioned, refused whole or stored whole."""
 
 import json
+import random
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from webapp.audit.models import Entry
 from webapp.errors import BadInput, VpmsError
 from webapp.tenants.models import Policy
 from webapp.tenants.services import document_of, policy_save
+from webapp.vpms.vocabulary import QUESTIONS
+from webapp.vpms.yamlview import from_yaml, to_yaml
 
 pytestmark = pytest.mark.django_db
 
@@ -105,6 +109,39 @@ def test_form_and_json_are_the_same_document(cast: Cast, client) -> None:
     assert 'name="q7" value="speed" checked' in page and 'name="q7-strength" value="prefer" checked' in page
     assert client.put("/api/vms/a-db/policy", text(version=3), content_type="application/json").status_code == 200
     assert 'name="q7" value="protection" checked' in client.get("/tenant/vm/a-db/").content.decode()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_way_through_form_json_and_api_changes_the_wishes(cast: Cast, client, seed: int) -> None:
+    rng = random.Random(seed)
+    client.force_login(cast.alice)
+    asked = rng.sample(list(QUESTIONS.values()), rng.randint(1, len(QUESTIONS)))
+    answers = {
+        question.name: {"answer": rng.choice(question.answers).name, "strength": rng.choice(["must", "prefer"])}
+        for question in asked
+    }
+
+    def saved() -> dict[str, Any]:
+        return {key: value for key, value in client.get("/api/vms/a-db/policy").json().items() if key != "version"}
+
+    assert client.post("/tenant/vm/a-db/", form_of(answers)).status_code == 302
+    first = saved()
+    assert first["switches"] == wishes(answers, vm="a-db", tenant="alpha")["switches"]
+    page = client.get("/tenant/vm/a-db/?tab=form").content.decode()
+    shown = dict(
+        re.findall(r'name="(q\d(?:-strength)?)" value="(\w+)" checked', page)
+    )  # the fields as the page has them
+    assert (
+        client.post("/tenant/vm/a-db/", {"tab": "form", "memory_mib": "8", "delegate": "human", **shown}).status_code
+        == 302
+    )
+    assert saved() == first
+    typed = json.dumps({**first, "version": 9})
+    assert client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "document": typed}).status_code == 302
+    assert saved() == first
+    by_yaml = json.dumps({**from_yaml(to_yaml(first))[0], "version": 10})
+    assert client.put("/api/vms/a-db/policy", by_yaml, content_type="application/json").status_code == 200
+    assert saved() == first
 
 
 def test_the_form_keeps_what_it_does_not_show(cast: Cast, client) -> None:
