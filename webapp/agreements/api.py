@@ -126,6 +126,7 @@ class RoomOut(NegotiationOut):
     can_answer: bool
     my_answer: str
     reasons: list[str]
+    choices: dict[str, list[str]]
     why: list[str]
 
 
@@ -135,6 +136,7 @@ class AnswerIn(Schema):
     version: int = Field(ge=0, le=2**31)
     accept: bool
     reason: str = Field("", max_length=100)
+    suggestion: dict[str, str] | None = None  # of a counter: `{setting: value}`
 
 
 def negotiation_shown(user: Any, negotiation: Negotiation) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def room_shown(user: Any, room: Room) -> dict[str, Any]:
         **negotiation_shown(user, room.negotiation),
         **{field: getattr(room, field) for field in fields},
         "reasons": [value for value, _ in room.reasons],
+        "choices": {row["issue"]: [value for value, _ in row["values"]] for row in room.choices},
     }
 
 
@@ -174,7 +177,8 @@ def negotiation_get(request: HttpRequest, number: int, vm: Annotated[str, Field(
 
 @router.post("/negotiations/{int:number}/answer", response=RoomOut)
 def negotiation_answer(request: HttpRequest, number: int, given: AnswerIn) -> Any:
-    """Accept, or reject with a reason, exactly the round and version that you have seen; 409 if it has changed."""
+    """Accept, reject with a reason (`veto:<setting>`, `floor:<points of 1000>`, `final`) or counter with a suggestion
+    exactly the round and version that you have seen; 409 if it has changed."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
     room = selectors.room_of(user=user, negotiation=found, vm=given.vm)
@@ -189,5 +193,6 @@ def negotiation_answer(request: HttpRequest, number: int, given: AnswerIn) -> An
         version=given.version,
         accept=given.accept,
         reason=given.reason,
+        suggestion=given.suggestion,
     )
     return room_shown(user, selectors.room_of(user=user, negotiation=after, vm=given.vm))

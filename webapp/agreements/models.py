@@ -106,6 +106,7 @@ class Message(models.Model):
     round = models.PositiveSmallIntegerField()
     accept = models.BooleanField()
     reason = models.CharField(max_length=500, blank=True, default="")
+    suggestion = models.JSONField(default=dict)  # of a counter: `{issue: value}`
     sent_at = models.DateTimeField()
     handled = models.BooleanField(default=False)
 

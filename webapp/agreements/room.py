@@ -14,13 +14,13 @@ from django.utils import timezone
 
 from webapp.agreements import wording
 from webapp.agreements.models import Message, Negotiation, Seat
+from webapp.agreements.replies import MILLION, choices_of, kept_points, view_of
 from webapp.agreements.wording import any_of, switch_help, switch_label, switch_of, value_label
 from webapp.vpms import disclosure, protocol
 from webapp.vpms.agreement import TIME_FORMAT
 from webapp.vpms.formats import OPERATOR
 
 State = Negotiation.State
-MILLION = 1_000_000
 
 
 def left_words(until: dt.datetime, now: dt.datetime) -> str:
@@ -82,6 +82,8 @@ class Room:
 
     @property
     def chip(self) -> str:
+        if self.negotiation.state == State.PROPOSED and self.after_counter:
+            return wording.COUNTERED.capitalize()
         if self.negotiation.state == State.NO_AGREEMENT and "silence counts" in self.negotiation.reason:
             return "Expired"
         return wording.CHIPS[State(self.negotiation.state)][0]
@@ -111,6 +113,23 @@ class Room:
         return (
             f"What happens then: an answer that is missing counts as a no, {who}, and nothing changes for VMs that run."
         )
+
+    @property
+    def after_counter(self) -> bool:
+        """Whether the proposal on the table follows a counter."""
+        sent = self.negotiation.protocol.get("messages", [])
+        return any(row["type"] == "counter" and row.get("k") == self.negotiation.round - 1 for row in sent)
+
+    @property
+    def is_suggestion(self) -> bool:
+        """Whether the proposal is what a party suggested, not what the solver found best."""
+        result = self.negotiation.protocol.get("result")
+        return result is not None and result["bound"] is None
+
+    @property
+    def count(self) -> str:
+        """`Proposal 2 of at most 5`, once there is one."""
+        return f"Proposal {self.negotiation.round} of at most {protocol.ROUNDS}" if self.proposed else ""
 
     # -- what is proposed
 
@@ -206,7 +225,37 @@ class Room:
         if self.vm is None or self.proposed is None:
             return ""
         answer = self.answer_words(self.proposed)["answer"]
-        return f"You {answer}" if answer.startswith(("accepted", "rejected")) else ""
+        own = next((row for row in self.messages if self.of_now(row) and row.vm.name == self.vm), None)
+        if own is None:
+            return f"You {answer}" if answer.startswith("accepted") else ""
+        said = wording.COUNTERED if own.suggestion else wording.ANSWER_WORDS[own.accept]
+        return f"You {said}: {own.by.get_username()} said so for {self.vm} to proposal {own.round}"
+
+    def of_now(self, message: Message) -> bool:
+        return message.round == self.negotiation.round
+
+    @property
+    def earlier_answers(self) -> list[str]:
+        """What the viewer's own people said no to in this negotiation: it holds to the end."""
+        told = []
+        for row in self.messages:
+            if row.vm.name == self.vm and not row.accept:
+                told.append(f"Proposal {row.round}: {self.no_words(row)}")
+        return told
+
+    def no_words(self, message: Message) -> str:
+        """A rejection as its author's people read it again."""
+        kind, _, rest = message.reason.partition(":")
+        proposals = {proposal["k"]: proposal for proposal in self.negotiation.protocol.get("proposals", [])}
+        words = "no settlement was wanted"
+        if kind == "veto" and self.vm and message.round in proposals:
+            value = view_of(proposals[message.round]["assignment"], self.vm)[rest]
+            words = f"“{switch_label(rest)}: {value_label(rest, value)}” cannot be accepted"
+        elif kind in ("floor", "more"):
+            words = f"at least {int(rest) / 10:g} % of the wishes are to be kept" if rest else "it kept too little"
+        wanted = [f"{switch_label(issue)}: {value_label(issue, value)}" for issue, value in message.suggestion.items()]
+        more = f"; suggested instead: {wording.joined(wanted)}" if wanted else ""
+        return f"{message.by.get_username()} rejected it, because {words}{more}."
 
     @property
     def my_tone(self) -> str:
@@ -222,19 +271,74 @@ class Room:
         return self.vm == self.negotiation.requester.name and self.negotiation.state in protocol.OPEN
 
     @property
+    def vetoes(self) -> list[tuple[str, str]]:
+        """The proposed values that can be rejected, as the form offers them."""
+        return [(f"veto:{row['issue']}", f"I cannot accept “{row['label']}: {row['proposal']}”") for row in self.rows]
+
+    @property
     def reasons(self) -> list[tuple[str, str]]:
-        """What can stand in the way of this proposal, as the form offers it."""
-        named = [(f"veto:{row['issue']}", f"I cannot accept “{row['label']}: {row['proposal']}”") for row in self.rows]
+        """What can stand in the way of this proposal, as a program names it."""
         more = [("more", "It keeps too little of what I wish")] if self.points < MILLION else []
-        return [*named, *more, ("final", "I want no settlement: end this negotiation")]
+        return [*self.vetoes, *more, ("final", "I want no settlement: end this negotiation")]
+
+    @property
+    def last_round(self) -> bool:
+        return self.negotiation.round >= protocol.ROUNDS
+
+    @property
+    def kept(self) -> str:
+        return wording.percent(self.points)
+
+    @property
+    def least_minimum(self) -> str:
+        """The smallest minimum in percent that still rejects this proposal; empty where nothing is left to ask for."""
+        return f"{(self.points // 1000 + 1) / 10:g}" if self.points < MILLION else ""
+
+    @property
+    def after_no(self) -> str:
+        """What a rejection leads to, said before the button is pressed."""
+        stays = "Then the new VM stays stopped, and every VM that runs keeps what it has."
+        if self.last_round:
+            return f"This is the last proposal: a no ends the negotiation without agreement. {stays}"
+        return (
+            f"Another settlement without it is sought and put to everybody as proposal {self.next_round}. If there is "
+            f"none, the negotiation ends without agreement. {stays}"
+        )
+
+    @cached_property
+    def choices(self) -> list[dict[str, Any]]:
+        """Contested settings with more than one value that nobody rules out: what a counter can change."""
+        if self.vm is None or self.proposed is None or self.last_round:
+            return []
+        allowed = {switch_of(name): row for name, row in choices_of(self.negotiation.protocol, self.vm).items()}
+        return [
+            {**row, "values": [(value, value_label(row["issue"], value)) for value in allowed.get(row["issue"], [])]}
+            for row in self.rows
+            if len(allowed.get(row["issue"], [])) > 1
+        ]
 
     @property
     def points(self) -> int:
         return int(self.proposed["figures"]["utility"]) if self.proposed and self.vm else 0
 
+    def preview(self, changes: dict[str, str]) -> dict[str, Any]:
+        """A counter in words before it is sent: what it changes, and what it keeps of the viewer's own wishes."""
+        assert self.vm is not None
+        state, now = self.negotiation.protocol, self.now.astimezone(dt.UTC).strftime(TIME_FORMAT)
+        before = view_of(state["result"]["assignment"], self.vm)
+        rows = [
+            {
+                "label": switch_label(issue),
+                "was": value_label(issue, before[switch_of(issue)]),
+                "becomes": value_label(issue, value),
+            }
+            for issue, value in changes.items()
+        ]
+        return {"rows": rows, "kept": wording.percent(kept_points(changes, state, self.vm, now))}
+
     @property
     def left_over(self) -> str:
-        return f"This proposal keeps {self.points / 10_000:.1f} % of all that you wish for {self.vm}."
+        return f"It keeps {self.kept} of all that you wish for {self.vm}."
 
     @property
     def next_round(self) -> int:
@@ -251,6 +355,13 @@ class Room:
         if self.proposed is None or not self.rows:
             return []
         worst = min(self.gains.values())
+        if self.is_suggestion:
+            return [
+                "A party suggested this in its counter. It keeps every must, every minimum, the facts of the platform "
+                "and the host's limits, so it was put to everybody as it is; a better one may exist.",
+                f"The party that gains least gets {worst} % of what was possible for it.",
+                *self.own_row,
+            ]
         told = [
             "All settlements were compared that keep every must, every minimum, the facts of the platform and the "
             "host's limits. Among them this is the one in which the party that gains least gains most: "
@@ -263,13 +374,17 @@ class Room:
             told.append(f"It is proven that no better one exists ({steps}).")
         else:
             told.append(f"The search was cut off after {steps}; a better one may exist.")
-        if self.vm:
-            mine = self.proposed["certificate"]["party"]
-            told.append(
-                f"Your own row, to recheck: at least {mine['d']:,}, at best {mine['ideal']:,}, this proposal "
-                f"{mine['u']:,} of 1,000,000 points."
-            )
-        return told
+        return told + self.own_row
+
+    @property
+    def own_row(self) -> list[str]:
+        if self.vm is None or self.proposed is None:
+            return []
+        mine = self.proposed["certificate"]["party"]
+        return [
+            f"Your own row, to recheck: at least {mine['d']:,}, at best {mine['ideal']:,}, this proposal "
+            f"{mine['u']:,} of 1,000,000 points."
+        ]
 
     @property
     def ladder(self) -> list[str]:

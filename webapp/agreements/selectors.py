@@ -116,7 +116,7 @@ def mediator_room_of(*, user: User, negotiation: Negotiation) -> Room:
 
 
 def messages_of(negotiation: Negotiation) -> list[Message]:
-    return list(negotiation.messages.select_related("vm"))
+    return list(negotiation.messages.select_related("vm", "by"))
 
 
 def history_of(*, user: User, negotiation: Negotiation) -> list[dict[str, Any]]:

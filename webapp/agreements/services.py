@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from webapp.agreements import steps, wording
+from webapp.agreements import replies, steps, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import newest_documents
-from webapp.agreements.models import Agreement, Conflict, Message, Negotiation
+from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.selectors import agreement_in_force
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host
@@ -28,6 +29,7 @@ __all__ = [
     "agreement_put_in_force",
     "answer",
     "conflict_record",
+    "counter_preview",
     "negotiation_advance",
     "negotiation_give_up",
     "size_of",
@@ -142,45 +144,50 @@ def answer(
     version: int,
     accept: bool,
     reason: str,
+    suggestion: Mapping[str, str] | None = None,
 ) -> Negotiation:
     """Store a person's answer to exactly the proposal that was seen; the worker takes it up.
 
-    An answer to something else than what stands now is refused with 409 and the difference. Given twice, the same
-    answer is stored once.
+    A rejection has a reason, a counter also a suggestion `{switch: value}`. An answer to something else than what
+    stands now is refused with 409 and the difference. Given twice, the same answer is stored once.
     """
     row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
-    seat = row.seats.filter(vm=vm, vm__tenant__slug__in=by.tenant_slugs).select_related("vm__tenant").first()
-    if seat is None:
-        raise missing()
+    seat = seat_of(row, by=by, vm=vm)
     given = row.messages.filter(vm=seat.vm, round=round).first()
     if given is not None and round == row.round:
         if given.accept == accept:
             return row
         raise VpmsError("already_answered", 409, message=f"{seat.vm.name} has already answered this proposal.")
-    if row.state != State.PROPOSED or round != row.round or not row.proposed_at_version <= version <= row.version:
-        difference = wording.difference(row, round=round, vm=seat.vm.name)
-        raise VpmsError("outdated", 409, {"difference": difference}, "Changed since you opened it. " + difference)
+    expect_current(row, vm=seat.vm.name, round=round, version=version)
     stored = row.protocol["answers"].get(seat.vm.name)
     if stored is not None:
         if accept:
             return row
         raise VpmsError("already_answered", 409, message=f"Your delegate has accepted for {seat.vm.name}.")
-    if not accept:
-        steps.reason_of(reason, row.protocol, seat.vm.name)
+    changes = {} if accept else reply_checked(row, seat.vm.name, reason, suggestion)
     try:
         with transaction.atomic():
             Message.objects.create(
-                negotiation=row, vm=seat.vm, by=by, round=round, accept=accept, reason=reason, sent_at=timezone.now()
+                negotiation=row,
+                vm=seat.vm,
+                by=by,
+                round=round,
+                accept=accept,
+                reason="" if accept else reason,
+                suggestion=changes,
+                sent_at=timezone.now(),
             )
     except IntegrityError:  # the same person twice at the same moment
         return row
     Negotiation.objects.filter(pk=row.pk).update(version=F("version") + 1, due_at=timezone.now(), enqueued_at=None)
-    words = wording.ANSWER_WORDS[accept]
+    words = wording.COUNTERED if changes else wording.ANSWER_WORDS[accept]
     slug = seat.vm.tenant.slug
+    touched = {"settings": sorted(wording.switch_of(issue) for issue in changes)} if changes else {}
     steps.record(
         row,
         type="negotiation.answer",
-        data={"vm": seat.vm.name, "answer": words, "round": round, "reason": reason},
+        # Operators read the log: no minimum, and of a suggestion only which settings it touches.
+        data={"vm": seat.vm.name, "answer": words, "round": round, "reason": reason.partition(":")[0], **touched},
         audience=[slug],
         by=by,
     )
@@ -188,6 +195,51 @@ def answer(
     steps.record(row, type="negotiation.party", data=data, audience=steps.audience_of(row))
     steps.tell(row, steps.audience_of(row))
     return fresh(row)
+
+
+def seat_of(row: Negotiation, *, by: User, vm: VirtualMachine) -> Seat:
+    """The VM's seat, for people of its tenant; for all others it is missing."""
+    seat = row.seats.filter(vm=vm, vm__tenant__slug__in=by.tenant_slugs).select_related("vm__tenant").first()
+    if seat is None:
+        raise missing()
+    return seat
+
+
+def expect_current(row: Negotiation, *, vm: str, round: int, version: int) -> None:
+    """Refused with 409 and the difference unless this round, seen at this version, is what stands now."""
+    if row.state != State.PROPOSED or round != row.round or not row.proposed_at_version <= version <= row.version:
+        difference = wording.difference(row, round=round, vm=vm)
+        raise VpmsError("outdated", 409, {"difference": difference}, "Changed since you opened it. " + difference)
+
+
+def counter_preview(
+    *,
+    by: User,
+    negotiation: Negotiation,
+    vm: VirtualMachine,
+    round: int,
+    version: int,
+    reason: str,
+    suggestion: Mapping[str, str],
+) -> dict[str, str]:
+    """The changes that this counter would ask for, refused for the same reasons as when it is sent. Nothing is stored,
+    and nothing is told of what the others could accept."""
+    row = fresh(negotiation)
+    seat = seat_of(row, by=by, vm=vm)
+    expect_current(row, vm=seat.vm.name, round=round, version=version)
+    return reply_checked(row, seat.vm.name, reason, suggestion)
+
+
+def reply_checked(row: Negotiation, vm: str, reason: str, suggestion: Mapping[str, str] | None) -> dict[str, str]:
+    """The suggested changes of a rejection that the protocol will take, none for a plain one; else BadInput."""
+    state = row.protocol
+    if suggestion is None:
+        replies.reason_of(reason, state, vm)
+        return {}
+    if state["round"] >= protocol.ROUNDS:
+        message = f"Proposal {protocol.ROUNDS} is the last one; it can be accepted or rejected, not countered."
+        raise VpmsError("last_round", 409, message=message)
+    return replies.suggestion_of(suggestion, reason, state, vm, steps.now_text())
 
 
 @transaction.atomic

@@ -21,6 +21,7 @@ from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import inputs_of
 from webapp.agreements.keys import key_of, seed_of
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
+from webapp.agreements.replies import reason_of
 from webapp.agreements.selectors import agreement_in_force
 from webapp.audit import services as audit
 from webapp.errors import VpmsError
@@ -106,41 +107,16 @@ def signed(state: Protocol, negotiation: Negotiation) -> Protocol:
 def answered(state: Protocol, message: Message) -> Protocol:
     """The person's answer put to the protocol; one that it does not take (any more) changes nothing."""
     sent: dict[str, Any] = {"sender": message.vm.name, "k": message.round, "user": message.by.get_username()}
-    if message.accept:
-        sent["type"] = "accept"
-    else:
-        sent |= {"type": "reject", "reason": reason_of(message.reason, state, message.vm.name)}
     try:
+        if message.accept:
+            sent["type"] = "accept"
+        else:
+            sent |= {"type": "reject", "reason": reason_of(message.reason, state, message.vm.name)}
+        if message.suggestion:
+            sent |= {"type": "counter", "assignment": message.suggestion}
         return protocol.apply_message(state, sent, now_text())
     except VpmsError:
         return state
-
-
-def reason_of(text: str, state: Protocol, vm: str) -> dict[str, Any]:
-    """The protocol's form of `final`, `more`, `veto:<switch>` or `floor:<points>`; 422 for anything else."""
-    kind, _, rest = text.partition(":")
-    if text == "final":
-        return {"final": True}
-    result = state["result"] or {"utilities": {}, "contested": [], "assignment": {"host": {}, "vms": {}}}
-    points = result["utilities"].get(vm, 0)
-    if text == "more" and points < 1_000_000:
-        return {"floor": points // 1000 + 1}
-    if (
-        kind == "floor"
-        and rest.isascii()
-        and rest.isdecimal()
-        and len(rest) <= 4
-        and points < 1000 * int(rest) <= 10**6
-    ):
-        return {"floor": int(rest)}
-    if kind == "veto" and {f"host/{rest}", f"{vm}/{rest}"} & set(result["contested"]):
-        view = {**result["assignment"]["host"], **result["assignment"]["vms"].get(vm, {})}
-        return {"veto": {"switch": rest, "value": view[rest]}}
-    fault = {
-        "path": "$.reason",
-        "reason": "must be final, more, veto:<a contested setting> or floor:<points above the proposal's>",
-    }
-    raise VpmsError("bad_input", 422, {"faults": [fault]}, "A rejection needs a reason: choose what stands in the way.")
 
 
 # -- storing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -11,12 +12,16 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.agreements import selectors, services
+from webapp.agreements.replies import per_mille
 from webapp.agreements.room import Room
-from webapp.errors import VpmsError
+from webapp.agreements.wording import switch_label
+from webapp.errors import BadInput, VpmsError
 from webapp.roles import operator_required, tenant_required
 from webapp.tenants.selectors import missing
+from webapp.vpms.vocabulary import SWITCHES
 
 NEWEST = 100
+SUGGEST = "suggest-"  # begins the names of the form's fields for a counter
 
 
 def conflict_list(request: HttpRequest, area: str) -> HttpResponse:
@@ -71,42 +76,86 @@ def operator_room(request: HttpRequest, pk: int) -> HttpResponse:
     return page(request, selectors.mediator_room_of(user=user, negotiation=negotiation), mediator=True)
 
 
+class Reply:
+    """What the form of an answer held: kept, so that a refusal or a preview shows it again."""
+
+    def __init__(self, post: Mapping[str, str]) -> None:
+        self.choice = post.get("answer", "")
+        self.reason, self.minimum = post.get("reason", ""), post.get("minimum", "")
+        self.suggestion = {
+            key.removeprefix(SUGGEST): value for key, value in post.items() if key.startswith(SUGGEST) and value
+        }
+        self.round, self.version = number(post.get("round", "")), number(post.get("version", ""))
+
+    @property
+    def stated(self) -> str:
+        """The reason as the services take it: a minimum in points of 1000."""
+        return f"floor:{per_mille(self.minimum)}" if self.reason == "minimum" else self.reason
+
+    def send(self, **to: Any) -> None:
+        """Accept, reject or counter; BadInput when it is none of them."""
+        if self.choice not in ("accept", "reject", "counter"):
+            raise VpmsError("bad_input", 422, message="answer: must be accept, reject or counter.")
+        services.answer(
+            **to,
+            round=self.round,
+            version=self.version,
+            accept=self.choice == "accept",
+            reason="" if self.choice == "accept" else self.stated,
+            suggestion=self.suggestion if self.choice == "counter" else None,
+        )
+
+    def preview(self, **to: Any) -> dict[str, str]:
+        return services.counter_preview(
+            **to, round=self.round, version=self.version, reason=self.stated, suggestion=self.suggestion
+        )
+
+
 @tenant_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def answer(request: HttpRequest, pk: int) -> HttpResponse:
-    """Accept or reject exactly the proposal that was on the page; otherwise 409 with what is different now. Whoever
-    comes to this address without an answer (a reload after a refusal) is shown the room."""
+    """Accept, reject or counter exactly the proposal that was on the page; otherwise 409 with what is different now.
+    Whoever comes to this address without an answer (a reload after a refusal) is shown the room."""
     user: Any = request.user
     negotiation = selectors.negotiation_get(user=user, pk=pk)
     if request.method != "POST":
         return redirect("negotiation", pk=pk)
-    post = request.POST
-    name = post.get("vm", "")
+    name = request.POST.get("vm", "")
     found = selectors.room_of(user=user, negotiation=negotiation, vm=name)
     seat = next((seat for seat in found.seats if seat.vm.name == name), None)
     if seat is None:
         raise missing()
-    accept = post.get("answer") == "accept"
+    reply = Reply(request.POST)
     try:
-        if not accept and post.get("answer") != "reject":
-            raise VpmsError("bad_input", 422, message="answer: must be accept or reject.")
-        services.answer(
-            by=user,
-            negotiation=negotiation,
-            vm=seat.vm,
-            round=number(post.get("round", "")),
-            version=number(post.get("version", "")),
-            accept=accept,
-            reason="" if accept else post.get("reason", ""),
-        )
+        if reply.choice == "preview":
+            changes = reply.preview(by=user, negotiation=negotiation, vm=seat.vm)
+            return page(request, found, mediator=False, typed=reply, preview=found.preview(changes))
+        reply.send(by=user, negotiation=negotiation, vm=seat.vm)
     except VpmsError as refused:
         if refused.http_status == 404:
             raise
         now = selectors.room_of(user=user, negotiation=selectors.negotiation_get(user=user, pk=pk), vm=name)
-        told = {"outdated": refused.data["difference"]} if refused.code == "outdated" else {"refused": refused.message}
-        return page(request, now, mediator=False, status=refused.http_status, typed_reason=post.get("reason"), **told)
-    messages.success(request, f"Your answer for {name} is recorded.")
+        return page(request, now, mediator=False, status=refused.http_status, typed=reply, **told_of(refused))
+    said = {"accept": "acceptance", "counter": "counter"}.get(reply.choice, "rejection")
+    messages.success(request, f"Your {said} of proposal {reply.round} for {name} is recorded.")
     return redirect(f"{reverse('negotiation', args=[pk])}?vm={name}")
+
+
+def told_of(refused: VpmsError) -> dict[str, Any]:
+    """A refusal as the page shows it: what has changed, or what is wrong, by field."""
+    if refused.code == "outdated":
+        return {"outdated": refused.data["difference"]}
+    if not isinstance(refused, BadInput):
+        return {"refused": refused.message}
+    told = {fault.path.removeprefix("$."): fault.reason for fault in reversed(refused.faults)}
+    return {"faults": {field: f"{field_words(field)} {reason}." for field, reason in told.items()}}
+
+
+def field_words(field: str) -> str:
+    """A field of the answer as the beginning of a sentence."""
+    name, _, setting = field.partition(".")
+    words = {"reason": "The reason", "minimum": "The minimum", "suggestion": "Your suggestion"}.get(name, field)
+    return f"{words} for “{switch_label(setting)}”" if setting in SWITCHES else words
 
 
 @tenant_required

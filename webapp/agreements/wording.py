@@ -40,6 +40,7 @@ NOT_CHECKED_WORDS: Final = {
     "run_rules": "what can only happen while it runs",
 }
 ANSWER_WORDS: Final = {True: "accepted", False: "rejected"}
+COUNTERED: Final = "countered"
 
 # Every finer state of the protocol shows exactly one chip: word and tone.
 CHIPS: Final = {
@@ -116,6 +117,11 @@ def any_of(issue: str, values: Iterable[str]) -> str:
     wanted = set(values)
     labels = [known.label for known in SWITCHES[switch_of(issue)].values if known.name in wanted]
     return " or ".join(labels)
+
+
+def percent(points: int) -> str:
+    """Points of a million as `61.2 %`, rounded down so that no page promises more than there is."""
+    return f"{points // 1000 / 10:.1f} %"
 
 
 def joined(items: Iterable[str]) -> str:

@@ -1,0 +1,41 @@
+"""What a page says, as a reader of the screen meets it: no marks, no scripts, one line for each block."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+BLOCKS = frozenset(
+    ("p", "div", "li", "tr", "h1", "h2", "h3", "section", "header", "form", "fieldset", "legend", "summary", "details")
+) | {"dt", "ul", "ol", "table", "main"}
+SILENT = frozenset(("script", "style", "head", "option", "svg"))
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.silent = 0
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.silent += tag in SILENT
+        self.said.append("\n" if tag in BLOCKS else " | " if tag in ("td", "th") else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.silent -= tag in SILENT
+        self.said.append("\n" if tag in BLOCKS else "")
+
+    def handle_data(self, data: str) -> None:
+        if not self.silent:
+            self.said.append(re.sub(r"\s+", " ", data))
+
+
+def text_of(answer: Any) -> str:
+    """The text of a response's main part, or of HTML."""
+    html = answer if isinstance(answer, str) else answer.content.decode()
+    start = html.find("<main")
+    reader = _Reader()
+    reader.feed(html[max(start, 0) : html.find("</main>") if start >= 0 else None])
+    lines = (re.sub(r" +", " ", line).strip(" |") for line in "".join(reader.said).split("\n"))
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,285 @@
+"""Rejecting and countering in the room: what is excluded, what is suggested, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.web.neighbours import TENANTS, Street, make_street, put_in_force
+from tests.web.screen import text_of
+from webapp.agreements import replies, selectors, services
+from webapp.agreements.models import Agreement, Message, Negotiation
+from webapp.audit.models import Entry
+from webapp.audit.services import verify
+from webapp.errors import BadInput, VpmsError
+
+pytestmark = pytest.mark.django_db
+State = Negotiation.State
+
+
+@pytest.fixture
+def street(db: None) -> Street:
+    return make_street()
+
+
+@pytest.fixture
+def open_one(street: Street) -> Negotiation:
+    """All five are asked: e-new wants to start beside four whose wishes have changed."""
+    negotiation = street.start("e-new")
+    assert (negotiation.state, negotiation.round) == (State.PROPOSED, 1)
+    return negotiation
+
+
+def say(street: Street, negotiation: Negotiation, vm: str, answer: str, **form: str) -> dict[str, str]:
+    """The fields of the form as the browser sends them."""
+    return {"vm": vm, "round": str(negotiation.round), "version": str(negotiation.version), "answer": answer, **form}
+
+
+def post(client: Any, street: Street, negotiation: Negotiation, vm: str, answer: str, **form: str) -> Any:
+    client.force_login(street.people[vm])
+    data = say(street, negotiation, vm, answer, **{key.replace("__", "-"): value for key, value in form.items()})
+    return client.post(f"/tenant/negotiation/{negotiation.pk}/answer/", data)
+
+
+def advance(negotiation: Negotiation) -> Negotiation:
+    return services.negotiation_advance(negotiation_id=negotiation.pk)
+
+
+def room(street: Street, negotiation: Negotiation, vm: str) -> Any:
+    return selectors.room_of(user=street.people[vm], negotiation=negotiation, vm=vm)
+
+
+COUNTER = {"reason": "veto:nested_virt", "suggest__nested_virt": "off"}
+
+
+def test_five_tenants_need_two_rounds_and_all_accept_the_counter(street: Street, open_one: Negotiation, client) -> None:
+    before = selectors.values_in_force(host=street.host)
+    post(client, street, open_one, "a-bank", "accept")
+    assert post(client, street, open_one, "e-new", "counter", **COUNTER).status_code == 302
+    second = advance(open_one)
+    assert (second.state, second.round) == (State.PROPOSED, 2)
+    shown = room(street, second, "d-game")
+    assert shown.chip == "Countered" and shown.count == "Proposal 2 of at most 5" and shown.is_suggestion
+    assert shown.proposal["nested_virt"] == "off"
+    assert "A party suggested this in its counter" in shown.why[0]
+    assert selectors.values_in_force(host=street.host) == before  # nothing changes for anybody before all agree
+    for vm in TENANTS:
+        post(client, street, second, vm, "accept")
+    signed = advance(second)
+    agreement = put_in_force(signed)
+    assert agreement.negotiation.round == 2 and len(selectors.predicate_of(agreement)["parties"]) == 6
+    assert selectors.values_in_force(host=street.host)["e-new"]["nested_virt"] == "off"
+    page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+    number = room(street, signed, "e-new").pseudonym
+    assert f"{number} countered proposal 1." in page and "Proposal 2 is on the table." in page
+    assert verify()["valid"]
+
+
+def test_a_yes_to_the_first_proposal_never_covers_the_second(street: Street, open_one: Negotiation, client) -> None:
+    for vm in ("a-bank", "b-shop", "c-lab", "d-game"):
+        post(client, street, open_one, vm, "accept")
+    post(client, street, open_one, "e-new", "reject", reason="veto:nested_virt")
+    second = advance(open_one)
+    assert second.round == 2 and second.protocol["answers"] == {}
+    assert "You accepted" not in text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+
+
+def test_an_approval_names_the_person_and_the_proposal(street: Street, open_one: Negotiation, client) -> None:
+    post(client, street, open_one, "a-bank", "accept")
+    page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+    assert "You accepted: anna said so for a-bank to proposal 1" in page
+    assert advance(open_one).protocol["answers"]["a-bank"]["by"] == "anna"
+    entry = Entry.objects.get(type="negotiation.answer")
+    assert entry.actor == "anna" and json.loads(entry.line)["data"]["round"] == 1
+
+
+def test_a_minimum_leads_to_a_proposal_that_keeps_it_or_to_none(street: Street, open_one: Negotiation, client) -> None:
+    kept = room(street, open_one, "e-new").points
+    wanted = kept // 1000 + 20
+    answer = post(client, street, open_one, "e-new", "reject", reason="minimum", minimum=f"{wanted / 10:g}")
+    assert answer.status_code == 302
+    again = advance(open_one)
+    assert again.state == State.NO_AGREEMENT or room(street, again, "e-new").points >= 1000 * wanted
+
+
+def test_what_is_said_before_the_button_is_what_follows(street: Street, open_one: Negotiation, client) -> None:
+    client.force_login(street.people["d-game"])
+    page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+    for words in (
+        "Proposal 1 of at most 5",
+        "Your yes counts for proposal 1 only and is recorded with your name, dora",
+        "put to everybody as proposal 2",
+        "cannot be taken back in it",
+        "There will be no further proposal",
+    ):
+        assert words in page, words
+    post(client, street, open_one, "d-game", "reject", reason="final")
+    ended = advance(open_one)
+    assert ended.state == State.NO_AGREEMENT and ended.round == 1
+
+
+def test_a_counter_is_shown_before_it_is_sent_and_the_look_stores_nothing(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    answer = post(client, street, open_one, "e-new", "preview", **COUNTER)
+    page = text_of(answer)
+    assert (
+        answer.status_code == 200 and "Your counter, not sent yet." in page and "VMs inside VMs: No instead of" in page
+    )
+    kept = replies.kept_points({"host/nested_virt": "off"}, open_one.protocol, "e-new", "2026-01-01")
+    assert f"It keeps {kept // 1000 / 10:.1f} % of your wishes" in page
+    assert not Message.objects.exists() and advance(open_one).round == 1
+
+
+BAD_COUNTERS: tuple[tuple[dict[str, str], str], ...] = (
+    ({"suggest__pmu": "off"}, "The reason is missing"),
+    ({"reason": "veto:swap", "suggest__pmu": "off"}, "names no contested setting"),
+    ({"reason": "minimum", "suggest__pmu": "off"}, "The minimum must lie between"),
+    ({"reason": "minimum", "minimum": "1", "suggest__pmu": "off"}, "this proposal keeps"),
+    ({"reason": "minimum", "minimum": "seven", "suggest__pmu": "off"}, "must lie between"),
+    ({"reason": "minimum", "minimum": "100", "suggest__pmu": "off"}, "your minimum is 100.0 %"),
+    ({"reason": "veto:pmu"}, "Your suggestion changes nothing"),
+    ({"reason": "veto:pmu", "suggest__pmu": "on"}, "changes nothing"),
+    ({"reason": "veto:pmu", "suggest__nested_virt": "off"}, "is as proposed, and that is what you reject"),
+    ({"reason": "veto:pmu", "suggest__swap": "never"}, "is not contested here"),
+    ({"reason": "veto:pmu", "suggest__pmu": "warp"}, "is not a value of"),
+    ({"reason": "final", "suggest__pmu": "off"}, "nothing can be suggested"),
+)
+
+
+@pytest.mark.parametrize("button", ["counter", "preview"])
+def test_a_bad_counter_is_refused_with_field_and_reason_and_kept_as_typed(
+    street: Street, open_one: Negotiation, client, button: str
+) -> None:
+    for form, words in BAD_COUNTERS:
+        answer = post(client, street, open_one, "e-new", button, **form)
+        page = answer.content.decode()
+        assert answer.status_code == 422 and words in page, (form, text_of(answer))
+        assert "Your answer was not counted" in page and "What you typed is still here" in page
+        if form.get("reason") == "veto:pmu":
+            assert 'value="veto:pmu" checked' in page
+    assert not Message.objects.exists()
+
+
+def test_the_api_refuses_a_bad_counter_with_the_same_path_and_words(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    client.force_login(street.people["e-new"])
+    given = {"vm": "e-new", "round": 1, "version": open_one.version, "accept": False, "reason": "veto:pmu"}
+    for suggestion, path in (
+        ({"swap": "never"}, "$.suggestion.swap"),
+        ({}, "$.suggestion"),
+        ({"pmu": "on"}, "$.suggestion"),
+    ):
+        data = {**given, "suggestion": suggestion}
+        refused = client.post(f"/api/negotiations/{open_one.pk}/answer", data, content_type="application/json")
+        assert refused.status_code == 422 and refused.json()["faults"][0]["path"] == path
+    data = {**given, "suggestion": {"pmu": "off"}}
+    told = client.post(f"/api/negotiations/{open_one.pk}/answer", data, content_type="application/json").json()
+    assert told["my_answer"].startswith("You countered")
+    assert advance(open_one).protocol["result"]["assignment"]["host"]["pmu"] == "off"
+
+
+def test_a_counter_that_somebody_could_not_live_with_leads_to_another_search(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    """What d-game would lose is below its minimum, so the suggestion is not proposed; nobody is told what it was."""
+    post(client, street, open_one, "e-new", "counter", **COUNTER, suggest__pmu="off")
+    again = advance(open_one)
+    assert (again.state, again.round) == (State.PROPOSED, 2)
+    shown = room(street, again, "d-game")
+    assert shown.chip == "Countered" and not shown.is_suggestion
+    assert shown.proposal["nested_virt"] == "off" and shown.proposal["pmu"] == "on"  # the veto holds, the wish does not
+
+
+def test_no_more_than_five_proposals_are_made_and_the_last_cannot_be_countered(street: Street, client) -> None:
+    open_one = street.start("e-new")
+    negotiation = open_one
+    for _ in range(10):
+        if negotiation.state != State.PROPOSED:
+            break
+        if negotiation.round == 5:
+            page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/?vm=e-new"))
+            assert "This is the last proposal: a no ends the negotiation" in page and "suggest instead" not in page
+            form = {"reason": f"veto:{room(street, negotiation, 'e-new').rows[0]['issue']}", "suggest__pmu": "off"}
+            assert post(client, street, negotiation, "e-new", "counter", **form).status_code == 409
+        points = room(street, negotiation, "e-new").points
+        post(
+            client, street, negotiation, "e-new", "reject", reason="minimum", minimum=f"{points // 1000 / 10 + 0.1:.1f}"
+        )
+        negotiation = advance(negotiation)
+    assert negotiation.state == State.NO_AGREEMENT and negotiation.round <= 5
+    assert Agreement.objects.filter(in_force=True).get().version == 4
+
+
+def test_the_reasons_are_read_again_by_their_author_only(street: Street, open_one: Negotiation, client) -> None:
+    post(client, street, open_one, "e-new", "counter", **COUNTER)
+    advance(open_one)
+    own = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+    assert "emil rejected it, because “VMs inside VMs: Yes” cannot be accepted; suggested instead" in own
+    for vm in ("a-bank", "d-game"):
+        client.force_login(street.people[vm])
+        page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
+        assert "emil" not in page and "cannot be accepted; suggested" not in page
+    client.force_login(street.operator)
+    log = b"".join(client.get("/operator/audit/lines/").streaming_content).decode()
+    entry = next(line for line in log.splitlines() if '"negotiation.answer"' in line)
+    assert json.loads(entry)["data"] == {
+        "vm": "e-new",
+        "answer": "countered",
+        "round": 1,
+        "reason": "veto",
+        "settings": ["nested_virt"],
+    }
+
+
+def test_two_answers_to_one_proposal_are_taken_in_the_order_in_which_they_came(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    """b-shop's no came second, so it is an answer to what stands no more; b-shop is asked again."""
+    post(client, street, open_one, "e-new", "counter", **COUNTER)
+    post(client, street, open_one, "b-shop", "reject", reason="final")
+    again = advance(open_one)
+    assert (again.state, again.round) == (State.PROPOSED, 2)
+    assert room(street, again, "b-shop").can_answer
+
+
+@pytest.mark.parametrize(
+    ("typed", "points"), [("62.5", "625"), ("62,5", "625"), (" 7 ", "70"), ("100", "1000"), ("80 %", "800")]
+)
+def test_a_percentage_is_read_as_people_write_it(typed: str, points: str) -> None:
+    assert replies.per_mille(typed) == points
+
+
+@pytest.mark.parametrize("typed", ["", "-1", "1e2", "6.25", "٦٢", "9" * 400, "12.", ".5", "NaN"])
+def test_what_is_no_percentage_is_never_a_minimum(typed: str) -> None:
+    with pytest.raises(BadInput):
+        replies.floor_of(replies.per_mille(typed), 612_345)
+
+
+def test_a_counter_to_what_stands_no_more_is_told_the_difference(street: Street) -> None:
+    negotiation = street.start("e-new")
+    with pytest.raises(VpmsError) as refused:
+        services.counter_preview(
+            by=street.people["e-new"],
+            negotiation=negotiation,
+            vm=street.vms["e-new"],
+            round=7,
+            version=negotiation.version,
+            reason="veto:pmu",
+            suggestion={"pmu": "off"},
+        )
+    assert refused.value.code == "outdated"
+    with pytest.raises(VpmsError) as refused:
+        services.counter_preview(
+            by=street.people["a-bank"],
+            negotiation=negotiation,
+            vm=street.vms["e-new"],
+            round=1,
+            version=negotiation.version,
+            reason="veto:pmu",
+            suggestion={"pmu": "off"},
+        )
+    assert refused.value.http_status == 404
