@@ -9,7 +9,7 @@ from typing import Any
 BLOCKS = frozenset(
     ("p", "div", "li", "tr", "h1", "h2", "h3", "section", "header", "form", "fieldset", "legend", "summary", "details")
 ) | {"dt", "ul", "ol", "table", "main"}
-SILENT = frozenset(("script", "style", "head", "option", "svg"))
+SILENT = frozenset(("script", "style", "head", "svg"))
 
 
 class _Reader(HTMLParser):
@@ -20,7 +20,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.silent += tag in SILENT
-        self.said.append("\n" if tag in BLOCKS else " | " if tag in ("td", "th") else "")
+        self.said.append("\n" if tag in BLOCKS else " | " if tag in ("td", "th") else " / " if tag == "option" else "")
 
     def handle_endtag(self, tag: str) -> None:
         self.silent -= tag in SILENT
@@ -37,5 +37,5 @@ def text_of(answer: Any) -> str:
     start = html.find("<main")
     reader = _Reader()
     reader.feed(html[max(start, 0) : html.find("</main>") if start >= 0 else None])
-    lines = (re.sub(r" +", " ", line).strip(" |") for line in "".join(reader.said).split("\n"))
+    lines = (re.sub(r" +", " ", line).strip(" |/") for line in "".join(reader.said).split("\n"))
     return "\n".join(line for line in lines if line)

@@ -66,6 +66,9 @@ class Negotiation(Job):
     host = models.ForeignKey(Host, models.PROTECT, related_name="negotiations")
     requester = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="requests")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    # Where the VM lives if this comes to nothing: set while it tries another host.
+    home = models.ForeignKey(Host, models.PROTECT, null=True, blank=True, related_name="+")
+    moves = models.BooleanField(default=False)  # the requester runs at `home` and would move, by its owner's consent
     state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
     round = models.PositiveSmallIntegerField(default=0)
     version = models.PositiveIntegerField(default=1)  # rises with every stored change
@@ -113,6 +116,33 @@ class Message(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["negotiation", "vm", "round"], name="agreements_answer_once")]
+
+
+class Rung(Job):
+    """A step of the ladder that somebody chose after a negotiation ended without agreement. Nothing happens by it
+    before everyone has consented whom it concerns; `due_at` is when a start is tried again, or a question is over."""
+
+    class State(models.TextChoices):
+        ASKED = "asked"  # the owner of `vm` is asked whether it would move to `host`
+        WAITING = "waiting"  # for a time, or for a move that its owner has consented to
+        DONE = "done"
+        REFUSED = "refused"
+        CANCELLED = "cancelled"
+
+    OPEN = (State.ASKED, State.WAITING)
+
+    negotiation = models.ForeignKey(Negotiation, models.CASCADE, related_name="rungs")
+    step = models.CharField(max_length=24)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    vm = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="+")  # whose place or start it is about
+    host = models.ForeignKey(Host, models.PROTECT, null=True, blank=True, related_name="+")
+    state = models.CharField(max_length=12, choices=State.choices)
+    next = models.ForeignKey(Negotiation, models.PROTECT, null=True, blank=True, related_name="came_from")
+    reason = models.TextField(blank=True, default="")  # why it came to nothing
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
 
 
 class Agreement(models.Model):

@@ -395,5 +395,12 @@ class Room:
         return [wording.LADDER[name] for name in dict.fromkeys(names) if name in wording.LADDER]
 
     @property
+    def own_part(self) -> list[str]:
+        """The viewer's own wishes among the demands that could not hold together."""
+        if self.vm is None or self.negotiation.state != State.NO_AGREEMENT or self.seen is None:
+            return []
+        return [row["switch"] for row in self.seen["core"] if row["yours"] and row["switch"]]
+
+    @property
     def honesty(self) -> str:
         return wording.HONESTY

@@ -16,7 +16,7 @@ from webapp.agreements.inputs import newest_documents
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.selectors import agreement_in_force
 from webapp.errors import VpmsError
-from webapp.fleet.models import Host
+from webapp.fleet.models import Host, Placement
 from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import missing
 from webapp.tenants.services import document_of
@@ -31,6 +31,7 @@ __all__ = [
     "conflict_record",
     "counter_preview",
     "negotiation_advance",
+    "move_request",
     "negotiation_give_up",
     "size_of",
     "start_request",
@@ -43,34 +44,69 @@ UNCONTESTED = ("no_static_conflict_now", "possible_when_running")
 
 
 @transaction.atomic
-def start_request(*, by: User, vm: VirtualMachine) -> Negotiation:
+def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> Negotiation:
     """The VM wants to run: it is held, the start check is made, and a negotiation decides. Nobody who runs is touched.
 
-    While another start on the host is being settled this one waits its turn as a draft.
+    While another start on the host is being settled this one waits its turn as a draft. With `home` the VM tries a
+    host away from it, and is placed there again if this comes to nothing.
     """
     row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
     if row.tenant.slug not in by.tenant_slugs:
         raise missing()
     if row.state != Vm.STOPPED:
         raise VpmsError("not_stopped", 409, message=f"{row.name} is {row.state}; only a stopped VM can be started.")
+    if Negotiation.objects.filter(requester=row, moves=True, state__in=Negotiation.OPEN).exists():
+        raise VpmsError("moving", 409, message=f"{row.name} is being moved to another host; it starts there by itself.")
     placement = getattr(row, "placement", None)
     if placement is None:
         raise VpmsError("not_placed", 409, message=f"{row.name} has no host yet.")
     newest_documents([row])
     # One start after the other draws the order of a host, so two pressed at once do not both believe to be first.
     host = Host.objects.select_for_update().get(pk=placement.host_id)
+    expect_room(host=host, vm=row)
     VirtualMachine.objects.filter(pk=row.pk).update(state=Vm.HELD)
     vm.state = row.state = Vm.HELD
     Conflict.objects.filter(vms=row, trigger="run", closed_at__isnull=True).update(closed_at=timezone.now())
     Conflict.objects.filter(negotiation__requester=row, closed_at__isnull=True).update(closed_at=timezone.now())
-    negotiation = Negotiation.objects.create(host=host, requester=row, requested_by=by, due_at=timezone.now())
-    data = {"host": host.name, "vm": row.name}
-    steps.record(negotiation, type="negotiation.opened", data=data, audience=[row.tenant.slug], by=by)
+    return opened(by=by, vm=row, host=host, home=home)
+
+
+@transaction.atomic
+def move_request(*, by: User, vm: VirtualMachine, host: Host) -> Negotiation:
+    """The owner consents that the running VM moves to this host, if all there agree. It runs on where it is until the
+    agreement there is signed; if there is none, nothing has changed."""
+    row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
+    if row.tenant.slug not in by.tenant_slugs:
+        raise missing()
+    if row.state != Vm.RUNNING:
+        raise VpmsError("not_running", 409, message=f"{row.name} is {row.state}; only a running VM can be moved.")
+    target = Host.objects.select_for_update().get(pk=host.pk)
+    expect_room(host=target, vm=row)
+    return opened(by=by, vm=row, host=target, home=row.placement.host, moves=True)
+
+
+def opened(*, by: User, vm: VirtualMachine, host: Host, home: Host | None = None, moves: bool = False) -> Negotiation:
+    """A negotiation about the host, begun at once if no other start there is being settled."""
+    negotiation = Negotiation.objects.create(
+        host=host, requester=vm, requested_by=by, home=home, moves=moves, due_at=timezone.now()
+    )
+    data = {"host": host.name, "vm": vm.name}
+    steps.record(negotiation, type="negotiation.opened", data=data, audience=[vm.tenant.slug], by=by)
     if steps.waits(negotiation):
-        steps.tell(negotiation, [row.tenant.slug])
+        steps.tell(negotiation, [vm.tenant.slug])
         return negotiation
     begin(negotiation)
     return fresh(negotiation)
+
+
+def expect_room(*, host: Host, vm: VirtualMachine) -> None:
+    """Nobody starts beside a VM that has the host to itself, nor such a VM beside others."""
+    others = Placement.objects.filter(host=host).exclude(vm=vm).exclude(vm__state=Vm.STOPPED)
+    own = Placement.objects.filter(vm=vm, host=host, alone=True)
+    if others.filter(alone=True).exists():
+        raise VpmsError("host_taken", 409, message=f"{host.name} is given to one VM alone; choose another host.")
+    if own.exists() and others.exists():
+        raise VpmsError("host_taken", 409, message=f"{host.name} is no longer empty; it cannot be had alone now.")
 
 
 def begin(negotiation: Negotiation) -> bool:
@@ -85,7 +121,9 @@ def begin(negotiation: Negotiation) -> bool:
 
 
 def fresh(negotiation: Negotiation) -> Negotiation:
-    return Negotiation.objects.select_related("host", "requester__tenant", "requested_by").get(pk=negotiation.pk)
+    return Negotiation.objects.select_related("host", "home", "requester__tenant", "requested_by").get(
+        pk=negotiation.pk
+    )
 
 
 def negotiation_advance(*, negotiation_id: int) -> Negotiation:
@@ -151,7 +189,11 @@ def answer(
     A rejection has a reason, a counter also a suggestion `{switch: value}`. An answer to something else than what
     stands now is refused with 409 and the difference. Given twice, the same answer is stored once.
     """
-    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    row = (
+        Negotiation.objects.select_for_update()
+        .select_related("host", "home", "requester__tenant")
+        .get(pk=negotiation.pk)
+    )
     seat = seat_of(row, by=by, vm=vm)
     given = row.messages.filter(vm=seat.vm, round=round).first()
     if given is not None and round == row.round:
@@ -245,7 +287,11 @@ def reply_checked(row: Negotiation, vm: str, reason: str, suggestion: Mapping[st
 @transaction.atomic
 def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
     """The requester no longer wants to start. Everybody else keeps everything as it was."""
-    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    row = (
+        Negotiation.objects.select_for_update()
+        .select_related("host", "home", "requester__tenant")
+        .get(pk=negotiation.pk)
+    )
     if row.requester.tenant.slug not in by.tenant_slugs:
         raise missing()
     if row.state == State.DRAFT:
@@ -259,7 +305,11 @@ def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
 @transaction.atomic
 def negotiation_give_up(*, negotiation_id: int, reason: str) -> Negotiation:
     """A negotiation that could not be worked on ends without agreement; the newcomer is stopped, nobody is touched."""
-    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation_id)
+    row = (
+        Negotiation.objects.select_for_update()
+        .select_related("host", "home", "requester__tenant")
+        .get(pk=negotiation_id)
+    )
     if row.state in Negotiation.OPEN:
         stop_unsettled(row, State.NO_AGREEMENT, reason, by=None)
     return fresh(row)
@@ -286,7 +336,11 @@ def stop_unsettled(row: Negotiation, state: str, reason: str, *, by: Any) -> Non
 def agreement_put_in_force(*, negotiation: Negotiation) -> Agreement:
     """From this moment exactly this version binds the host; the one before is superseded. All or nothing, and only for
     an agreement that all have signed and that follows the one in force."""
-    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    row = (
+        Negotiation.objects.select_for_update()
+        .select_related("host", "home", "requester__tenant")
+        .get(pk=negotiation.pk)
+    )
     if row.state != State.SIGNED:
         raise VpmsError("not_signed", 409, message="Only an agreement that all have signed can be put in force.")
     agreement = Agreement.objects.select_for_update().get(negotiation=row)

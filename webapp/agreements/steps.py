@@ -20,11 +20,12 @@ from webapp.agreements import checks, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import inputs_of
 from webapp.agreements.keys import key_of, seed_of
-from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
+from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Rung, Seat
 from webapp.agreements.replies import reason_of
 from webapp.agreements.selectors import agreement_in_force
 from webapp.audit import services as audit
 from webapp.errors import VpmsError
+from webapp.fleet.services import place
 from webapp.live import publish
 from webapp.strictjson import canonical
 from webapp.tenants.models import VirtualMachine
@@ -36,6 +37,7 @@ State = Negotiation.State
 Vm = VirtualMachine.State
 SOLVER_SECONDS = 3.0
 TURN_SECONDS = 2  # how often a start that waits its turn looks again
+MOVE_FAILED = "No agreement was found for the neighbour at the other host, so it stays where it is."
 ENDED = (State.NO_AGREEMENT, State.WITHDRAWN)
 Protocol = dict[str, Any]
 
@@ -251,6 +253,11 @@ def store_agreement(negotiation: Negotiation, state: Protocol, audience: list[st
 def end(negotiation: Negotiation, *, reason: str, audience: list[str]) -> None:
     """No agreement: the newcomer is stopped again, nobody else is touched, and whoever waits its turn is looked at."""
     VirtualMachine.objects.filter(pk=negotiation.requester_id, state=Vm.HELD).update(state=Vm.STOPPED)
+    if negotiation.home is not None and not negotiation.moves:
+        place(by=None, vm=negotiation.requester, host=negotiation.home)
+    for rung in Rung.objects.filter(next=negotiation, state=Rung.State.WAITING):  # a move that was to make room
+        Rung.objects.filter(pk=rung.pk).update(state=Rung.State.REFUSED, reason=MOVE_FAILED, due_at=None)
+        tell(rung.negotiation, [rung.negotiation.requester.tenant.slug])
     proposals = negotiation.protocol.get("proposals") if negotiation.protocol else None
     if proposals:  # otherwise nothing could be proposed at all: the conflict stands until the next start
         Conflict.objects.filter(negotiation=negotiation, closed_at__isnull=True).update(closed_at=timezone.now())

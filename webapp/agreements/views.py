@@ -11,10 +11,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import selectors, services
+from webapp.agreements import ladder, selectors, services
 from webapp.agreements.replies import per_mille
 from webapp.agreements.room import Room
-from webapp.agreements.wording import switch_label
+from webapp.agreements.wording import rung_words, switch_label, switch_of_form
 from webapp.errors import BadInput, VpmsError
 from webapp.roles import operator_required, tenant_required
 from webapp.tenants.selectors import missing
@@ -47,9 +47,13 @@ def operator_conflicts(request: HttpRequest) -> HttpResponse:
 
 def page(request: HttpRequest, room: Room, *, mediator: bool, status: int = 200, **more: Any) -> HttpResponse:
     user: Any = request.user
+    asker = room.vm == room.negotiation.requester.name
     context = {
         "negotiation": room.negotiation,
         "room": room,
+        "steps": ladder.steps_shown(room.negotiation) if asker else [],
+        "under_way": ladder.under_way(room.negotiation) if asker else [],
+        "own_part": [switch_of_form(name) for name in room.own_part],
         "mediator": mediator,
         "history": selectors.history_of(user=user, negotiation=room.negotiation),
         **more,
@@ -166,6 +170,42 @@ def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
     services.withdraw(by=user, negotiation=selectors.negotiation_get(user=user, pk=pk))
     messages.success(request, "The start is withdrawn. Nobody else is touched.")
     return redirect("negotiation", pk=pk)
+
+
+@tenant_required
+@require_POST
+def step(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the one who wanted to start chooses after no agreement."""
+    user: Any = request.user
+    negotiation = selectors.negotiation_get(user=user, pk=pk)
+    post = request.POST
+    rung = ladder.choose(
+        by=user,
+        negotiation=negotiation,
+        step=post.get("step", ""),
+        host=post.get("host", ""),
+        minutes=post.get("minutes", ""),
+    )
+    messages.success(request, rung_words(rung))
+    return redirect("negotiation", pk=rung.next_id or pk)
+
+
+@tenant_required
+@require_POST
+def move_answer(request: HttpRequest, pk: int) -> HttpResponse:
+    """Whether a running VM of the person's would move; nothing but a yes moves anything."""
+    user: Any = request.user
+    rung = next((rung for rung in ladder.questions_to(user) if rung.pk == pk), None)
+    if rung is None:
+        raise missing()
+    after = ladder.move_answer(by=user, rung=rung, consent=request.POST.get("answer") == "agree")
+    if after.next_id:
+        messages.success(
+            request, f"{rung.vm.name} runs on where it is while its place on the other host is negotiated."
+        )
+        return redirect("negotiation", pk=after.next_id)
+    messages.success(request, f"{rung.vm.name} stays where it is.")
+    return redirect("my-vms")
 
 
 def number(text: str) -> int:

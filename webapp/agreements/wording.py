@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from webapp.agreements.models import Conflict, Negotiation
+from webapp.agreements.models import Conflict, Negotiation, Rung
 from webapp.vpms.vocabulary import FACTS, SWITCHES
 
 State = Negotiation.State
@@ -94,6 +94,11 @@ def evidence_words(value: object) -> str:
 def switch_of(issue: str) -> str:
     """The switch of an issue `host/<switch>` or `<vm>/<switch>`."""
     return issue.rpartition("/")[2]
+
+
+def switch_of_form(name: str) -> dict[str, str]:
+    """A switch with the question of the form that decides it."""
+    return {"name": name, "label": SWITCHES[name].label, "question": SWITCHES[name].question}
 
 
 def switch_label(issue: str) -> str:
@@ -233,3 +238,61 @@ LADDER: Final = {
     "dedicated_host": "A host of its own can be had at the posted price.",
     "refuse_action": "Only this start is refused; everybody keeps the present state. This is what happens by itself.",
 }
+# The same as steps that the one who wanted to start can choose: what begins, whose consent it needs, the button.
+RUNGS: Final[dict[str, dict[str, str]]] = {
+    "relocate_requester": {
+        "title": "Start on another host",
+        "begins": "The start is negotiated there. If that comes to nothing, the VM is placed where it is now.",
+        "consent": "yours by this button, and that of every VM there for which something would change",
+        "button": "Try the other host",
+    },
+    "migrate_willing": {
+        "title": "Ask whether a neighbour would move",
+        "begins": "Neighbours that stand in the way and allow being moved are asked; you are not told who they are. "
+        "If one agrees and finds a place on another host, your start is tried again here.",
+        "consent": "the neighbour's own, and that of the VMs on the host to which it would move",
+        "button": "Ask the neighbours",
+    },
+    "another_time": {
+        "title": "Try again at another time",
+        "begins": "The start is tried again then, with the wishes and the neighbours of that time.",
+        "consent": "yours by this button; at that time everybody is asked as at any start",
+        "button": "Try again then",
+    },
+    "edit_preference": {
+        "title": "Change a wish of yours",
+        "begins": "Opens your wishes at the question concerned. Nobody can change them but you, and you need not.",
+        "consent": "yours, when you save",
+        "button": "",
+    },
+    "dedicated_host": {
+        "title": "Take a host of its own",
+        "begins": "The VM starts on an empty host, and nobody else starts beside it while it is there.",
+        "consent": "yours by this button, to the price",
+        "button": "Take the host at this price",
+    },
+    "refuse_action": {
+        "title": "Leave it at that",
+        "begins": "Only this start is refused; everybody keeps the present state. It is always safe, and it is what "
+        "happens if you do nothing. You can press Start again whenever you like.",
+        "consent": "nobody's",
+        "button": "Leave it at that",
+    },
+}
+
+
+def rung_words(rung: Rung) -> str:
+    """What became of a chosen step, without naming a neighbour."""
+    if rung.state in (Rung.State.REFUSED, Rung.State.CANCELLED):
+        title = RUNGS[rung.step]["title"]
+        return f"{title}: {rung.reason or 'ended.'}"
+    if rung.step == "migrate_willing" and rung.state == Rung.State.ASKED:
+        return f"Neighbours are asked whether they would move. No answer by {rung.due_at:%H:%M} UTC counts as a no."
+    if rung.step == "migrate_willing" and rung.state == Rung.State.WAITING:
+        return "A neighbour agreed to move. Its place on the other host is being negotiated; your start follows."
+    if rung.step == "another_time" and rung.state == Rung.State.WAITING:
+        return f"The start will be tried again at {rung.due_at:%Y-%m-%d %H:%M} UTC."
+    if rung.step == "refuse_action":
+        return "You left it at that."
+    where = f" on host {rung.host.name}" if rung.host and rung.step != "migrate_willing" else ""
+    return f"The start is tried again{where}."

@@ -27,4 +27,5 @@ class Placement(models.Model):
 
     vm = models.OneToOneField(VirtualMachine, models.CASCADE, related_name="placement")
     host = models.ForeignKey(Host, models.PROTECT, related_name="placements")
+    alone = models.BooleanField(default=False)  # paid for as a host of its own: nobody else starts beside it
     since = models.DateTimeField(auto_now=True)

@@ -39,11 +39,16 @@ def host_create(*, by: User | None, document: bytes | dict[str, Any]) -> Host:
 
 
 @transaction.atomic
-def placement_set(*, by: User | None, vm: VirtualMachine, host: Host) -> Placement:
+def placement_set(*, by: User | None, vm: VirtualMachine, host: Host, alone: bool = False) -> Placement:
     """The VM will start on this host. Only a stopped VM is placed: nothing that runs is ever moved by this."""
     vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
     if vm.state not in MOVABLE:
         raise VpmsError("not_stopped", 409, message=f"{vm.name} is {vm.state}; only a stopped VM can be placed.")
-    placement, _ = Placement.objects.update_or_create(vm=vm, defaults={"host": host})
+    return place(by=by, vm=vm, host=host, alone=alone)
+
+
+def place(*, by: User | None, vm: VirtualMachine, host: Host, alone: bool = False) -> Placement:
+    """The row and its record, inside the caller's transaction; the caller knows that nothing runs at the old place."""
+    placement, _ = Placement.objects.update_or_create(vm=vm, defaults={"host": host, "alone": alone})
     audit.record(by=by, type="vm.placed", subject=f"vm:{vm.name}", data={"host": host.name}, audience=[vm.tenant.slug])
     return placement

@@ -24,7 +24,7 @@ from django.db.models import F, Min, Q
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
-from webapp.agreements.models import Negotiation
+from webapp.agreements.models import Negotiation, Rung
 from webapp.celery import app
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell
@@ -63,6 +63,7 @@ KINDS: Final = (
         "requester__tenant_id",
         runs.negotiation_failed,
     ),
+    Kind(Rung, "webapp.runs.tasks.rung_work", ("pk",), "vm__tenant_id", runs.rung_failed),
     Kind(Cell, "webapp.classroom.tasks.cell_run", ("pk",), "architecture", classroom.cell_failed),
 )
 

@@ -133,7 +133,8 @@ def _told(run: Run, outcome: Outcome, act: Act, result: dict[str, Any]) -> list[
     if act.kind == "start_vm":
         _become(vm, S.STOPPED if refused else S.RUNNING, run=run, reason=result.get("reason", ""))
     elif act.kind == "stop_vm":
-        _become(vm, S.STOPPED, run=run, reason="it was asked to.")
+        reason = "it moves to another host, as its owner agreed." if "move" in act.data else "it was asked to."
+        _become(vm, S.STOPPED, run=run, reason=reason)
     if result["status"] == "DENIED":
         return [_denied(run, act, vm, result)]
     if refused:

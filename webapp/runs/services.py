@@ -10,13 +10,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from webapp import jobs
+from webapp.agreements import ladder
 from webapp.agreements import selectors as agreed
 from webapp.agreements import services as agreements
-from webapp.agreements.models import Negotiation
+from webapp.agreements.models import Negotiation, Rung
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
+from webapp.fleet.services import place
 from webapp.live import publish
 from webapp.runs import engine, gate
 from webapp.runs.models import Act, Checkpoint, Event, Run
@@ -151,8 +153,10 @@ def _start_agreed(negotiation: Negotiation) -> None:
     row = Negotiation.objects.select_for_update().get(pk=negotiation.pk)
     if row.state != Negotiation.State.SIGNED:
         return
+    vm = VirtualMachine.objects.select_related("tenant", "placement").get(pk=row.requester_id)
+    if row.moves and not _left_home(row, vm):
+        return
     agreement = agreements.agreement_put_in_force(negotiation=row)
-    vm = VirtualMachine.objects.select_related("tenant").get(pk=row.requester_id)
     run, slice_no = _run_for(row.host)
     terms = _terms(host=row.host, agreement=agreement.digest)
     Act.objects.create(run=run, kind="agreement", slice_no=slice_no, data=terms)
@@ -162,6 +166,43 @@ def _start_agreed(negotiation: Negotiation) -> None:
     )
     VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STARTING)
     _record(by=None, type="vm.starting", vm=vm, data={"host": row.host.name, "agreement": agreement.digest})
+    ladder.moved(negotiation=row)
+
+
+def _left_home(row: Negotiation, vm: VirtualMachine) -> bool:
+    """Whether a VM that moves is gone from its old host, and may start on the new one. While it runs it is asked to
+    stop there; if its owner has stopped it otherwise, nothing is moved and the new host's agreement never binds."""
+    asked = Act.objects.filter(vm=vm, kind="stop_vm", data__move=row.pk)
+    if vm.state == S.RUNNING and not asked.exists():
+        run = live_run(host=vm.placement.host)
+        if run is not None:
+            VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STOPPING)
+            Act.objects.create(run=run, vm=vm, kind="stop_vm", by=row.requested_by, data={"move": row.pk})
+            _record(by=None, type="vm.moving", vm=vm, data={"host": row.host.name})
+    elif vm.state == S.STOPPED and asked.exists():
+        place(by=None, vm=vm, host=row.host)
+        return True
+    elif vm.state == S.STOPPED:
+        agreements.negotiation_give_up(negotiation_id=row.pk, reason=f"{vm.name} was stopped before it could move.")
+        return False
+    later = timezone.now() + dt.timedelta(seconds=RETRY_SECONDS)
+    Negotiation.objects.filter(pk=row.pk).update(due_at=later, enqueued_at=None, attempts=0)
+    return False
+
+
+def rung_work(*, rung_id: int) -> None:
+    """A step of the ladder whose time has come: a start is tried again, a question that got no answer is over."""
+    token = jobs.claim(Rung, rung_id)
+    if token is None:
+        return
+    ladder.due(rung_id=rung_id)
+    jobs.release(Rung, rung_id, token)
+    publish.wake_keeper()
+
+
+def rung_failed(rung_id: int, *, reason: str) -> None:
+    """Give a step of the ladder up; nothing was changed by it."""
+    ladder.give_up(rung_id=rung_id, reason=reason)
 
 
 def _run_for(host: Host) -> tuple[Run, int | None]:

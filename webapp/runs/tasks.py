@@ -12,5 +12,10 @@ def run_slice(run_id: int, slice_no: int) -> None:
 
 
 @shared_task
+def rung_work(rung_id: int) -> None:
+    services.rung_work(rung_id=rung_id)
+
+
+@shared_task
 def negotiation_work(negotiation_id: int) -> None:
     services.negotiation_work(negotiation_id=negotiation_id)

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from webapp.agreements import ladder
 from webapp.agreements import selectors as agreed
 from webapp.agreements.models import Negotiation
 from webapp.errors import BadInput, Fault
@@ -35,6 +36,7 @@ def my_vms(request: HttpRequest) -> HttpResponse:
         "negotiations": overview.negotiations_shown(user=user, most=5),
         "refusals": overview.refusals(user=user),
         "asked": overview.asked_shown(user=user),
+        "moving": ladder.questions_to(user),
         "topics": [f"tenant/{slug}" for slug in user.tenant_slugs],
     }
     return render(request, "runs/my_vms.html", context)
