@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from django.http import HttpRequest
 from ninja import Field, Router, Schema
 
-from webapp.agreements import declaring, selectors, services
+from webapp.agreements import declaring, selectors, services, stakeholders
 from webapp.agreements.models import Conflict, Negotiation
 from webapp.agreements.room import Room
+from webapp.fleet.selectors import host_get
 from webapp.tenants.selectors import missing, policy_newest, vm_get
 from webapp.tenants.services import document_of
 
@@ -81,6 +82,32 @@ def policy_put(request: HttpRequest, name: str) -> Any:
         "status": check["status"] if check else "not_checked",
         "status_words": check["words"] if check else "Not checked: the VM has no host",
     }
+
+
+class GoalOut(Schema):
+    format: str
+    goal: str
+    owner: str
+    against: list[str]
+    functionality: str
+    property: str
+    switches: list[str]
+    mutual: list[str]
+    conflicting: list[str]
+    status: str
+    agreement: str | None = None
+    rationale: str
+    validity: dict[str, str | None]
+
+
+@router.get("/hosts/{name}/goals", response=list[GoalOut])
+def goal_list(request: HttpRequest, name: str) -> Any:
+    """The goals of a host's stakeholders (vpms-goal/1) that you may know: others' as they were disclosed to you."""
+    user = person(request)
+    host = host_get(user=user, name=name)
+    if user.is_operator:
+        return stakeholders.operator_picture(user=user, host=host).goals
+    return stakeholders.tenant_picture(user=user, host=host).goals
 
 
 class NegotiationOut(Schema):

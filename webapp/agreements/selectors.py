@@ -9,6 +9,7 @@ from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Mess
 from webapp.agreements.room import Room
 from webapp.audit.selectors import entries_of, shown
 from webapp.audit.wording import sentence
+from webapp.fleet.selectors import running_vms
 from webapp.tenants.selectors import missing, policy_newest
 from webapp.vpms import agreement as language
 
@@ -16,6 +17,8 @@ HISTORY = 200
 WHEN = {"create": "when wishes were saved", "start": "at a start", "run": "while running"}
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from webapp.accounts.models import User
     from webapp.fleet.models import Host
     from webapp.tenants.models import VirtualMachine
@@ -68,6 +71,11 @@ def values_in_force(*, host: Host) -> dict[str, dict[str, str]]:
         return {}
     assignment = predicate_of(agreement)["assignment"]
     return {vm: {**assignment["host"], **own} for vm, own in assignment["vms"].items()}
+
+
+def running_here(*, host: Host) -> QuerySet[VirtualMachine]:
+    """The VMs that hold the host's resources now. For the operator's pages and for services."""
+    return running_vms(host=host)
 
 
 def names_shown(user: User, conflict: Conflict) -> list[str]:

@@ -12,6 +12,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/negotiation/<int:pk>/step/", views.step, name="negotiation-step"),
     path("tenant/moving/<int:pk>/", views.move_answer, name="move-answer"),
     path("operator/negotiation/<int:pk>/", views.operator_room, name="operator-negotiation"),
+    path("tenant/host/<str:name>/goals/", views.tenant_goals, name="tenant-goals"),
+    path("operator/host/<str:name>/goals/", views.operator_goals, name="operator-goals"),
     path("tenant/conflicts/", views.tenant_conflicts, name="tenant-conflicts"),
     path("operator/conflicts/", views.operator_conflicts, name="operator-conflicts"),
 ]

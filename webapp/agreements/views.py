@@ -11,11 +11,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import ladder, selectors, services
+from webapp.agreements import ladder, selectors, services, stakeholders
 from webapp.agreements.replies import per_mille
 from webapp.agreements.room import Room
+from webapp.agreements.stakeholders import Picture
 from webapp.agreements.wording import rung_words, switch_label, switch_of_form
 from webapp.errors import BadInput, VpmsError
+from webapp.fleet.selectors import host_get
 from webapp.roles import operator_required, tenant_required
 from webapp.tenants.selectors import missing
 from webapp.vpms.vocabulary import SWITCHES
@@ -43,6 +45,27 @@ def tenant_conflicts(request: HttpRequest) -> HttpResponse:
 @require_GET
 def operator_conflicts(request: HttpRequest) -> HttpResponse:
     return conflict_list(request, "operator")
+
+
+def goals_page(request: HttpRequest, area: str, picture: Picture) -> HttpResponse:
+    return render(request, "agreements/goals.html", {"area": area, "picture": picture, "host": picture.host})
+
+
+@tenant_required
+@require_GET
+def tenant_goals(request: HttpRequest, name: str) -> HttpResponse:
+    """Who wants what on the host, as far as the person may know it."""
+    user: Any = request.user
+    host = host_get(user=user, name=name)
+    return goals_page(request, "tenant", stakeholders.tenant_picture(user=user, host=host))
+
+
+@operator_required
+@require_GET
+def operator_goals(request: HttpRequest, name: str) -> HttpResponse:
+    user: Any = request.user
+    host = host_get(user=user, name=name)
+    return goals_page(request, "operator", stakeholders.operator_picture(user=user, host=host))
 
 
 def page(request: HttpRequest, room: Room, *, mediator: bool, status: int = 200, **more: Any) -> HttpResponse:
