@@ -27,7 +27,14 @@ def test_an_untouched_chain_is_valid() -> None:
 
 
 def test_an_empty_log_is_valid() -> None:
-    assert services.verify() == {"valid": True, "reason": "ok", "entries": 0, "first_bad": None, "head": "0" * 64}
+    assert services.verify() == {
+        "valid": True,
+        "reason": "ok",
+        "entries": 0,
+        "first_bad": None,
+        "why": "",
+        "head": "0" * 64,
+    }
 
 
 @pytest.mark.parametrize(
@@ -130,3 +137,40 @@ def test_the_log_page_costs_the_same_number_of_queries_however_long_it_is(
     ten_entries()
     with django_assert_num_queries(5):
         client.get("/operator/audit/")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"line": "no json"}, "its line is no entry of a log"),
+        ({"line": '{"hash": "x"}'}, "not in the form in which entries are written"),
+        ({"actor": "mallory"}, "its column actor is not what its line says"),
+        ({"hash": "0" * 64}, "its column hash is not what its line says"),
+    ],
+)
+def test_the_page_says_what_is_wrong_at_the_first_bad_entry(
+    cast: Cast, client, change: dict[str, str], why: str
+) -> None:
+    Entry.objects.filter(pk=3).update(**change)
+    client.force_login(cast.alice)
+    told = client.post("/tenant/audit/").content.decode()
+    assert "Entry 3 was changed" in told and why in told
+    assert client.get("/api/audit/verify").json()["why"] == services.verify()["why"]
+    assert why in services.verify()["why"]
+
+
+def test_a_changed_content_a_broken_link_and_a_gap_are_told_apart(cast: Cast) -> None:
+    body = json.loads(Entry.objects.get(pk=3).line)
+    Entry.objects.filter(pk=3).update(line=services.canonical({**body, "data": {}}).decode())
+    assert "does not have the digest that it carries" in services.verify()["why"]
+    body["data"] = {}
+    body.pop("hash")
+    digest = services.digest_of(body)
+    line = services.canonical({**body, "hash": digest}).decode()
+    Entry.objects.filter(pk=3).update(line=line, hash=digest)
+    assert (services.verify()["first_bad"], services.verify()["why"]) == (
+        4,
+        "it does not carry the digest of the entry before it",
+    )
+    Entry.objects.filter(pk=2).delete()
+    assert services.verify()["why"] == "entry 2 is missing; the next one that is there has the number 3"

@@ -57,6 +57,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "co_residence": Meaning("confidentiality", _NEIGHBOUR),
     "audit_level": Meaning("accountability", ("operator",)),
 }
+OPEN_SIDE: Final = {True: Meaning("availability", _NEIGHBOUR), False: Meaning("availability", ("operator",))}
 TEACHER_NEEDS: Final = ("full", "metadata")
 TEACHER_WHY: Final = (
     "A class is shown which attacks were tried and what came of each. That needs a log of what happened, never the "
@@ -68,8 +69,13 @@ def goal(
     owner: str, switch: str, *, name: str = "", functionality: str = "", property: str = "",
     against: Iterable[str] = (), rationale: str, validity: Mapping[str, Any] = ALWAYS, wanted: Sequence[str] = (),
 ) -> Goal:  # fmt: skip
-    """One record with nothing computed yet. `wanted` is beside the format: the values that would meet the goal."""
-    meaning = MEANINGS[switch]
+    """One record with nothing computed yet. `wanted` is beside the format: the values that would meet the goal.
+
+    Who wants the open side of a switch wants to use something, and stands against whoever would forbid it.
+    """
+    names = SWITCHES[switch].names
+    opens = names[-1] in wanted and names[0] not in wanted
+    meaning = OPEN_SIDE[SWITCHES[switch].shared_by_nature] if opens else MEANINGS[switch]
     return {
         "format": FORMAT,
         "goal": f"{owner}.{name or switch}"[:63],
@@ -96,15 +102,8 @@ def vm_goals(situation: Situation, vm: str) -> list[Goal]:
         if wish is None or not (wish["weight"] or VETO in wish["values"].values()):
             continue
         wanted = situation.best_possible(vm, switch) or situation.best_permitted(vm, switch)
-        guards = switch in SWITCHES and SWITCHES[switch].names[0] in wanted
-        more = {} if guards else {"property": "availability", "against": _who_would_forbid(situation, switch)}
-        found.append(goal(vm, switch, rationale=_why(switch, wanted), validity=validity, wanted=wanted, **more))
+        found.append(goal(vm, switch, rationale=_why(switch, wanted), validity=validity, wanted=wanted))
     return found
-
-
-def _who_would_forbid(situation: Situation, switch: str) -> tuple[str, ...]:
-    """Against whom a wish for the open side stands: whoever prefers it closed."""
-    return ("co_tenant",) if situation.host.is_shared(switch) else ("operator",)
 
 
 def _why(switch: str, wanted: Sequence[str]) -> str:

@@ -20,10 +20,12 @@ def label(tenant: Tenant | None) -> bytes:
 
 
 def key_of(tenant: Tenant | None) -> SigningKey:
-    """The party's key, made on first use; the operator's for None."""
-    found = SigningKey.objects.filter(tenant=tenant).first()
-    if found is not None:
-        return found
+    """The party's key in use, made on first use; the operator's for None."""
+    found = SigningKey.objects.filter(tenant=tenant, retired_at__isnull=True).first()
+    return found or key_make(tenant)
+
+
+def key_make(tenant: Tenant | None) -> SigningKey:
     seed = os.urandom(32)
     nonce = os.urandom(NONCE_BYTES)
     return SigningKey.objects.create(

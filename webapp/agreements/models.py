@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
 
 class SigningKey(models.Model):
-    """The Ed25519 key of a tenant, or of the operator (tenant null). The private seed is sealed with SEAL_KEY."""
+    """An Ed25519 key of a tenant, or of the operator (tenant null). The private seed is sealed with SEAL_KEY; a retired
+    key has none any more, and its public part stays so that old agreements can be verified."""
 
-    tenant = models.OneToOneField(Tenant, models.CASCADE, null=True, blank=True, related_name="signing_key")
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="signing_keys")
     public = models.CharField(max_length=44)
     sealed_seed = models.BinaryField()
     created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant"], condition=Q(retired_at__isnull=True), name="agreements_one_key_in_use"
+            )
+        ]
 
 
 class NegotiationQuerySet(models.QuerySet["Negotiation"]):

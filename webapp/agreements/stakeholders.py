@@ -54,11 +54,11 @@ STATUSES: Final = {  # words and tone
     "waived": ("given up by its owner", "neutral"),
 }
 # Of the drawing, in its own units.
-LEFT: Final = 270
+LEFT: Final = 290
 COLUMN: Final = 120
 TOP: Final = 56
 ROW: Final = 34
-VERDICT: Final = 150
+VERDICT: Final = 100
 
 
 @dataclass

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.agreements import views, vm_views
+from webapp.agreements import paper_views, views, vm_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
@@ -14,6 +14,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/negotiation/<int:pk>/", views.operator_room, name="operator-negotiation"),
     path("tenant/host/<str:name>/goals/", views.tenant_goals, name="tenant-goals"),
     path("operator/host/<str:name>/goals/", views.operator_goals, name="operator-goals"),
+    path("tenant/agreements/", paper_views.tenant_papers, name="tenant-papers"),
+    path("tenant/agreements/<int:pk>/", paper_views.tenant_paper, name="tenant-paper"),
+    path("tenant/keys/", paper_views.tenant_keys, name="tenant-keys"),
+    path("tenant/keys/replace/", paper_views.tenant_key_replace, name="tenant-key-replace"),
+    path("operator/agreements/", paper_views.operator_papers, name="operator-papers"),
+    path("operator/agreements/<int:pk>/", paper_views.operator_paper, name="operator-paper"),
+    path("operator/keys/", paper_views.operator_keys, name="operator-keys"),
+    path("operator/keys/replace/", paper_views.operator_key_replace, name="operator-key-replace"),
     path("tenant/conflicts/", views.tenant_conflicts, name="tenant-conflicts"),
     path("operator/conflicts/", views.operator_conflicts, name="operator-conflicts"),
 ]

@@ -34,6 +34,7 @@ class VerdictOut(Schema):
     reason: str
     entries: int
     first_bad: int | None
+    why: str
     head: str
 
 

@@ -28,6 +28,7 @@ class Verdict(TypedDict):
     reason: str  # ok, chain_broken or truncated
     entries: int
     first_bad: int | None
+    why: str  # what is wrong at that place, in words; empty when all is well
     head: str
 
 
@@ -68,22 +69,29 @@ def record(*, by: User | None, type: str, subject: str, data: dict[str, Any], au
     return entry
 
 
-def intact(entry: Entry, *, seq: int, prev: str) -> bool:
-    """Whether this row is the entry `seq` that follows `prev`: canonical, hashed right, its columns as in its line."""
+def fault_of(entry: Entry, *, seq: int, prev: str) -> str:
+    """What is wrong with this row as the entry `seq` that follows `prev`; empty: it is canonical, hashed right, and its
+    columns are as in its line. Nothing of what the entry says is told."""
     try:
         body = json.loads(entry.line)
         digest = body.pop("hash")
         same = canonical({**body, "hash": digest}).decode() == entry.line
     except (ValueError, KeyError, AttributeError, TypeError):
-        return False
-    return (
-        same
-        and {*body, "hash"} == FIELDS
-        and (body["seq"], body["prev"]) == (seq, prev)
-        and digest == entry.hash == digest_of(body)
-        and (entry.seq, entry.type, entry.actor, entry.subject) == (seq, body["type"], body["actor"], body["subject"])
-        and entry.at.strftime("%Y-%m-%dT%H:%M:%SZ") == body["at"]
-    )
+        return "its line is no entry of a log"
+    if not same or {*body, "hash"} != FIELDS:
+        return "its line is not in the form in which entries are written"
+    if entry.seq != seq:
+        return f"entry {seq} is missing; the next one that is there has the number {entry.seq}"
+    if body["seq"] != seq:
+        return f"what stands there was written as entry {body['seq']}"
+    if digest != digest_of(body):
+        return "what it says does not have the digest that it carries"
+    if body["prev"] != prev:
+        return "it does not carry the digest of the entry before it"
+    columns = {"type": entry.type, "actor": entry.actor, "subject": entry.subject, "hash": entry.hash}
+    columns["at"] = entry.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    differ = [name for name, value in columns.items() if value != {**body, "hash": digest}[name]]
+    return f"its column {differ[0]} is not what its line says" if differ else ""
 
 
 def verify() -> Verdict:
@@ -95,19 +103,20 @@ def verify() -> Verdict:
     head = Head.objects.filter(pk=1).first() or Head()
     count, prev = 0, GENESIS
     for entry in Entry.objects.filter(seq__lt=head.length).order_by("seq").iterator(chunk_size=1000):
-        if not intact(entry, seq=count, prev=prev):
-            return broken("chain_broken", count, prev)
+        if why := fault_of(entry, seq=count, prev=prev):
+            return broken("chain_broken", count, prev, why)
         prev = entry.hash
         count += 1
     if (count, prev) != (head.length, head.hash):
-        return broken("truncated", count, prev)
+        return broken("truncated", count, prev, f"the log ends there, and {head.length} entries were written")
     past = (
         Entry.objects.filter(seq__gte=Coalesce(Subquery(Head.objects.values("length")[:1]), 0)).order_by("seq").first()
     )
     if past is not None:
-        return broken("chain_broken", past.seq, prev)
-    return {"valid": True, "reason": "ok", "entries": count, "first_bad": None, "head": prev}
+        return broken("chain_broken", past.seq, prev, "it stands behind the end of the log")
+    return {"valid": True, "reason": "ok", "entries": count, "first_bad": None, "why": "", "head": prev}
 
 
-def broken(reason: str, first_bad: int, head: str) -> Verdict:
-    return {"valid": False, "reason": reason, "entries": Entry.objects.count(), "first_bad": first_bad, "head": head}
+def broken(reason: str, first_bad: int, head: str, why: str) -> Verdict:
+    count = Entry.objects.count()
+    return {"valid": False, "reason": reason, "entries": count, "first_bad": first_bad, "why": why, "head": head}

@@ -26,6 +26,7 @@ SENTENCES = {
     "ladder.answer": "The owner {answer} that {vm} moves to host {host}.",
     "agreement.signed": "Version {version} of the agreement was signed by all parties.",
     "agreement.in_force": "Version {version} of the agreement is in force.",
+    "key.replaced": "The signing key was replaced; the new one begins {new:.12}.",
     "conflict": "{title}: {text}",
     "vm.starting": "The VM is being started on host {host} under the agreement.",
     "vm.stop": "The VM was asked to stop.",

@@ -1,0 +1,152 @@
+"""What can be taken away and checked elsewhere: signed agreements and the public keys of their parties.
+
+The whole envelope names every party, so it goes to operators, and to a tenant where nobody else is a party. Others get
+their part: everything that concerns them, under the digest that names the whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from webapp.agreements import steps
+from webapp.agreements.keys import key_make, key_of
+from webapp.agreements.models import Agreement, Negotiation, SigningKey
+from webapp.audit import services as audit
+from webapp.errors import VpmsError
+from webapp.strictjson import load
+from webapp.tenants.models import Tenant, VirtualMachine
+from webapp.tenants.selectors import missing, tenants_of
+from webapp.vpms import agreement as language
+from webapp.vpms.formats import OPERATOR
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from webapp.accounts.models import User
+
+PART: Any = "vpms-agreement-part/1"
+NEWEST = 20
+
+
+def agreements_of(*, user: User) -> QuerySet[Agreement]:
+    """Agreements to which the person is a party (operators: to all), newest first."""
+    found = Agreement.objects.select_related("host").order_by("-id")
+    if user.is_operator:
+        return found
+    return found.filter(negotiation__seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
+
+
+def agreement_get(*, user: User, pk: int) -> Agreement:
+    found = agreements_of(user=user).filter(pk=pk).first()
+    if found is None:
+        raise missing()
+    return found
+
+
+def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
+    """The envelope where the person may read all of it, otherwise the person's part of it."""
+    envelope: dict[str, Any] = load(agreement.envelope, max_depth=16, max_string=1 << 20)
+    terms = language.predicate_of(envelope)
+    own = {row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs or row["id"] == OPERATOR}
+    if user.is_operator or len(own) == len(terms["parties"]):
+        return envelope
+    rows = [row for row in terms["parties"] if row["id"] in own]
+    known = {language.key_id(row["key"]) for row in rows}
+    hidden = ("parties", "assignment", "format")
+    return {
+        "format": PART,
+        "payload_sha256": agreement.digest,
+        **{name: value for name, value in terms.items() if name not in hidden},
+        "parties": rows,
+        "others": len(terms["parties"]) - len(rows),
+        "assignment": {
+            "host": terms["assignment"]["host"],
+            "vms": {vm: values for vm, values in terms["assignment"]["vms"].items() if vm in own},
+        },
+        "signatures": [row for row in envelope["signatures"] if row["keyid"] in known],
+        "whole": language.verify(agreement.envelope, now=steps.now_text())["reason"],
+    }
+
+
+def shown(*, user: User) -> list[dict[str, Any]]:
+    """The newest agreements as a page lists them, each verified now."""
+    rows = []
+    for agreement in agreements_of(user=user)[:NEWEST]:
+        verdict = language.verify(agreement.envelope, now=steps.now_text())
+        terms = language.predicate_of(agreement.envelope)
+        good = all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired")
+        rows.append(
+            {
+                "agreement": agreement,
+                "own": [row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs],
+                "parties": len(terms["parties"]),
+                "signed": good,
+                "until": terms["notAfter"],
+                "whole": "payload" in paper_of(user=user, agreement=agreement),
+            }
+        )
+    return rows
+
+
+# -- keys
+
+
+def keys_of(*, user: User) -> list[dict[str, Any]]:
+    """The public keys of the person's tenants and of the operator, with the retired ones, newest first."""
+    owners: list[Tenant | None] = [*tenants_of(user=user), None]
+    rows = []
+    for owner in owners:
+        for key in SigningKey.objects.filter(tenant=owner):
+            rows.append(
+                {"key": key, "whose": owner.name if owner else "the operator", "keyid": language.key_id(key.public)}
+            )
+    return rows
+
+
+def key_file(*, user: User, agreement: Agreement | None = None) -> dict[str, str]:
+    """`{party: public key}` for `vpms verify --keys`: the parties that the person may know, with the keys in use now,
+    or with those that were in use when the agreement was made. Read from here, not from the envelope itself."""
+    vms = VirtualMachine.objects.all() if user.is_operator else VirtualMachine.objects.visible_to(user)
+    found = {vm.name: _public(vm.tenant, agreement) for vm in vms.select_related("tenant")}
+    found[OPERATOR] = _public(None, agreement)
+    return {party: key for party, key in sorted(found.items()) if key}
+
+
+def _public(owner: Tenant | None, agreement: Agreement | None) -> str:
+    keys = SigningKey.objects.filter(tenant=owner)
+    if agreement is None:
+        keys = keys.filter(retired_at__isnull=True)
+    else:
+        at = agreement.created_at
+        keys = keys.filter(Q(retired_at__isnull=True) | Q(retired_at__gt=at), created_at__lte=at)
+    key = keys.first()  # a key is made when it first signs; before that there is none to tell
+    return key.public if key else ""
+
+
+@transaction.atomic
+def key_rotate(*, by: User, tenant: Tenant | None) -> SigningKey:
+    """A new key from now on; the old private part is destroyed, its public part stays for what it has signed. Not while
+    a negotiation is open that the old key is to sign."""
+    if tenant is None and not by.is_operator or tenant is not None and tenant.slug not in by.tenant_slugs:
+        raise missing()
+    old = SigningKey.objects.select_for_update().get(pk=key_of(tenant).pk)
+    awaited = Negotiation.objects.filter(state__in=Negotiation.OPEN)
+    if tenant is not None:
+        awaited = awaited.filter(Q(seats__vm__tenant=tenant) | Q(requester__tenant=tenant))
+    if awaited.exists():
+        message = "A negotiation is open that this key is to sign. When it has ended the key can be replaced."
+        raise VpmsError("key_in_use", 409, message=message)
+    SigningKey.objects.filter(pk=old.pk).update(sealed_seed=b"", retired_at=timezone.now())
+    new = key_make(tenant)
+    audit.record(
+        by=by,
+        type="key.replaced",
+        subject=f"tenant:{tenant.slug}" if tenant else OPERATOR,
+        data={"old": language.key_id(old.public), "new": language.key_id(new.public)},
+        audience=[tenant.slug] if tenant else [],
+    )
+    return new
