@@ -15,7 +15,7 @@ from webapp.agreements import checks, declaring, selectors
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
 from webapp.roles import tenant_required
-from webapp.tenants import forms
+from webapp.tenants import forms, yamltext
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
 from webapp.tenants.services import document_of
@@ -23,6 +23,7 @@ from webapp.vpms.answers import answers_from_document
 from webapp.vpms.vocabulary import PROFILES
 
 SHOWN_VERSIONS = 20
+TEXTS = {"json": "JSON", "yaml": "YAML"}  # tabs that show the document itself
 
 
 def faults_of(refused: VpmsError) -> list[Fault]:
@@ -51,8 +52,9 @@ class Editor:
     def typed_document(self) -> bytes | dict[str, Any]:
         """The document that the posted form stands for; BadInput when it stands for none."""
         post = self.request.POST
-        if post.get("tab") == "json":
-            return post.get("document", "").strip().encode("utf-8", "surrogatepass")
+        if post.get("tab") in TEXTS:
+            text = self.typed_text()
+            return text if post.get("tab") == "json" else yamltext.read(text)
         return forms.document_from_form(
             post,
             vm=self.vm.name,
@@ -61,6 +63,15 @@ class Editor:
             before=self.before,
             offers=self.offers,
         )
+
+    def typed_text(self) -> bytes:
+        return self.request.POST.get("document", "").strip().encode("utf-8", "surrogatepass")
+
+    def placed(self, faults: list[Fault]) -> list[dict[str, Any]]:
+        """The faults with the line of the typed text in which each stands, where that can be told."""
+        post = self.request.POST if self.request.method == "POST" else {}
+        lines = yamltext.lines_of(self.typed_text()) if post.get("tab") in TEXTS else {}
+        return [{"path": fault.path, "reason": fault.reason, "line": lines.get(fault.path)} for fault in faults]
 
     def page(self, *, faults: list[Fault] | None = None, status: int = 200) -> HttpResponse:
         posted = self.request.POST if self.request.method == "POST" else None
@@ -71,8 +82,8 @@ class Editor:
         answers: forms.Answers = forms.answers_of_profile(profile) if profile else stored or {}
         size, mode = (self.before or {}).get("size", {}), (self.before or {}).get("delegate", {}).get("mode", "human")
         memory = str(size.get("memory_mib", forms.MEMORY_MIB[0]))
-        text = self.text()
-        if posted and tab == "json":
+        text = self.text(tab)
+        if posted and tab in TEXTS:
             text = posted.get("document", "")
         elif posted:
             answers = forms.read_answers(posted)
@@ -84,7 +95,8 @@ class Editor:
             "next_version": self.next_version,
             "described": forms.described(stored),
             "expressible": expressible,
-            "tab": "json" if tab == "json" else "form",
+            "tab": tab if tab in TEXTS else "form",
+            "tab_label": TEXTS.get(tab, ""),
             "rows": forms.rows(answers, faults or []),
             "profiles": PROFILES,
             "chosen_profile": profile.name if profile else "",
@@ -93,7 +105,7 @@ class Editor:
             "memory": [(size, str(size) == memory) for size in self.memory_choices(size)],
             "delegates": [(name, *words, name == mode) for name, words in self.delegate_choices(mode)],
             "text": text,
-            "faults": faults or [],
+            "faults": self.placed(faults or []),
             "check": selectors.check_of(user=self.user, vm=self.vm),
             "history": [
                 {"policy": policy, "described": forms.described(self.answers_in(document_of(policy)))}
@@ -102,9 +114,11 @@ class Editor:
         }
         return render(self.request, "tenants/preferences.html", context, status=status)
 
-    def text(self) -> str:
+    def text(self, tab: str) -> str:
         """The stored document, ready to be saved as the next version."""
         document = {**self.before, "version": self.next_version} if self.before else {}
+        if tab == "yaml":
+            return yamltext.write(document)
         return json.dumps(document, indent=1, ensure_ascii=False)
 
     def memory_choices(self, size: Mapping[str, Any]) -> list[int]:
@@ -132,7 +146,8 @@ def preferences(request: HttpRequest, name: str) -> HttpResponse:
     except VpmsError as refused:
         return editor.page(faults=faults_of(refused), status=refused.http_status)
     messages.success(request, f"Version {policy.version} of your wishes for {name} is saved.")
-    tab = "json" if request.POST.get("tab") == "json" else "form"
+    tab = request.POST.get("tab", "")
+    tab = tab if tab in TEXTS else "form"
     return redirect(f"{request.path}?tab={tab}")
 
 
