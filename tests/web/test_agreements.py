@@ -306,6 +306,50 @@ def test_two_people_accepting_at_the_same_moment_make_exactly_one_agreement(live
     assert verify()["valid"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_fifty_accepts_at_the_same_moment_make_exactly_one_agreement(live_cast: Cast) -> None:
+    """Each of both people has 25 windows open and presses Accept in all of them; every press also does the work."""
+    cast = live_cast
+    start_alone(cast)
+    clash = advance(services.start_request(by=cast.bob, vm=cast.b_web))
+    barrier = threading.Barrier(50)
+    failures: list[BaseException] = []
+    refused: list[str] = []
+
+    def press(who: str) -> None:
+        try:
+            barrier.wait(30)
+            try:
+                answer(cast, clash, who, True)
+            except VpmsError as late:  # the negotiation had moved on already
+                refused.append(late.code)
+            result = services.negotiation_advance(negotiation_id=clash.pk)
+            if result.state == State.SIGNED:
+                with transaction.atomic():
+                    row = Negotiation.objects.select_for_update().get(pk=clash.pk)
+                    if row.state == State.SIGNED:
+                        services.agreement_put_in_force(negotiation=row)
+        except BaseException as error:  # shown below, in the test's own thread
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=press, args=("alice" if n % 2 else "bob",)) for n in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failures and not any(thread.is_alive() for thread in threads)
+    assert set(refused) <= {"outdated", "already_answered"}
+    clash.refresh_from_db()
+    assert clash.state == State.ENFORCED and clash.messages.count() == 2
+    assert Agreement.objects.filter(negotiation=clash).count() == 1
+    assert Agreement.objects.filter(in_force=True).get().negotiation == clash
+    signed = Entry.objects.filter(type="agreement.signed", subject=f"negotiation:{clash.pk}")
+    assert signed.count() == 1 and Entry.objects.filter(type="negotiation.answer").count() == 2
+    assert verify()["valid"]
+
+
 # -- the room
 
 

@@ -167,8 +167,9 @@ def demand_words(item: str, parties: int) -> str:
         "veto": f"{who} {'rules' if one else 'rule'} out{'' if one else ' different'} values of “{label}”",
         "rule": f"{who} {'ties' if one else 'tie'} two settings together by a rule",
         "reservation": f"{who} would rather have no agreement than so little",
-        "label": f"{who} {'refuses' if one else 'refuse'} a neighbour's kind (“{label}”)",
-        "class": f"{who} must not share a host with a competitor (“{label}”)",
+        # Labels are words of their owners: all who are seated read this, so it does not repeat them.
+        "label": f"{who} {'refuses' if one else 'refuse'} a neighbour of a certain kind",
+        "class": f"{who} must not share a host with a competitor",
     }.get(kind, item)
 
 
@@ -202,7 +203,8 @@ def core_sentence(core: Iterable[str], background: Iterable[str]) -> str:
     for item in core:
         kind, _, rest = item.partition(":")
         owner, _, detail = rest.partition(":")
-        owners.setdefault(f"{kind}::{'' if kind == 'rule' else detail}", set()).add(owner)
+        named = detail if kind == "veto" else ""
+        owners.setdefault(f"{kind}::{named}", set()).add(owner)
     demands = [demand_words(item, len(parties)) for item, parties in sorted(owners.items())]
     limits = sorted({background_words(item) for item in background})
     told = f"These cannot hold together: {joined(demands)}." if demands else "The host cannot do this at all."

@@ -1,0 +1,142 @@
+"""Strings that only one tenant knows are looked for in everything that every other tenant can fetch, at every stage."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.web.neighbours import PEOPLE, TENANTS, WISHES, Street, make_street
+from tests.web.test_isolation import PUBLIC, body_of, our_routes
+from webapp.agreements import ladder, services
+from webapp.agreements.keys import key_of
+from webapp.agreements.models import Agreement, Conflict, Negotiation, Rung
+from webapp.audit.models import Entry
+from webapp.runs import engine
+from webapp.tenants.models import Policy, VirtualMachine
+
+pytestmark = pytest.mark.django_db
+State = Negotiation.State
+
+
+def labels(vm: str) -> dict[str, Any]:
+    return {
+        "trustClass": f"trust-canary-{vm}",
+        "labels": {
+            "conflictClass": [f"class-canary-{vm}"],
+            "exhibits": [f"shows-canary-{vm}"],
+            "refuses": [f"refuses-canary-{vm}"],
+        },
+    }
+
+
+@pytest.fixture
+def street(db: None, settings: Any, tmp_path: Any) -> Street:
+    settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
+    engine._hot.clear()
+    found = make_street()
+    for vm in TENANTS:
+        found.wish(vm, 3, WISHES[vm], **labels(vm))
+    return found
+
+
+def secrets_of(street: Street, vm: str) -> list[str]:
+    """What nobody but this VM's people may read anywhere."""
+    tenant = street.vms[vm].tenant
+    digests = list(Policy.objects.filter(vm__name=vm).values_list("sha256", flat=True))
+    words = [vm, tenant.slug, tenant.name, PEOPLE[vm], f"canary-{vm}", key_of(tenant).public, *digests]
+    return [rf"(?<![\w-]){re.escape(word)}(?![\w-])" if "canary" not in word else word for word in words]
+
+
+UNFETCHED: set[str] = set()  # routes that answer no GET, found as they are met
+
+
+def fetched(client: Any, person: Any) -> dict[str, str]:
+    """Every page, file and answer of the API that this person can get, with every number and every name filled in."""
+    client.force_login(person)
+    newest = max([0, *(model.objects.latest("pk").pk for model in (Negotiation, Agreement) if model.objects.exists())])
+    found = {}
+    for route in our_routes():
+        if "sign-out" in route or route in UNFETCHED:
+            continue
+        for number in range(max(1, newest - 2), newest + 1) if re.search(r"pk>|number>", route) else [1]:
+            for name in ("h5", "h6", *TENANTS) if "name>" in route else ("x",):
+                path = re.sub(
+                    r"<(\w+:)?(\w+)>", lambda m, n=name, k=number: n if m[2] == "name" else str(k), route
+                ).translate({ord("$"): None, ord("^"): None})
+                answer = client.get(path) if route not in UNFETCHED else None
+                if answer is None or answer.status_code == 405:
+                    UNFETCHED.add(route)
+                elif answer.status_code == 200 and not path.startswith(PUBLIC):
+                    found[path] = body_of(answer)
+    return found
+
+
+def look_everywhere(client: Any, street: Street) -> int:
+    count = 0
+    for vm in TENANTS:
+        told = fetched(client, street.people[vm])
+        count += len(told)
+        for other in TENANTS:
+            for secret in secrets_of(street, other) if other != vm else ():
+                for path, text in told.items():
+                    found = re.search(secret, text)
+                    assert found is None, (vm, path, text[max(0, found.start() - 120) : found.end() + 40])
+    for path, text in fetched(client, street.operator).items():  # who takes part it knows, what they wrote it does not
+        assert "canary" not in text, path
+    return count
+
+
+def say(street: Street, negotiation: Negotiation, vm: str, **given: Any) -> Negotiation:
+    row = Negotiation.objects.get(pk=negotiation.pk)
+    services.answer(
+        by=street.people[vm], negotiation=row, vm=street.vms[vm], round=row.round, version=row.version, **given
+    )
+    return services.negotiation_advance(negotiation_id=row.pk)
+
+
+def test_nobodys_strings_are_in_anything_that_others_can_fetch(street: Street, client) -> None:
+    negotiation = street.start("e-new")
+    assert negotiation.state == State.PROPOSED
+    counter = {"accept": False, "reason": "veto:nested_virt", "suggestion": {"nested_virt": "off"}}
+    assert say(street, negotiation, "e-new", **counter).round == 2
+    assert look_everywhere(client, street) > 100
+    ended = say(street, negotiation, "d-game", accept=False, reason="final")
+    assert ended.state == State.NO_AGREEMENT
+    ladder.choose(by=street.people["e-new"], negotiation=ended, step="relocate_requester", host="h6")
+    assert VirtualMachine.objects.get(name="e-new").placement.host == street.other
+    look_everywhere(client, street)
+
+
+def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_asked_to_move(
+    street: Street, client
+) -> None:
+    """b-shop refuses what e-new shows: hard. The others, who are seated too, learn neither label nor whose it is."""
+    shown = {**labels("b-shop"), "labels": {**labels("b-shop")["labels"], "refuses": ["shows-canary-e-new"]}}
+    street.wish("b-shop", 4, WISHES["b-shop"], **shown)
+    ended = street.start("e-new")
+    assert ended.state == State.NO_AGREEMENT and any("shows-canary" in name for name in ended.protocol["core"])
+    asked = ladder.choose(by=street.people["e-new"], negotiation=ended, step="migrate_willing")
+    assert asked.state == Rung.State.ASKED and asked.vm.name == "b-shop"
+    known = "shows-canary-e-new"  # b-shop has named it itself
+    for vm in TENANTS:
+        told = fetched(client, street.people[vm])
+        for other in TENANTS:
+            for secret in secrets_of(street, other) if other != vm else ():
+                for path, text in told.items():
+                    text = text.replace(known, "") if vm == "b-shop" else text
+                    assert re.search(secret, text) is None, (vm, path, secret)
+    assert ladder.move_answer(by=street.people["b-shop"], rung=asked, consent=True).next_id
+    client.force_login(street.people["e-new"])
+    page = client.get(f"/tenant/negotiation/{ended.pk}/").content.decode()
+    assert "A neighbour agreed to move" in page and "b-shop" not in page
+
+
+def test_the_walk_finds_a_string_that_is_planted(street: Street, client) -> None:
+    """Were it blind, the tests above would say nothing."""
+    street.start("e-new")
+    Conflict.objects.update(text="shows-canary-a-bank")
+    assert Entry.objects.exists()
+    with pytest.raises(AssertionError, match="canary"):
+        look_everywhere(client, street)
