@@ -104,7 +104,8 @@ def conflicts_shown(*, user: User, conflicts: ConflictQuerySet) -> list[dict[str
 
 
 def room_of(*, user: User, negotiation: Negotiation, vm: str = "") -> Room:
-    """The room for one of the person's VMs (the first if none is named); for a VM of somebody else it is missing."""
+    """The room for one of the person's VMs (if none is named the one that wants to start, else the first); for a VM of
+    somebody else it is missing."""
     seats = list(negotiation.seats.select_related("vm__tenant").order_by("vm__name"))
     slugs = set(user.tenant_slugs)
     own = [seat.vm.name for seat in seats if seat.vm.tenant.slug in slugs]
@@ -112,7 +113,8 @@ def room_of(*, user: User, negotiation: Negotiation, vm: str = "") -> Room:
         own = [negotiation.requester.name]
     if not own or (vm and vm not in own):
         raise missing()
-    return Room(negotiation, seats, messages_of(negotiation), vm or own[0], own)
+    first = negotiation.requester.name if negotiation.requester.name in own else own[0]
+    return Room(negotiation, seats, messages_of(negotiation), vm or first, own)
 
 
 def mediator_room_of(*, user: User, negotiation: Negotiation) -> Room:

@@ -1,0 +1,87 @@
+"""A counter, a no and another host, by the buttons of a browser without script; a neighbour watches with script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from tests.e2e.stack import PASSWORD, Demo, running
+
+
+def enter(chromium: Browser, demo: Demo, name: str, *, script: bool) -> Page:
+    context = chromium.new_context(base_url=demo.url, java_script_enabled=script)
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto("/sign-in/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/sign-in/" not in url)
+    return page
+
+
+def text(page: Page) -> str:
+    return page.locator("main").inner_text()
+
+
+def sees(page: Page, words: str, path: str = "") -> None:
+    """The page says this within 20 s; without script it is fetched again and again."""
+    for _ in range(40):
+        if path:
+            page.goto(path)
+        if words in text(page):
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"{words!r} not in {text(page)[:2000]}")
+
+
+def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, tmp_path: Path) -> None:
+    with running(tmp_path / "run") as demo:
+        bob, alice = enter(chromium, demo, "bob", script=False), enter(chromium, demo, "alice", script=True)
+        bob.goto("/tenant/")
+        bob.get_by_role("link", name="Read the proposal and answer").first.click()
+        room = bob.url
+        bob.get_by_label("I cannot accept “Performance counters").check()
+        bob.get_by_label("Performance counters", exact=True).select_option(label="Yes")
+        bob.get_by_role("button", name="Look at my counter").click()
+        assert "Your counter, not sent yet." in text(bob)
+        alice.goto(room)
+        assert "Proposal 1 of at most 5" in text(alice)
+        bob.get_by_role("button", name="Send this counter").click()
+        sees(alice, "Proposal 2 of at most 5")  # the page follows by itself
+        assert "Countered" in text(alice)
+        assert_accessible(alice)
+        alice.get_by_label("I want no settlement").focus()
+        alice.keyboard.press("Space")
+        alice.get_by_role("button", name="Reject this proposal").focus()
+        alice.keyboard.press("Enter")
+        sees(bob, "What you can do now for b-web", room)
+        alice.goto(room)
+        assert "What you can do now" not in text(alice)
+        bob.get_by_role("button", name="Try the other host").click()
+        assert "about host h2" in text(bob)
+        there = bob.url.partition("?")[0]
+        for page, vm in ((bob, "b-web"), (bob, "b-shop"), (alice, "a-mail")):
+            sees(page, "Accept this proposal", f"{there}?vm={vm}")
+            page.get_by_role("button", name="Accept this proposal").click()
+        for _ in range(40):
+            bob.goto("/tenant/")
+            row = bob.get_by_role("row").filter(has=bob.get_by_role("link", name="b-web", exact=True)).inner_text()
+            if "Running" in row:
+                break
+            bob.wait_for_timeout(500)
+        assert "Running" in row and "on h2" in row
+        alice.goto("/tenant/")
+        row = alice.get_by_role("row").filter(has=alice.get_by_role("link", name="a-db", exact=True)).inner_text()
+        assert "Running" in row and "on h1" in row
+
+
+def assert_accessible(page: Page) -> None:
+    found = Axe().run(page)
+    bad = [v["id"] for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+    assert not bad
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320")
+    page.set_viewport_size({"width": 1280, "height": 900})
