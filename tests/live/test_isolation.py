@@ -87,3 +87,46 @@ async def test_what_bob_is_sent_about_a_shared_host_names_nobody_else(alone: Any
     assert len(heard) >= 8 and b"b-web" in said
     for secret in (b"a-db", b"alpha", b"alice", b"65537"):
         assert secret not in said
+
+
+async def test_what_bob_is_sent_while_a_start_is_refused_and_led_elsewhere_names_nobody_else(
+    alone: Any, live_cast: Any, page: Any
+) -> None:
+    from tests.conftest import HOST
+    from webapp.agreements import ladder
+    from webapp.agreements import services as agreements
+    from webapp.agreements.models import Negotiation
+    from webapp.fleet.services import host_create
+
+    def begin() -> Negotiation:
+        host_create(by=live_cast.olga, document={**HOST, "host": "h2"})
+        services.vm_start(by=live_cast.bob, vm=vm("b-web"))
+        story.drain()
+        return Negotiation.objects.latest("pk")
+
+    def say(who: str, name: str, **given: Any) -> None:
+        row = Negotiation.objects.filter(host__name="h1").latest("pk")
+        asked = {"by": getattr(live_cast, who), "negotiation": row, "vm": vm(name), "round": row.round}
+        agreements.answer(**asked, version=row.version, accept=False, **given)
+        story.drain()
+
+    def elsewhere() -> None:
+        ended = Negotiation.objects.filter(host__name="h1").latest("pk")
+        ladder.choose(by=live_cast.bob, negotiation=ended, step="relocate_requester", host="h2")
+        story.drain()
+
+    clash = await asyncio.to_thread(begin)
+    bob = await page(live_cast.bob)
+    heard: list[Any] = [*await bob.ask(f"negotiation/{clash.pk}"), *await bob.ask("tenant/beta")]
+    await asyncio.to_thread(say, "alice", "a-db", reason="final")
+    await asyncio.to_thread(elsewhere)
+    while not await bob.silent(0.5):
+        heard.append(await bob.hear())
+    said = b"".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in heard)
+    assert (
+        len(heard) >= 4
+        and b"NO_AGREEMENT" in said
+        and (await asyncio.to_thread(vm, "b-web")).placement.host.name == "h2"
+    )
+    for secret in (b"a-db", b"alpha", b"alice", b"veto", b"suggestion"):
+        assert secret not in said
