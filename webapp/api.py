@@ -18,6 +18,7 @@ from ninja.security import django_auth
 
 from webapp import strictjson
 from webapp.agreements.api import router as agreements
+from webapp.agreements.ladder_api import router as ladder
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
@@ -37,6 +38,7 @@ class StrictParser(Parser):
 api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=django_auth, parser=StrictParser())
 api.add_router("", tenants)
 api.add_router("", agreements)
+api.add_router("", ladder)
 api.add_router("", audit)
 api.add_router("", runs)
 api.add_router("", classroom)
