@@ -176,6 +176,20 @@ def test_a_start_elsewhere_that_is_refused_there_brings_the_vm_home(cast: Cast, 
     assert "relocate_requester" in offered(tried)  # and from there the ladder is open again
 
 
+def test_withdrawing_a_start_elsewhere_brings_the_vm_home_too(cast: Cast, refused: Negotiation, client) -> None:
+    press(client, cast, refused, "relocate_requester", host="h2")
+    tried = Negotiation.objects.latest("pk")
+    assert tried.state in Negotiation.OPEN and vm("b-web").placement.host.name == "h2"
+    agreements.withdraw(by=cast.bob, negotiation=tried)
+    assert (vm("b-web").state, vm("b-web").placement.host.name) == ("stopped", "h1")
+
+
+def test_a_start_without_any_settlement_leads_to_what_can_be_done(cast: Cast, core: Negotiation, client) -> None:
+    client.force_login(cast.bob)
+    page = client.post("/tenant/vm/b-web/start/", follow=True)
+    assert "What you can do now for b-web" in text_of(page) and "These cannot hold together" in text_of(page)
+
+
 def test_a_host_on_which_it_could_not_start_is_not_offered_and_not_taken(
     cast: Cast, refused: Negotiation, client
 ) -> None:
@@ -207,6 +221,7 @@ def test_a_neighbour_moves_only_after_its_own_yes_and_then_the_start_is_tried_ag
     client.post(f"/tenant/moving/{rung.pk}/", {"answer": "agree"})
     moving = Negotiation.objects.latest("pk")
     assert moving.moves and moving.host.name == "h2" and vm("a-db").state == "running"
+    assert "stays stopped" not in text_of(client.get(f"/tenant/negotiation/{moving.pk}/"))
     work()
     assert (vm("a-db").state, vm("a-db").placement.host.name) == ("running", "h2")
     assert Act.objects.get(kind="stop_vm").run.host.name == "h1"

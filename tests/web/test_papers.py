@@ -114,3 +114,16 @@ def test_looking_at_keys_makes_none(cast: Cast, client) -> None:
     for path in ("/tenant/agreements/", "/tenant/keys/"):
         assert client.get(path).status_code == 200
     assert not SigningKey.objects.exists()
+
+
+def test_the_page_costs_the_same_number_of_queries_with_more_agreements(
+    street: Street, client, django_assert_max_num_queries
+) -> None:
+    client.force_login(street.people["a-bank"])  # party of all four versions
+    with django_assert_max_num_queries(9):
+        client.get("/tenant/agreements/")
+    with django_assert_max_num_queries(14):
+        client.get("/tenant/host/h5/goals/")
+    client.force_login(street.people["d-game"])  # of the newest alone
+    with django_assert_max_num_queries(9):
+        client.get("/tenant/agreements/")

@@ -109,7 +109,9 @@ class Room:
     def at_deadline(self) -> str:
         """What happens if nobody does anything, said before it happens."""
         mine = self.vm == self.negotiation.requester.name
-        who = f"{self.vm} stays stopped" if mine else "the VM that wants to start stays stopped"
+        stays = "stays where it runs" if self.negotiation.moves else "stays stopped"
+        wants = "the VM that wants to move here" if self.negotiation.moves else "the VM that wants to start"
+        who = f"{self.vm if mine else wants} {stays}"
         return (
             f"What happens then: an answer that is missing counts as a no, {who}, and nothing changes for VMs that run."
         )
@@ -295,9 +297,14 @@ class Room:
         return f"{(self.points // 1000 + 1) / 10:g}" if self.points < MILLION else ""
 
     @property
+    def newcomer_stays(self) -> str:
+        """What becomes of the VM that asked, without an agreement."""
+        return "the VM that would move stays where it runs" if self.negotiation.moves else "the new VM stays stopped"
+
+    @property
     def after_no(self) -> str:
         """What a rejection leads to, said before the button is pressed."""
-        stays = "Then the new VM stays stopped, and every VM that runs keeps what it has."
+        stays = f"Then {self.newcomer_stays}, and every VM that runs keeps what it has."
         if self.last_round:
             return f"This is the last proposal: a no ends the negotiation without agreement. {stays}"
         return (

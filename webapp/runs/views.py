@@ -55,6 +55,7 @@ def vm_start(request: HttpRequest, name: str) -> HttpResponse:
         )
     elif negotiation.state == Negotiation.State.NO_AGREEMENT:
         messages.warning(request, negotiation.reason)
+        return redirect("negotiation", pk=negotiation.pk)  # where it stands what can be done now
     else:
         messages.success(request, f"{vm.name} starts.")
     return redirect("my-vms")
