@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from webapp.solver.domains cimport IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
+from webapp.solver.domains cimport IDEAL, PRODUCT, WORST_OFF, Problem, Stage, gives
 
 cdef double EPSILON = 1e-3     # a gain of zero counts as one thousandth
 cdef double MARGIN = 1e-9      # rounding never loses an outcome
@@ -23,7 +23,7 @@ cdef bint promising(Problem *s, Stage stage) noexcept nogil:
         if s.upper[i] - s.reserve[i] < s.need[i]:
             return False
     if stage == WORST_OFF:
-        return s.line_upper >= s.line_need
+        return True
     if s.slope_upper + s.slope_constant < s.found_log - MARGIN:
         return False
     return log_of(s, s.upper) >= s.found_log - MARGIN
@@ -41,7 +41,7 @@ cdef double log_of(Problem *s, const int64_t *utility) noexcept nogil:
 cdef double node_bound(Problem *s, Stage stage) noexcept nogil:
     """Upper bound of the stage's objective over all completions of this node."""
     cdef int i
-    cdef double bound = INFINITY, factors = 0, offset = 0
+    cdef double bound = INFINITY
     if stage == PRODUCT:
         return min(s.slope_upper + s.slope_constant, log_of(s, s.upper))
     if stage != WORST_OFF:
@@ -49,22 +49,38 @@ cdef double node_bound(Problem *s, Stage stage) noexcept nogil:
     for i in range(s.parties):
         if s.range[i]:
             bound = min(bound, <double> (s.upper[i] - s.reserve[i]) / <double> s.range[i])
-            factors += <double> s.line_factor[i] * <double> s.range[i]
-            offset += <double> s.line_factor[i] * <double> (s.reserve[i] - s.base[i])
-    if factors > 0:
-        bound = min(bound, (<double> s.line_upper - offset) / factors * (1 + 1e-12))
-    return bound
+    return min(bound, weighted_bound(s) + MARGIN)
 
 
-cdef void choose_line(Problem *s) noexcept nogil:
-    """Multipliers for stage 1 by multiplicative weights on the relaxation, then integer factors of the utilities.
+cdef double weighted_bound(Problem *s) noexcept nogil:
+    """The least gain is at most the gains' sum weighted by multipliers that sum to 1; that sum separates by issue."""
+    cdef int i, q, v, r
+    cdef double bound = 0, most, value
+    cdef bint any = False
+    for i in range(s.parties):
+        if s.range[i]:
+            any = True
+            bound += s.multiplier[i] * <double> (s.base[i] - s.reserve[i]) / <double> s.range[i]
+    for q in range(s.issues):
+        most = 0
+        for v in range(s.offset[q + 1] - s.offset[q]):
+            if s.alive[s.offset[q] + v]:
+                value = 0
+                for r in range(s.link_start[q], s.link_start[q + 1]):
+                    i = s.link_party[r]
+                    if s.range[i]:
+                        value += s.multiplier[i] * <double> gives(s, q, r, v) / <double> s.range[i]
+                most = max(most, value)
+        bound += most
+    return bound if any else INFINITY
 
-    Any non-negative factors give a valid bound: if every u_i - d_i reaches its need, so does the weighted sum.
-    """
+
+cdef void choose_multipliers(Problem *s) noexcept nogil:
+    """The multipliers of the certificate, by multiplicative weights on the relaxation: the least bound at the root."""
     cdef int i, r, q, v, k, step, pick
     cdef double *weight = s.scratch
     cdef double *gain = s.scratch + s.parties
-    cdef double value, steep, bound, least = INFINITY, low, high, total, scale
+    cdef double value, steep, bound, least = INFINITY, low, high, total
     total = 0
     for i in range(s.parties):
         weight[i] = 1.0 if s.range[i] else 0.0
@@ -87,13 +103,13 @@ cdef void choose_line(Problem *s) noexcept nogil:
                     for r in range(s.link_start[q], s.link_start[q + 1]):
                         i = s.link_party[r]
                         if s.range[i]:
-                            value += weight[i] * <double> s.link_weight[r][v] / <double> s.range[i]
+                            value += weight[i] * <double> gives(s, q, r, v) / <double> s.range[i]
                     if value > steep:
                         steep, pick = value, v
             for r in range(s.link_start[q], s.link_start[q + 1]):
                 i = s.link_party[r]
                 if s.range[i]:
-                    gain[i] += <double> s.link_weight[r][pick] / <double> s.range[i]
+                    gain[i] += <double> gives(s, q, r, pick) / <double> s.range[i]
         bound, low, high = 0, INFINITY, -INFINITY
         for i in range(s.parties):
             if s.range[i]:
@@ -112,21 +128,6 @@ cdef void choose_line(Problem *s) noexcept nogil:
                 total += weight[i]
         for i in range(s.parties):
             weight[i] /= total
-    scale = 0
-    for i in range(s.parties):
-        if s.range[i]:
-            scale += s.multiplier[i] / <double> s.range[i] * <double> (s.upper[i] + s.reserve[i] + 1)
-    scale = <double> LARGE / (scale + 1e-30) / 2
-    for i in range(s.parties):
-        s.line_factor[i] = 0
-        if s.range[i]:
-            s.line_factor[i] = <int64_t> (s.multiplier[i] / <double> s.range[i] * scale)
-    for v in range(s.values):
-        s.line[v] = 0
-    for q in range(s.issues):
-        for r in range(s.link_start[q], s.link_start[q + 1]):
-            for v in range(s.offset[q + 1] - s.offset[q]):
-                s.line[s.offset[q] + v] += s.line_factor[s.link_party[r]] * s.link_weight[r][v]
 
 
 cdef void choose_slope(Problem *s, double floor) noexcept nogil:
@@ -157,14 +158,14 @@ cdef void choose_slope(Problem *s, double floor) noexcept nogil:
                     for r in range(s.link_start[q], s.link_start[q + 1]):
                         i = s.link_party[r]
                         if s.range[i]:
-                            value += <double> s.link_weight[r][v] / <double> s.range[i] / (point[i] + EPSILON)
+                            value += <double> gives(s, q, r, v) / <double> s.range[i] / (point[i] + EPSILON)
                     if value > steep:
                         steep, pick = value, v
             bound += steep
             for r in range(s.link_start[q], s.link_start[q + 1]):
                 i = s.link_party[r]
                 if s.range[i]:
-                    corner[i] += <double> s.link_weight[r][pick] / <double> s.range[i]
+                    corner[i] += <double> gives(s, q, r, pick) / <double> s.range[i]
         if bound < least:
             least = bound
             memcpy(chosen, point, 8 * s.parties)
@@ -198,7 +199,7 @@ cdef void choose_slope(Problem *s, double floor) noexcept nogil:
             if s.range[i]:
                 for v in range(s.offset[q + 1] - s.offset[q]):
                     s.slope[s.offset[q] + v] += (
-                        <double> s.link_weight[r][v] / <double> s.range[i] / (chosen[i] + EPSILON))
+                        <double> gives(s, q, r, v) / <double> s.range[i] / (chosen[i] + EPSILON))
 
 
 cdef void prepare(Problem *s, Stage stage) noexcept nogil:
@@ -206,25 +207,21 @@ cdef void prepare(Problem *s, Stage stage) noexcept nogil:
     cdef int q, v, n, r, start, stop
     cdef double *key = s.scratch
     cdef double low, high
-    s.line_upper, s.slope_upper = 0, 0
+    s.slope_upper = 0
     for q in range(s.issues):
-        s.line_best[q], s.slope_best[q] = -LARGE, -INFINITY
+        s.slope_best[q] = -INFINITY
         for v in range(s.offset[q], s.offset[q + 1]):
             if s.alive[v]:
-                s.line_best[q] = max(s.line_best[q], s.line[v])
                 s.slope_best[q] = max(s.slope_best[q], s.slope[v])
-        s.line_upper += s.line_best[q]
         s.slope_upper += s.slope_best[q]
     for v in range(s.values):
-        key[v] = s.slope[v] if stage == PRODUCT else <double> s.line[v]
-        if stage == IDEAL:
-            key[v] = 0
+        key[v] = s.slope[v] if stage == PRODUCT else 0
     if stage == IDEAL:
         for q in range(s.issues):
             for r in range(s.link_start[q], s.link_start[q + 1]):
                 if s.link_party[r] == s.target:
                     for v in range(s.offset[q], s.offset[q + 1]):
-                        key[v] = <double> s.link_weight[r][v - s.offset[q]]
+                        key[v] = <double> gives(s, q, r, v - s.offset[q])
     for q in range(s.issues):
         start, stop = s.offset[q], s.offset[q + 1]
         for v in range(start, stop):

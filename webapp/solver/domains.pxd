@@ -1,6 +1,6 @@
 """The problem as plain arrays, its domains, and the sums over issues that bound every completion from above."""
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 cdef int64_t LARGE
 
@@ -17,8 +17,8 @@ ctypedef struct Problem:
     int *issue_of          # issue of each value
     int *link_start        # links of an issue: parties for whom its values differ
     int *link_party
-    int64_t **link_weight  # of a link, by local value; the least is 0
-    int64_t *link_store
+    int64_t *link_weight   # issue, local value, link: what it gives above the least that the issue gives
+    int64_t *link_base     # of an issue: where its weights begin
     int64_t *base          # utility that a party gets whatever is chosen
     int64_t *reserve       # d_i
     int64_t *range         # ideal - d_i; 0: left out of both objectives
@@ -38,9 +38,6 @@ ctypedef struct Problem:
     uint8_t *flat          # all values left give everyone the same
     int64_t *best          # of a link: most that the issue can still give the party
     int64_t *upper         # of a party: base + sum of best
-    int64_t *line          # integer multiples of the weighted utility, by value (stage 1)
-    int64_t *line_best
-    int64_t line_upper
     double *slope          # tangent of the logarithms, by value (stage 2)
     double *slope_best
     double slope_upper
@@ -54,7 +51,7 @@ ctypedef struct Problem:
     int *queue
     uint8_t *pending
     int queue_head, queue_count
-    int64_t *level_sums    # by level: upper, used, line_upper
+    int64_t *level_sums    # by level: upper, used
     double *level_slope
     int *level_removed
     int64_t *level_saved
@@ -65,11 +62,42 @@ ctypedef struct Problem:
     int target             # stage 0: whose ideal
     int64_t target_need
     int64_t *need          # least u_i - d_i that still counts
-    int64_t line_need
-    int64_t *line_factor
     double slope_constant
-    double *multiplier     # lambda
+    double *multiplier     # lambda of the certificate
+    int ties               # outcomes seen that are as good as the one found for the worst-off party
+    # multipliers of a node, and what they say (multipliers.pyx); floats in lanes, rows padded
+    int lanes, most        # issues and parties of a row; values of the largest issue
+    int wide, cells        # parties padded; lanes * most: the cell of value v of issue q is v * lanes + q
+    int *cell              # of each value
+    double *per_span       # of a party: 1 / (best - base); 0 if nothing can give it anything
+    float *share           # party, cell: what the value gives, in spans
+    float *column          # value, party: the same
+    float *dark            # cell: 0, or NOTHING if the value is out
+    float *factor          # level, party: the multipliers
+    float *head            # party: what it lacks before any issue gives it something
+    float *room            # party: what it has over its need when each issue takes its pick
+    float *weight          # cell: sum over parties of multiplier * share
+    float *greatest        # issue
+    int *pick              # issue
+    int *last_pick
+    int *turn              # level, value: in which order they are tried
+    # the tail: issues whose combinations are looked up, not searched (tail.pyx)
+    int tails, combos, words
+    int *tail
+    uint8_t *in_tail
+    int *stride            # of a tail issue in the number of a combination
+    uint64_t *reach        # row, level: combinations that reach this level
+    int *reach_count       # row, level
+    int64_t *row_low
+    double *row_scale      # levels per unit; 0: the row never decides
+    uint64_t **having      # combinations with this value
+    uint64_t *sound        # combinations that keep the facts among themselves
+    uint64_t *left
+    int64_t *lack          # row: what the tail must still give
+    int64_t *before        # row: sum without the tail
     bint only_feasible, found, finished, stopped
+    int64_t *mine          # the complete outcome in hand
+    int *mine_value
     int64_t *found_utility
     int *found_value
     double found_log
@@ -82,10 +110,17 @@ ctypedef struct Problem:
     int64_t *sorted_b
     void *blocks                # all memory of the problem, each block pointing to the next
 
+cdef inline int64_t gives(Problem *s, int q, int r, int v) noexcept nogil:
+    """What the v-th value of issue q gives the party of link r."""
+    return s.link_weight[s.link_base[q] + v * (s.link_start[q + 1] - s.link_start[q]) + r - s.link_start[q]]
+
+
 cdef void *room(Problem *s, size_t count, size_t size) except NULL
 cdef load(Problem *s, bytes sizes, bytes weights, bytes reserve, bytes forbidden, bytes facts, bytes scarce, bytes use)
 cdef void release(Problem *s) noexcept
 cdef bint propagate(Problem *s) noexcept nogil
+cdef void touch(Problem *s, int q) noexcept nogil
+cdef void remove(Problem *s, int value) noexcept nogil
 cdef bint enter(Problem *s, int value) noexcept nogil
 cdef void leave(Problem *s) noexcept nogil
 cdef int only(Problem *s, int q) noexcept nogil

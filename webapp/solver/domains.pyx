@@ -11,6 +11,13 @@ from libc.string cimport memcpy
 
 cdef int64_t LARGE = 1 << 60
 
+cdef extern from "lanes.h":
+    float NOTHING
+    int LANES
+    bint links_renew(
+        int64_t *best, int64_t *upper, const int *party, const int64_t *weight, const uint8_t *alive, int values,
+        int links) noexcept nogil
+
 
 cdef void *room(Problem *s, size_t count, size_t size) except NULL:
     """Zeroed memory that lives until `release`."""
@@ -43,6 +50,8 @@ cdef load(Problem *s, bytes sizes, bytes weights, bytes reserve, bytes forbidden
     for q in range(s.issues):
         s.offset[q + 1] = s.offset[q] + <int> size[q]
     s.values = s.offset[s.issues]
+    if s.parties > 128:
+        raise ValueError("at most 128 parties")
     if len(weights) != 8 * s.parties * s.values or len(use) != 8 * s.scarce * s.values:
         raise ValueError("buffers do not fit the instance")
     s.issue_of = <int *> room(s, s.values, sizeof(int))
@@ -59,6 +68,7 @@ cdef load(Problem *s, bytes sizes, bytes weights, bytes reserve, bytes forbidden
     load_links(s, weight)
     load_facts(s, facts)
     make_room(s)
+    make_lanes(s)
     for v in range(s.values):
         s.alive[v] = 1
     for q in range(s.issues):
@@ -71,15 +81,16 @@ cdef load(Problem *s, bytes sizes, bytes weights, bytes reserve, bytes forbidden
 
 
 cdef load_links(Problem *s, const int64_t *weight):
-    cdef int q, v, i, n = 0, at = 0
-    cdef int64_t least, most, w
+    cdef int q, v, i, r, n = 0
+    cdef int64_t least, most, w, at = 0
     s.base = <int64_t *> room(s, s.parties, 8)
     s.link_start = <int *> room(s, s.issues + 1, sizeof(int))
     s.link_party = <int *> room(s, s.issues * s.parties, sizeof(int))
-    s.link_weight = <int64_t **> room(s, s.issues * s.parties, sizeof(int64_t *))
-    s.link_store = <int64_t *> room(s, s.parties * s.values, 8)
+    s.link_base = <int64_t *> room(s, s.issues, 8)
+    s.link_weight = <int64_t *> room(s, s.parties * s.values, 8)
     for q in range(s.issues):
         s.link_start[q] = n
+        s.link_base[q] = at
         for i in range(s.parties):
             least = most = weight[i * s.values + s.offset[q]]
             for v in range(s.offset[q], s.offset[q + 1]):
@@ -87,14 +98,17 @@ cdef load_links(Problem *s, const int64_t *weight):
                 least = min(least, w)
                 most = max(most, w)
             s.base[i] += least
-            if least == most:
-                continue
-            s.link_party[n] = i
-            s.link_weight[n] = s.link_store + at
-            for v in range(s.offset[q], s.offset[q + 1]):
-                s.link_store[at] = weight[i * s.values + v] - least
+            if least < most:
+                s.link_party[n] = i
+                n += 1
+        for v in range(s.offset[q], s.offset[q + 1]):
+            for r in range(s.link_start[q], n):
+                i = s.link_party[r]
+                least = weight[i * s.values + s.offset[q]]
+                for w in range(s.offset[q], s.offset[q + 1]):
+                    least = min(least, weight[i * s.values + w])
+                s.link_weight[at] = weight[i * s.values + v] - least
                 at += 1
-            n += 1
     s.link_start[s.issues] = n
     s.links = n
 
@@ -149,14 +163,12 @@ cdef make_room(Problem *s):
     cdef size_t entries = 0
     for q in range(s.issues):
         entries += (s.offset[q + 1] - s.offset[q] + 2) * (
-            s.link_start[q + 1] - s.link_start[q] + s.scarce + 5)
+            s.link_start[q + 1] - s.link_start[q] + s.scarce + 4)
     s.alive = <uint8_t *> room(s, s.values, 1)
     s.count = <int *> room(s, s.issues, sizeof(int))
     s.flat = <uint8_t *> room(s, s.issues, 1)
     s.best = <int64_t *> room(s, s.links, 8)
     s.upper = <int64_t *> room(s, s.parties, 8)
-    s.line = <int64_t *> room(s, s.values, 8)
-    s.line_best = <int64_t *> room(s, s.issues, 8)
     s.slope = <double *> room(s, s.values, 8)
     s.slope_best = <double *> room(s, s.issues, 8)
     s.least_use = <int64_t *> room(s, s.scarce * s.issues, 8)
@@ -165,7 +177,7 @@ cdef make_room(Problem *s):
     s.saved = <int64_t *> room(s, entries, 8)
     s.queue = <int *> room(s, s.issues, sizeof(int))
     s.pending = <uint8_t *> room(s, s.issues, 1)
-    s.level_sums = <int64_t *> room(s, (s.issues + 2) * (s.parties + s.scarce + 1), 8)
+    s.level_sums = <int64_t *> room(s, (s.issues + 2) * (s.parties + s.scarce), 8)
     s.level_slope = <double *> room(s, s.issues + 2, 8)
     s.level_removed = <int *> room(s, s.issues + 2, sizeof(int))
     s.level_saved = <int64_t *> room(s, s.issues + 2, 8)
@@ -174,13 +186,64 @@ cdef make_room(Problem *s):
     s.ranked = <int *> room(s, s.values, sizeof(int))
     s.need = <int64_t *> room(s, s.parties, 8)
     s.range = <int64_t *> room(s, s.parties, 8)
-    s.line_factor = <int64_t *> room(s, s.parties, 8)
     s.multiplier = <double *> room(s, s.parties, 8)
+    s.mine = <int64_t *> room(s, s.parties, 8)
+    s.mine_value = <int *> room(s, s.issues, sizeof(int))
     s.found_utility = <int64_t *> room(s, s.parties, 8)
     s.found_value = <int *> room(s, s.issues, sizeof(int))
     s.scratch = <double *> room(s, max(s.values, 6 * s.parties), 8)
     s.sorted_a = <int64_t *> room(s, s.parties, 8)
     s.sorted_b = <int64_t *> room(s, s.parties, 8)
+
+
+cdef make_lanes(Problem *s):
+    """Shares of the values by cell and by party, in spans. A party that nothing can give anything has none."""
+    cdef int q, r, v, i
+    cdef float part
+    s.lanes = (s.issues + LANES - 1) // LANES * LANES
+    s.wide = (s.parties + LANES - 1) // LANES * LANES
+    for q in range(s.issues):
+        s.most = max(s.most, s.offset[q + 1] - s.offset[q])
+    s.cells = s.lanes * s.most
+    s.cell = <int *> room(s, s.values, sizeof(int))
+    s.per_span = <double *> room(s, s.parties, 8)
+    s.share = <float *> room(s, s.parties * s.cells, sizeof(float))
+    s.column = <float *> room(s, s.values * s.wide, sizeof(float))
+    s.dark = <float *> room(s, s.cells, sizeof(float))
+    s.factor = <float *> room(s, (s.issues + 2) * s.wide, sizeof(float))
+    s.head = <float *> room(s, s.wide, sizeof(float))
+    s.room = <float *> room(s, s.wide, sizeof(float))
+    s.weight = <float *> room(s, s.cells, sizeof(float))
+    s.greatest = <float *> room(s, s.lanes, sizeof(float))
+    s.pick = <int *> room(s, s.lanes, sizeof(int))
+    s.last_pick = <int *> room(s, s.lanes, sizeof(int))
+    s.turn = <int *> room(s, (s.issues + 2) * s.most, sizeof(int))
+    for v in range(s.cells):
+        s.dark[v] = 0 if v < s.lanes else NOTHING
+    for q in range(s.issues):
+        for v in range(s.offset[q], s.offset[q + 1]):
+            s.cell[v] = (v - s.offset[q]) * s.lanes + q
+            s.dark[s.cell[v]] = 0
+    for q in range(s.issues):
+        for r in range(s.link_start[q], s.link_start[q + 1]):
+            s.per_span[s.link_party[r]] += <double> greatest_of(s, q, r)
+    for i in range(s.parties):
+        s.per_span[i] = 1 / s.per_span[i] if s.per_span[i] else 0
+    for q in range(s.issues):
+        for r in range(s.link_start[q], s.link_start[q + 1]):
+            i = s.link_party[r]
+            for v in range(s.offset[q], s.offset[q + 1]):
+                part = <float> (<double> gives(s, q, r, v - s.offset[q]) * s.per_span[i])
+                s.share[i * s.cells + s.cell[v]] = part
+                s.column[v * s.wide + i] = part
+
+
+cdef int64_t greatest_of(Problem *s, int q, int r) noexcept:
+    cdef int v
+    cdef int64_t most = 0
+    for v in range(s.offset[q + 1] - s.offset[q]):
+        most = max(most, gives(s, q, r, v))
+    return most
 
 
 cdef forbid(Problem *s, bytes forbidden):
@@ -195,28 +258,27 @@ cdef forbid(Problem *s, bytes forbidden):
 
 cdef void touch(Problem *s, int q) noexcept nogil:
     """Remember the issue's sums before its domain changes, and queue it for renewal. Once while it is queued."""
-    cdef int r, c
+    cdef int c, links = s.link_start[q + 1] - s.link_start[q]
     cdef int64_t at = s.saved_count
     if s.pending[q]:
         return
     s.pending[q] = 1
     s.queue[(s.queue_head + s.queue_count) % s.issues] = q
     s.queue_count += 1
-    for r in range(s.link_start[q], s.link_start[q + 1]):
-        s.saved[at] = s.best[r]
-        at += 1
+    memcpy(s.saved + at, s.best + s.link_start[q], 8 * links)
+    at += links
     for c in range(s.scarce):
         s.saved[at] = s.least_use[c * s.issues + q]
         at += 1
-    s.saved[at] = s.line_best[q]
-    memcpy(s.saved + at + 1, s.slope_best + q, 8)
-    s.saved[at + 2] = s.flat[q]
-    s.saved[at + 3] = q
-    s.saved_count = at + 4
+    memcpy(s.saved + at, s.slope_best + q, 8)
+    s.saved[at + 1] = s.flat[q]
+    s.saved[at + 2] = q
+    s.saved_count = at + 3
 
 
-cdef inline void remove(Problem *s, int value) noexcept nogil:
+cdef void remove(Problem *s, int value) noexcept nogil:
     s.alive[value] = 0
+    s.dark[s.cell[value]] = NOTHING
     s.count[s.issue_of[value]] -= 1
     s.removed[s.removed_count] = value
     s.removed_count += 1
@@ -224,30 +286,15 @@ cdef inline void remove(Problem *s, int value) noexcept nogil:
 
 cdef bint renew(Problem *s, int q) noexcept nogil:
     """Compute the issue's sums from its domain; false if a capacity can no longer be kept."""
-    cdef int start = s.offset[q], k = s.offset[q + 1] - s.offset[q], r, v, c
-    cdef int64_t most, least, w
-    cdef int64_t *weight
+    cdef int start = s.offset[q], k = s.offset[q + 1] - s.offset[q], v, c, first = s.link_start[q]
+    cdef int64_t least
     cdef double steepest = -INFINITY
-    cdef bint same = True
-    for r in range(s.link_start[q], s.link_start[q + 1]):
-        weight = s.link_weight[r]
-        most, least = -1, LARGE
-        for v in range(k):
-            if s.alive[start + v]:
-                w = weight[v]
-                most = max(most, w)
-                least = min(least, w)
-        same = same and most == least
-        s.upper[s.link_party[r]] += most - s.best[r]
-        s.best[r] = most
-    s.flat[q] = same
-    most = -LARGE
+    s.flat[q] = links_renew(
+        s.best + first, s.upper, s.link_party + first, s.link_weight + s.link_base[q], s.alive + start, k,
+        s.link_start[q + 1] - first)
     for v in range(k):
         if s.alive[start + v]:
-            most = max(most, s.line[start + v])
             steepest = max(steepest, s.slope[start + v])
-    s.line_upper += most - s.line_best[q]
-    s.line_best[q] = most
     s.slope_upper += steepest - s.slope_best[q]
     s.slope_best[q] = steepest
     for c in range(s.scarce):
@@ -310,11 +357,11 @@ cdef int only(Problem *s, int q) noexcept nogil:
 
 cdef bint enter(Problem *s, int value) noexcept nogil:
     """Open a level in which the issue has this value; false if that contradicts facts or capacities."""
-    cdef int q = s.issue_of[value], v, width = s.parties + s.scarce + 1
+    cdef int q = s.issue_of[value], v, width = s.parties + s.scarce
     cdef int64_t *sums = s.level_sums + s.level * width
     memcpy(sums, s.upper, 8 * s.parties)
     memcpy(sums + s.parties, s.used, 8 * s.scarce)
-    sums[width - 1] = s.line_upper
+    memcpy(s.factor + (s.level + 1) * s.wide, s.factor + s.level * s.wide, sizeof(float) * s.wide)
     s.level_slope[s.level] = s.slope_upper
     s.level_removed[s.level] = s.removed_count
     s.level_saved[s.level] = s.saved_count
@@ -328,28 +375,27 @@ cdef bint enter(Problem *s, int value) noexcept nogil:
 
 cdef void leave(Problem *s) noexcept nogil:
     """Undo the last level exactly."""
-    cdef int r, c, q, value, width = s.parties + s.scarce + 1
+    cdef int links, c, q, value, width = s.parties + s.scarce
     cdef int64_t at
     s.level -= 1
     memcpy(s.upper, s.level_sums + s.level * width, 8 * s.parties)
     memcpy(s.used, s.level_sums + s.level * width + s.parties, 8 * s.scarce)
-    s.line_upper = s.level_sums[s.level * width + width - 1]
     s.slope_upper = s.level_slope[s.level]
     while s.removed_count > s.level_removed[s.level]:
         s.removed_count -= 1
         value = s.removed[s.removed_count]
         s.alive[value] = 1
+        s.dark[s.cell[value]] = 0
         s.count[s.issue_of[value]] += 1
     while s.saved_count > s.level_saved[s.level]:
         q = <int> s.saved[s.saved_count - 1]
-        at = s.saved_count - 4
-        s.flat[q] = <uint8_t> s.saved[at + 2]
-        memcpy(s.slope_best + q, s.saved + at + 1, 8)
-        s.line_best[q] = s.saved[at]
+        at = s.saved_count - 3
+        s.flat[q] = <uint8_t> s.saved[at + 1]
+        memcpy(s.slope_best + q, s.saved + at, 8)
         for c in range(s.scarce - 1, -1, -1):
             at -= 1
             s.least_use[c * s.issues + q] = s.saved[at]
-        for r in range(s.link_start[q + 1] - 1, s.link_start[q] - 1, -1):
-            at -= 1
-            s.best[r] = s.saved[at]
+        links = s.link_start[q + 1] - s.link_start[q]
+        at -= links
+        memcpy(s.best + s.link_start[q], s.saved + at, 8 * links)
         s.saved_count = at

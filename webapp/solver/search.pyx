@@ -8,9 +8,14 @@ from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from webapp.solver.bounds cimport MARGIN, choose_line, choose_slope, log_of, node_bound, prepare, promising
+from webapp.solver.bounds cimport MARGIN, choose_multipliers, choose_slope, log_of, node_bound, prepare, promising
 from webapp.solver.domains cimport FIRST, IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
 from webapp.solver.domains cimport enter, leave, load, only, propagate, release
+from webapp.solver.multipliers cimport even_out, squeeze
+from webapp.solver.tail cimport make_tail, next_combination, tail_left
+
+cdef extern from "lanes.h":
+    float NOTHING
 
 cdef extern from *:
     """
@@ -33,39 +38,91 @@ cdef extern from *:
     int64_t hs_ceil(int64_t n, int64_t k, int64_t m) noexcept nogil
 
 
+cdef int ROOT_STEPS = 200      # of the multipliers, by what a better bound is worth there
+cdef int STEPS = 10
+cdef int TAIL_STEPS = 1
+cdef int TIES = 1000           # outcomes equally good for the worst-off that stage 1 compares by itself
+
+
 cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
-    """The next open issue, those that still matter to someone first; -1 at a leaf."""
-    cdef int n, q, idle = -1
+    """The next open issue: where the multipliers see the clearest choice, else by spread; -1: none but the tail."""
+    cdef int n, q, v, idle = -1
+    cdef float first, second, weight, clearest = -1
     for n in range(s.issues):
         q = s.order[n]
-        if s.count[q] > 1:
-            if stage < PRODUCT or not s.flat[q]:
+        if s.count[q] <= 1:
+            continue
+        if stage == IDEAL:
+            return q
+        if stage >= PRODUCT:
+            if not s.flat[q]:
                 return q
             if idle < 0:
                 idle = q
+        elif not s.in_tail[q]:
+            first = second = NOTHING
+            for v in range(s.offset[q], s.offset[q + 1]):
+                weight = s.weight[s.cell[v]]
+                if weight > first:
+                    first, second = weight, first
+                else:
+                    second = max(second, weight)
+            if first - second > clearest:
+                clearest, idle = first - second, q
     return idle
 
 
+cdef int steps_for(Problem *s, Stage stage) noexcept nogil:
+    """How many multiplier steps this node is worth; where only the tail is open, looking it up is cheaper."""
+    cdef int q
+    if s.level == 0:
+        return ROOT_STEPS
+    for q in range(s.issues if stage == WORST_OFF else 0):
+        if s.count[q] > 1 and not s.in_tail[q]:
+            return STEPS
+    return TAIL_STEPS if stage == WORST_OFF else STEPS
+
+
+cdef int in_turn(Problem *s, Stage stage, int q, int *turn) noexcept nogil:
+    """The values of an issue in the order in which they are tried; how many."""
+    cdef int n, at, value, count = 0
+    for n in range(s.offset[q], s.offset[q + 1]):
+        value = s.ranked[n]
+        if s.alive[value]:
+            at = count
+            if stage == WORST_OFF:
+                while at > 0 and s.weight[s.cell[turn[at - 1]]] < s.weight[s.cell[value]]:
+                    turn[at] = turn[at - 1]
+                    at -= 1
+            turn[at] = value
+            count += 1
+    return count
+
+
 cdef void search(Problem *s, Stage stage) noexcept nogil:
-    cdef int q, n, value, better
+    cdef int q, n, count, better
+    cdef int *turn = s.turn + s.level * s.most
     s.nodes += 1
     if s.nodes >= s.node_limit or (s.nodes & 255 == 0 and hs_now() > s.deadline):
         s.stopped = True
         s.open_bound = max(s.open_bound, node_bound(s, stage))
         return
+    if stage != IDEAL and not squeeze(s, steps_for(s, stage)):
+        return
     q = next_issue(s, stage)
     if q < 0:
-        leaf(s, stage)
+        if stage == WORST_OFF:
+            sweep(s)
+        else:
+            leaf(s, stage)
         return
     if stage >= PRODUCT and s.flat[q]:  # every completion gives exactly these utilities
         better = compare(s, s.upper, s.found_utility)
         if better < 0 or (better == 0) == (stage == PRODUCT):
             return
-    for n in range(s.offset[q], s.offset[q + 1]):
-        value = s.ranked[n]
-        if not s.alive[value]:
-            continue
-        if enter(s, value) and promising(s, stage):
+    count = in_turn(s, stage, q, turn)
+    for n in range(count):
+        if enter(s, turn[n]) and promising(s, stage):
             if s.stopped:
                 s.open_bound = max(s.open_bound, node_bound(s, stage))
             else:
@@ -75,41 +132,85 @@ cdef void search(Problem *s, Stage stage) noexcept nogil:
             return
 
 
+cdef void sweep(Problem *s) noexcept nogil:
+    """All that is open is the tail: keep the best of its combinations."""
+    cdef int q, word = 0
+    if not tail_left(s):
+        return
+    for q in range(s.issues):
+        s.mine_value[q] = only(s, q) - s.offset[q]
+    while next_combination(s, &word) and not s.finished:
+        keep_fairest(s)
+
+
 cdef void leaf(Problem *s, Stage stage) noexcept nogil:
-    """A complete outcome that passed `promising`: keep it if it is better (stages 0-2) or exactly as good (3)."""
-    cdef int i, q
-    cdef int64_t over = 1, under = 1
-    cdef bint first = True
+    """A complete outcome that passed `promising`: keep it if it is better (ideal, product) or exactly as good."""
+    cdef int q, wanted = 1 if stage == PRODUCT else 0
     if stage == IDEAL:
         s.target_need = s.upper[s.target] + 1
         s.found = True
         return
-    if stage == PRODUCT and compare(s, s.upper, s.found_utility) <= 0:
-        return
-    if stage == FIRST and compare(s, s.upper, s.found_utility) != 0:
-        return
-    s.found = True
-    memcpy(s.found_utility, s.upper, 8 * s.parties)
+    memcpy(s.mine, s.upper, 8 * s.parties)
     for q in range(s.issues):
-        s.found_value[q] = only(s, q) - s.offset[q]
-    s.finished = stage == FIRST or s.only_feasible
-    if s.only_feasible:
-        return
-    s.found_log = log_of(s, s.upper)
-    if stage != WORST_OFF:
-        return
+        s.mine_value[q] = only(s, q) - s.offset[q]
+    if compare(s, s.mine, s.found_utility) == wanted:
+        keep(s)
+        s.finished = stage == FIRST
+
+
+cdef void keep(Problem *s) noexcept nogil:
+    s.found = True
+    memcpy(s.found_utility, s.mine, 8 * s.parties)
+    memcpy(s.found_value, s.mine_value, sizeof(int) * s.issues)
+    s.found_log = log_of(s, s.mine)
+
+
+cdef void keep_fairest(Problem *s) noexcept nogil:
+    """Keep an outcome that is better for the worst-off, or as good and better in product, or in both and first.
+
+    So stages 2 and 3 are done with stage 1, unless more than TIES outcomes are equally good for the worst-off.
+    """
+    cdef int i, better
+    cdef int64_t over = 1, under = 1
+    cdef bint nobody = True
     for i in range(s.parties):
-        if s.range[i] and (first or hs_less(s.upper[i] - s.reserve[i], s.range[i], over, under)):
-            over, under, first = s.upper[i] - s.reserve[i], s.range[i], False
-    s.worst_over, s.worst_under = over, under
-    if first:                          # nobody can gain: the first outcome is as good as any
-        s.line_need = LARGE
+        if s.range[i] and (nobody or hs_less(s.mine[i] - s.reserve[i], s.range[i], over, under)):
+            over, under, nobody = s.mine[i] - s.reserve[i], s.range[i], False
+    if s.found and not hs_less(s.worst_over, s.worst_under, over, under):
+        s.ties += 1
+        if s.ties >= TIES:
+            set_needs(s, 1)
+        if hs_less(over, under, s.worst_over, s.worst_under):
+            return
+        better = compare(s, s.mine, s.found_utility)
+        if better > 0 or (better == 0 and earlier(s)):
+            keep(s)
         return
-    s.line_need = 0
+    keep(s)
+    s.worst_over, s.worst_under, s.ties = over, under, 0
+    set_needs(s, 0)
+    if s.only_feasible or nobody:      # nobody can gain: the first outcome is as good as any
+        s.finished, s.ties = True, TIES
+
+
+cdef void set_needs(Problem *s, int more) noexcept nogil:
+    """What each party needs for the least gain found (`more` 0), or for a greater one (1)."""
+    cdef int i
     for i in range(s.parties):
-        if s.range[i]:
-            s.need[i] = hs_floor(over, s.range[i], under) + 1
-            s.line_need += s.line_factor[i] * (s.need[i] + s.reserve[i] - s.base[i])
+        if s.range[i] and more:
+            s.need[i] = hs_floor(s.worst_over, s.range[i], s.worst_under) + 1
+        elif s.range[i]:
+            s.need[i] = hs_ceil(s.worst_over, s.range[i], s.worst_under)
+        else:
+            s.need[i] = 0
+
+
+cdef bint earlier(Problem *s) noexcept nogil:
+    cdef int q
+    for q in range(s.issues):
+        if s.mine_value[q] != s.found_value[q]:
+            return s.mine_value[q] < s.found_value[q]
+    return False
 
 
 cdef int compare(Problem *s, const int64_t *mine, const int64_t *other) noexcept nogil:
@@ -192,12 +293,10 @@ cdef list find_ideals(Problem *s):
 
 cdef bint search_worst_off(Problem *s) noexcept nogil:
     cdef int i
-    choose_line(s)
-    s.line_need = 0
     for i in range(s.parties):
         s.need[i] = 0
-        s.line_need += s.line_factor[i] * (s.reserve[i] - s.base[i])
     s.found = False
+    even_out(s)
     return run_stage(s, WORST_OFF)
 
 
@@ -241,6 +340,7 @@ cdef dict feasible(Problem *s):
     s.only_feasible = True
     for i in range(s.parties):
         s.range[i] = max(1, s.upper[i] - s.reserve[i])
+    make_tail(s)
     with nogil:
         search_worst_off(s)
     if s.found:
@@ -260,15 +360,18 @@ cdef dict settle(Problem *s):
             return answer(s, "no_agreement", ideals)
         s.range[i] = ideals[i] - s.reserve[i]
     s.open_bound = -INFINITY
+    make_tail(s)
     with nogil:
+        choose_multipliers(s)
         search_worst_off(s)
     if not s.found:
         return answer(s, "unknown" if s.stopped else "no_agreement", ideals)
     if s.stopped:
         bound = max(s.open_bound, s.worst_over / s.worst_under)
         return answer(s, "agreed", ideals, WORST_OFF, bound)
-    for i in range(s.parties):
-        s.need[i] = hs_ceil(s.worst_over, s.range[i], s.worst_under) if s.range[i] else 0
+    if s.ties < TIES:
+        return answer(s, "agreed", ideals)
+    set_needs(s, 0)
     s.open_bound = -INFINITY
     with nogil:
         choose_slope(s, <double> s.worst_over / <double> s.worst_under)
