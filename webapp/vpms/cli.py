@@ -1,4 +1,4 @@
-"""`vpms`: check, negotiate, verify, solve, explain and schema without web framework, database or network.
+"""`vpms`: check, negotiate, verify, solve, fleet, explain and schema without web framework, database or network.
 
 One JSON document on standard output and nothing else (`explain`: plain text). Exit 0: fine; 1: conflict, no agreement
 or not valid; 2: bad input, with empty output and one line for each fault on standard error.
@@ -82,6 +82,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "The bare problem of issues, parties and integers.",
         "vpms solve instance.json --time-limit 5",
     ),
+    "fleet": (
+        "Conflicts of thousands of hosts at once, and which of them could take one VM more.",
+        "vpms fleet fleet.json --admit 3",
+    ),
     "explain": (
         "A result of check or negotiate, a negotiation's record or an audit log in plain sentences.",
         "vpms check a-db.json b-web.json --host h1.json | vpms explain -\nvpms explain audit.jsonl",
@@ -131,6 +135,9 @@ def _parser() -> _Parser:
     verify.add_argument("--head", metavar="HEX", help="the hash that the log is known to end with")
 
     command("solve", _solve, common).add_argument("instance", metavar="INSTANCE")
+    fleet = command("fleet", _fleet, common)
+    fleet.add_argument("fleet", metavar="FLEET", help="hosts and the templates of their VMs")
+    fleet.add_argument("--admit", type=int, metavar="N", help="also: which hosts could take a VM of template N")
     command("explain", _explain).add_argument("file", metavar="FILE", help="- for standard input")
     command("schema", _schema).add_argument("kind", metavar="NAME", nargs="?", choices=list(documents.SCHEMAS))
     return parser
@@ -328,6 +335,17 @@ def _solve(options: argparse.Namespace) -> tuple[Any, int]:
         "elapsed_ms": round(elapsed, 3),
     }
     return result, 0 if found.status == "agreed" else 1
+
+
+def _fleet(options: argparse.Namespace) -> tuple[Any, int]:
+    from webapp.vpms.fleet import read_fleet, report
+
+    [fleet] = _read_all([(options.fleet, read_fleet)])
+    try:
+        result = report(fleet, options.admit)
+    except IndexError:
+        raise _Refused([f"vpms: --admit must name one of {len(fleet.templates)} templates, from 0"]) from None
+    return result, 1 if result["flagged"] else 0
 
 
 if __name__ == "__main__":
