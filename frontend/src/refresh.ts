@@ -10,7 +10,10 @@ type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 function begun(part: HTMLElement): boolean {
   return [...part.querySelectorAll<Control>("input:not([type=hidden]), textarea, select")].some((control) => {
     if (control === document.activeElement) return true;
-    if (control instanceof HTMLSelectElement) return [...control.options].some((option) => option.selected !== option.defaultSelected && option.defaultSelected);
+    if (control instanceof HTMLSelectElement) {
+      const offered = [...control.options].findIndex((option) => option.defaultSelected);
+      return control.selectedIndex !== Math.max(offered, 0);  // where none is marked the first one stands
+    }
     if (control instanceof HTMLInputElement && (control.type === "checkbox" || control.type === "radio")) return control.checked !== control.defaultChecked;
     return control.value !== control.defaultValue;
   });

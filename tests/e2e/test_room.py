@@ -49,8 +49,13 @@ def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, tmp
         assert "Your counter, not sent yet." in text(bob)
         alice.goto(room)
         assert "Proposal 1 of at most 5" in text(alice)
+        alice.get_by_label("Two threads on one core", exact=True).select_option(index=1)
+        alice.locator("h1").click()
         bob.get_by_role("button", name="Send this counter").click()
-        sees(alice, "Proposal 2 of at most 5")  # the page follows by itself
+        sees(alice, "This has changed meanwhile.")  # what she has begun to choose is not pulled away
+        assert alice.get_by_label("Two threads on one core", exact=True).input_value() != ""
+        alice.get_by_role("button", name="Show the new state").click()
+        sees(alice, "Proposal 2 of at most 5")
         assert "Countered" in text(alice)
         assert_accessible(alice)
         alice.get_by_label("I want no settlement").focus()

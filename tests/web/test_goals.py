@@ -159,3 +159,19 @@ def test_the_page_is_for_those_who_may_see_hosts(street: Street, client) -> None
     client.force_login(street.people["a-bank"])
     assert client.get("/operator/host/h5/goals/").status_code == 403
     assert client.get("/tenant/host/h9/goals/").status_code == 404
+
+
+def test_ones_own_two_vms_are_never_shown_as_strangers(street: Street, client) -> None:
+    from webapp.fleet.services import placement_set
+    from webapp.tenants.services import policy_save, vm_create
+
+    anna, alpha = street.people["a-bank"], street.vms["a-bank"].tenant
+    second = vm_create(by=anna, tenant=alpha, name="a-two", trace="gzip")
+    placement_set(by=anna, vm=second, host=street.host)
+    policy_save(by=anna, vm=second, document=wishes(WISHES["d-game"], vm="a-two", tenant="alpha"))
+    negotiation = services.start_request(by=anna, vm=second)
+    proposed = services.negotiation_advance(negotiation_id=negotiation.pk)
+    own = {proposed.protocol["pseudonyms"][vm] for vm in ("a-bank", "a-two")}
+    client.force_login(anna)
+    owners = {row["owner"] for row in client.get("/api/hosts/h5/goals").json()}
+    assert {"a-bank", "a-two"} <= owners and not owners & own and any(name.startswith("T-") for name in owners)
