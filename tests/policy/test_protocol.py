@@ -107,6 +107,57 @@ def test_an_answer_to_an_earlier_proposal_is_outdated_and_a_late_one_finds_the_e
     refused("invalid_transition", state, "accept", "a-db", k=2, user="alice", now=LATER)
 
 
+def test_an_answer_names_its_proposal():
+    state = proposed()
+    smt = {"veto": {"switch": "smt", "value": "core_scheduling"}}
+    for kind, fields in (("accept", {"user": "alice"}), ("human_ok", {"user": "alice"}), ("reject", {"reason": smt})):
+        refused("bad_message", state, kind, "a-db", **fields)
+        refused("bad_message", state, kind, "a-db", k=True, **fields)
+        refused("outdated", state, kind, "a-db", k=2, **fields)
+
+
+def test_a_counter_rejects_by_veto_or_floor_and_touches_only_the_view_of_its_sender():
+    torn = copy.deepcopy(B_HUMAN)
+    torn["switches"]["memory_protection"] = {"weight": 0, "values": {"snp_tdx": 0, "hsvm": 1, "sev": 0, "none": "veto"}}
+    state = proposed(A_HUMAN, torn)
+    assert "b-web/snapshot" in state["result"]["contested"]
+    smt = {"veto": {"switch": "smt", "value": "core_scheduling"}}
+    wanted = {"b-web/snapshot": "never"}
+    refused("not_contested", state, "counter", "a-db", k=1, reason=smt, assignment=wanted)
+    assert send(state, "counter", "b-web", k=1, reason=smt, assignment=wanted)["round"] == 2
+    refused("excludes_nothing", state, "counter", "a-db", k=1, reason={"final": True}, assignment={})
+    refused("excludes_nothing", state, "reject", "a-db", k=1, reason={"floor": True})
+
+
+def test_deadlines_digests_and_breaches_of_the_wrong_form_change_nothing():
+    state = send(draft(), "check", "mediator")
+    for deadline in ("soon", NOW, "2026-03-09T12:00:01Z"):
+        refused("bad_message", state, "invite", "mediator", deadline=deadline)
+    state = send(state, "invite", "mediator", deadline="2026-03-09T12:00:00Z")
+    refused("bad_message", state, "commit", "a-db", digest="xyz")
+
+
+def test_a_party_reveals_wishes_of_its_own_tenant():
+    other = {**A_HUMAN, "tenant": "beta"}
+    state = send(draft(), "check", "mediator")
+    state = send(state, "invite", "mediator", deadline=LATER)
+    for vm, policy in (("a-db", other), ("b-web", B_HUMAN)):
+        state = send(state, "commit", vm, digest=protocol.commitment(policy, NONCES[vm]))
+    ended = send(state, "reveal", "a-db", policy=other, nonce=NONCES["a-db"])
+    assert (ended["state"], ended["policies"]["a-db"]["tenant"]) == ("NO_AGREEMENT", "alpha")
+
+
+def test_the_owner_of_broken_terms_alone_chooses_to_go_on():
+    state = proposed(A_DB, B_WEB)
+    for party in ("a-db", "b-web", "operator"):
+        state = signed_by(state, party)
+    state = send(state, "enforced", "mediator")
+    refused("bad_message", state, "breach", "mediator", event={"vm": "a-db"})
+    state = send(state, "breach", "mediator", event={"kind": "reclaim", "vm": "a-db"}, evidence={"op": 7})
+    refused("not_a_party", state, "keep", "b-web")
+    assert send(state, "keep", "a-db")["state"] == "ENFORCED"
+
+
 def test_a_reject_must_exclude_the_proposal():
     state = proposed()
     refused("excludes_nothing", state, "reject", "b-web", k=1, reason={"floor": 660})

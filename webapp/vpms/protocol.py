@@ -24,6 +24,7 @@ from webapp.vpms.formats import OPERATOR, VETO
 from webapp.vpms.instance import Limits
 from webapp.vpms.negotiation import describe, keeps_all_terms, outcome_of
 from webapp.vpms.reduction import Problem
+from webapp.vpms.shapes import Faults, Time, is_integer
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
@@ -32,6 +33,7 @@ Message = Mapping[str, Any]
 MEDIATOR: Final = "mediator"
 ROUNDS: Final = 5
 SIGNING_S: Final = 3600
+LONGEST_S: Final = 604800
 OPEN: Final = ("DRAFT", "DETECTED", "INVITED", "COMMITTED", "PROPOSED", "ACCEPTED_ALL")
 _NONCE: Final = re.compile("[0-9a-f]{64}")
 ENDED: Final = ("NO_AGREEMENT", "WITHDRAWN", "SUPERSEDED")
@@ -107,6 +109,8 @@ def apply_message(state: State, message: Message, now: str) -> State:
     allowed = {MEDIATOR} if kind in _MEDIATORS else set(_parties(new)) | {OPERATOR}
     if sender not in allowed:
         raise VpmsError("not_a_party", 403, {"sender": sender})
+    if kind in _ABOUT_A_PROPOSAL and not is_integer(message.get("k")):
+        raise VpmsError("bad_message", 422, {"field": "k"}, "an answer names the proposal that it is about")
     if "k" in message and message["k"] != new["round"]:
         raise VpmsError("outdated", 409, {"k": new["round"]}, "the proposal has changed since it was opened")
     rule(new, message, now)
@@ -225,11 +229,18 @@ def _check(state: State, message: Message, now: str) -> None:
 
 
 def _invite(state: State, message: Message, now: str) -> None:
-    state.update(state="INVITED", deadline=_text(message, "deadline"))
+    deadline = _text(message, "deadline")
+    faults: Faults = []
+    Time().check(deadline, "deadline", faults)
+    if faults or not now < deadline <= later(now, LONGEST_S):
+        raise VpmsError("bad_message", 422, {"field": "deadline"}, "a deadline is a time within the next seven days")
+    state.update(state="INVITED", deadline=deadline)
 
 
 def _commit(state: State, message: Message, now: str) -> None:
     party, digest = _party(state, message), _text(message, "digest")
+    if not _NONCE.fullmatch(digest):
+        raise VpmsError("bad_message", 422, {"field": "digest"}, "a commitment is 64 hex digits")
     if state["commits"].get(party, digest) != digest:
         raise VpmsError("already_committed", 409, {"party": party}, "a commitment cannot be changed")
     state["commits"][party] = digest
@@ -241,7 +252,8 @@ def _reveal(state: State, message: Message, now: str) -> None:
     vm, policy, nonce = _party(state, message), message.get("policy"), _text(message, "nonce")
     if not isinstance(policy, Mapping) or not _NONCE.fullmatch(nonce):
         raise VpmsError("bad_message", 422, message="a reveal needs the policy and 64 hex digits of nonce")
-    if read_policy(policy).vm != vm or commitment(policy, nonce) != state["commits"][vm]:
+    read, registered = read_policy(policy), state["policies"][vm]
+    if (read.vm, read.tenant) != (vm, registered["tenant"]) or commitment(policy, nonce) != state["commits"][vm]:
         _end(state, f"reveal: {state['pseudonyms'][vm]} revealed something else than it had committed to")
         return
     state["policies"][vm] = dict(policy)
@@ -331,7 +343,7 @@ def _human_ok(state: State, message: Message, now: str) -> None:
     """A named person approves exactly this proposal; it never covers the next one."""
     if not isinstance(message.get("user"), str) or not message["user"]:
         raise VpmsError("needs_person", 422, message="the approving person must be named")
-    state["approvals"][message["sender"]] = message["user"]
+    state["approvals"][_party(state, message)] = message["user"]
 
 
 def _reject(state: State, message: Message, now: str) -> None:
@@ -339,7 +351,7 @@ def _reject(state: State, message: Message, now: str) -> None:
     party, reason = _party(state, message), message.get("reason")
     if not isinstance(reason, Mapping) or len(reason) != 1:
         raise VpmsError("reason_missing", 422, message="a reject needs one reason: veto, floor or final")
-    if reason.get("final") is True:
+    if reason.get("final") is True and message["type"] == "reject":
         _end(state, f"reject: {state['pseudonyms'][party]} rejected the proposal for good")
         return
     _exclude(state, party, reason)
@@ -360,7 +372,12 @@ def _exclude(state: State, party: str, reason: Mapping[str, Any]) -> None:
         and view.get(str(veto["switch"])) == veto["value"]
     ):
         row["vetoes"].setdefault(veto["switch"], []).append(veto["value"])
-    elif isinstance(floor, int) and 0 <= floor <= 1000 and 1000 * floor > state["result"]["utilities"][party]:
+    elif (
+        isinstance(floor, int)
+        and is_integer(floor)
+        and 0 <= floor <= 1000
+        and 1000 * floor > state["result"]["utilities"][party]
+    ):
         row["floor"] = max(row["floor"], floor)
     else:
         raise VpmsError(
@@ -377,9 +394,11 @@ def _suggestion(state: State, message: Message) -> dict[str, Any] | None:
     if not isinstance(changes, Mapping):
         raise VpmsError("bad_message", 422, {"field": "assignment"}, "a counter suggests values of contested settings")
     for name, value in changes.items():
-        if name not in state["result"]["contested"]:
-            raise VpmsError("not_contested", 422, {"issue": name}, "only contested settings can be countered")
-        place, switch = name.split("/")
+        place, _, switch = str(name).partition("/")
+        if name not in state["result"]["contested"] or place not in ("host", message["sender"]):
+            raise VpmsError(
+                "not_contested", 422, {"issue": name}, "only contested settings of your view can be countered"
+            )
         (wanted["host"] if place == "host" else wanted["vms"][place])[switch] = str(value)
     return wanted
 
@@ -414,9 +433,18 @@ def _to(name: str) -> Callable[[State, Message, str], None]:
 
 
 def _breach(state: State, message: Message, now: str) -> None:
-    state.update(
-        state="BREACHED", breach={"event": message.get("event"), "evidence": message.get("evidence"), "at": now}
-    )
+    event, evidence = message.get("event"), message.get("evidence")
+    if not isinstance(event, Mapping) or not isinstance(evidence, Mapping):
+        raise VpmsError("bad_message", 422, message="a breach names the event and its evidence")
+    state.update(state="BREACHED", breach={"event": dict(event), "evidence": dict(evidence), "at": now})
+
+
+def _keep(state: State, message: Message, now: str) -> None:
+    """The owner whose terms were broken goes on under them; nobody chooses that for another."""
+    concerned = state["breach"]["event"].get("vm", message["sender"])
+    if _party(state, message) != concerned:
+        raise VpmsError("not_a_party", 403, {"sender": message["sender"]})
+    state["state"] = "ENFORCED"
 
 
 _RULES: Final[Mapping[tuple[str, str], Callable[[State, Message, str], None]]] = {
@@ -433,7 +461,8 @@ _RULES: Final[Mapping[tuple[str, str], Callable[[State, Message, str], None]]] =
     ("ENFORCED", "superseded"): _to("SUPERSEDED"),
     ("BREACHED", "superseded"): _to("SUPERSEDED"),
     ("ENFORCED", "breach"): _breach,
-    ("BREACHED", "keep"): _to("ENFORCED"),
+    ("BREACHED", "keep"): _keep,
 }
 _ANYWHERE: Final[Mapping[str, Callable[[State, Message, str], None]]] = {"withdraw": _withdraw}
+_ABOUT_A_PROPOSAL: Final = frozenset(("accept", "human_ok", "reject", "counter"))
 _MEDIATORS: Final = frozenset(("check", "invite", "enforced", "superseded", "breach"))
