@@ -11,6 +11,7 @@ import pytest
 
 from tests.policy.cast import A_DB, B_WEB, H1, NOW, b_web, h1
 from webapp.vpms import agreement, cli
+from webapp.vpms.formats import EVENTS
 
 SEEDS = {party: bytes([number]) * 32 for number, party in enumerate(("a-db", "b-web", "operator"), start=1)}
 
@@ -157,6 +158,17 @@ def test_bad_files_give_one_line_for_each_fault_with_file_path_and_reason(vpms):
         "vpms: b.json: $['x-y']: is not a field of this document",
         "vpms: h.json: $.format: NaN is not a number",
         "vpms: h.json: $.attested: is missing",
+    ]
+
+
+def test_faults_of_all_files_are_told_together_and_at_most_twenty(vpms):
+    Path("a.json").write_text(json.dumps({**A_DB, **{f"x{number}": 0 for number in range(18)}}))
+    Path("e.json").write_text('{"format": "vpms-event/1", "kind": "dance"}')
+    code, result, err = vpms("check", "a.json", "no.json", "--host", "h.json", "--event", "e.json")
+    assert (code, result, len(err)) == (2, None, 20)
+    assert err[18:] == [
+        "vpms: no.json: $: cannot be read (No such file or directory)",
+        f"vpms: e.json: $.kind: must be one of {', '.join(EVENTS)}",
     ]
 
 

@@ -196,6 +196,24 @@ def test_a_newcomer_never_lowers_what_a_running_vm_has():
     assert seen > 5
 
 
+def test_a_vm_that_minds_nothing_leaves_the_shared_settings_as_they_were():
+    seen = 0
+    for rng, documents, host in populations(8, 40):
+        if len(documents) < 2 or "per_vm" in host:
+            continue
+        host["capacity"] = dict.fromkeys(H1["capacity"], 10**6)
+        first = negotiated(*documents, host=host)
+        if first["assignment"] is None:
+            continue
+        seen += 1
+        switch = rng.choice([name for name, known in SWITCHES.items() if known.shared_by_nature])
+        scores = dict.fromkeys(SWITCHES[switch].names, rng.choice([0, 700]))
+        mild = vm("vm-x", documents[0]["tenant"], {switch: (1000, scores)})
+        second = negotiated(*documents, mild, host=host)
+        assert second["assignment"]["host"] == first["assignment"]["host"]
+    assert seen > 8
+
+
 def test_a_person_is_asked_when_the_delegate_is_human_or_a_marked_switch_is_not_at_its_best():
     human = b_web(delegate={"mode": "human"})
     assert negotiated(A_DB, human)["human"] == ["b-web"] and negotiated(A_DB, human)["status"] == "needs_human"

@@ -159,11 +159,12 @@ def _read_all(readers: Sequence[tuple[str, Callable[[bytes], Any]]]) -> list[Any
     """Every file, understood; or all faults of all files, each with its file's name."""
     found, lines = [], []
     for name, read in readers:
-        data = _bytes(name)
         try:
-            found.append(read(data))
+            found.append(read(_bytes(name)))
         except BadInput as refused:
             lines += _lines(name, refused)
+        except _Refused as unreadable:
+            lines += unreadable.lines
     if lines:
         raise _Refused(lines[:MAX_FAULTS])
     return found
@@ -185,12 +186,14 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(options.time_limit)
 
 
-def _population(options: argparse.Namespace) -> tuple[list[Policy], Host]:
-    """The policies and the host, fit for each other: 1 to 64 different VMs, and each running VM among them."""
+def _population(options: argparse.Namespace, event: str | None = None) -> tuple[list[Policy], Host, Any]:
+    """Policies, host and event, fit for each other: 1 to 64 different VMs, and each running or named VM among them."""
     if len(options.policies) > 64:
         raise _Refused(["vpms: at most 64 policies can be given"])
     readers: list[tuple[str, Callable[[bytes], Any]]] = [(name, documents.read_policy) for name in options.policies]
-    *policies, host = _read_all([*readers, (options.host, documents.read_host)])
+    readers += [(options.host, documents.read_host)] + ([] if event is None else [(event, documents.read_event)])
+    read = _read_all(readers)
+    policies, host, happening = read[: len(options.policies)], read[len(options.policies)], read[-1] if event else None
     lines, seen = [], set()
     for name, policy in zip(options.policies, policies, strict=True):
         if policy.vm in seen:
@@ -199,26 +202,25 @@ def _population(options: argparse.Namespace) -> tuple[list[Policy], Host]:
     for index, vm in enumerate(host.document.get("running", ())):
         if vm not in seen:
             lines.append(f"vpms: {options.host}: $.running[{index}]: the policy of {vm} is not given")
+    for field in ("vm", "other"):
+        if happening and happening.get(field, next(iter(seen))) not in seen:
+            lines.append(f"vpms: {event}: $.{field}: is not the VM of a given policy")
     if lines:
         raise _Refused(lines[:MAX_FAULTS])
-    return policies, host
+    return policies, host, happening
 
 
 def _check(options: argparse.Namespace) -> tuple[Any, int]:
     now, limits = _now(options), _limits(options)
-    policies, host = _population(options)
-    if options.event is None:
+    policies, host, event = _population(options, options.event)
+    if event is None:
         from webapp.vpms.conflicts import check
 
         result = check(policies, host, now=now, trigger=options.trigger, limits=limits)
         return result, 0 if result["status"] in GOOD else 1
     from webapp.vpms.enforcement import check_event
 
-    [event] = _read_all([(options.event, documents.read_event)])
-    try:
-        result = check_event(policies, host, event, now=now, limits=limits)
-    except BadInput as refused:
-        raise _Refused(_lines(options.event, refused)) from None
+    result = check_event(policies, host, event, now=now, limits=limits)
     return result, 0 if result["status"] in GOOD and result["event"]["decision"] == "allow" else 1
 
 
@@ -228,7 +230,7 @@ def _negotiate(options: argparse.Namespace) -> tuple[Any, int]:
     now, limits = _now(options), _limits(options)
     if (options.keys is None) != (options.out is None):
         raise _Refused(["vpms: --keys and --out belong together"])
-    policies, host = _population(options)
+    policies, host, _ = _population(options)
     seeds = None if options.keys is None else {p: _seed(options.keys, p) for p in [*(q.vm for q in policies), OPERATOR]}
     result = negotiate(policies, host, now, limits)
     if seeds is not None and result["status"] == "agreed":
@@ -284,14 +286,15 @@ def _verify(options: argparse.Namespace) -> tuple[Any, int]:
     from webapp.vpms import agreement, auditlog
 
     now = _now(options)
-    if options.head is not None and not re.fullmatch("[0-9a-f]{64}", options.head):
-        raise _Refused(["vpms: --head must be 64 lower-case hex digits"])
+    head = None if options.head is None else options.head.lower()
+    if head is not None and not re.fullmatch("[0-9a-f]{64}", head):
+        raise _Refused(["vpms: --head must be 64 hex digits"])
     keys = None if options.keys is None else _read_all([(options.keys, _keys)])[0]
     policies = _read_all([(name, documents.read_policy) for name in options.policy])
 
     def verdict(data: bytes) -> dict[str, Any]:
         if auditlog.looks_like_log(data):
-            return auditlog.verify_log(data, head=options.head, keys=keys)
+            return auditlog.verify_log(data, head=head, keys=keys)
         return agreement.verify(data, now=now, keys=keys, policies=policies)
 
     [result] = _read_all([(options.file, verdict)])
