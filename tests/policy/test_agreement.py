@@ -1,6 +1,7 @@
 """An agreement holds exactly what was signed: every change of it is found, and so is every change of the log."""
 
 import base64
+import hashlib
 import json
 import random
 
@@ -211,3 +212,41 @@ def test_a_changed_removed_doubled_or_moved_entry_is_found_at_its_place(at):
         assert auditlog.verify_log(b"\n".join([*lines[:at], *lines[at + 1 :]]))["first_bad"] == at
         moved = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
         assert auditlog.verify_log(b"\n".join(moved))["first_bad"] == at
+
+
+def hashed(text, previous):
+    """A line of this text with the hash that its own bytes have, canonical or not; and that hash."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text.replace(f',"prev":"{previous}"', f',"hash":"{digest}","prev":"{previous}"').encode(), digest
+
+
+@pytest.mark.parametrize(
+    ("data", "good"),
+    [
+        ('{"a":1}', True),
+        ('{"a":"\\u0001"}', False),
+        ('{"a":"\\n"}', False),
+        ('{"a":"é"}', True),
+        ('{"a":"say \\"hash\\""}', True),
+        ('{"a":9007199254740991}', True),
+        ('{"a":9007199254740992}', False),
+        ('{"a":-0}', False),
+        ('{"a":1.5}', False),
+        ('{"a":1e3}', False),
+        ('{"a":NaN}', False),
+        ('{"b":1,"a":1}', False),
+        ('{"a":1,"a":1}', False),
+        ('{"a": 1}', False),
+        ("[" * 14 + "]" * 14, True),
+        ("[" * 16 + "]" * 16, False),
+        ('{"a":"\x7f"}', False),
+        ('"],[\\"', False),
+    ],
+)
+def test_whole_pages_of_a_log_are_read_as_strictly_as_single_lines(data, good):
+    lines, previous = log_lines(3)
+    text = f'{{"actor":"x","at":"{NOW}","data":{data},"prev":"{previous}","seq":3,"subject":"s","type":"t"}}'
+    line, digest = hashed(text, previous)
+    verdict = auditlog.verify_log(b"\n".join([*lines, line]))
+    assert (verdict["valid"], verdict["first_bad"]) == ((True, None) if good else (False, 3))
+    assert (auditlog._entry(line, 3, previous) is not None) is good
