@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench fuzz test-asan coverage mutants clean
+.PHONY: help demo test setup preflight lock bench bench-policy fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,16 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks
+
+bench-policy: setup $(VENV)/.stamp-dev $(VENV)-negmas/.stamp ## the solver, the fleet and their peers: one JSON object
+	@NEGMAS_PYTHON=$(VENV)-negmas/bin/python $(PY) -m benchmarks.policy_speed
+
+# A peer with many dependencies of its own: it lives apart, so that it cannot change ours.
+$(VENV)-negmas/.stamp: requirements-negmas.lock | $(VENV)/.stamp-dev
+	@echo "installing the peer of the policy bench" >&2
+	@$(PYTHON) -m venv $(VENV)-negmas
+	@$(VENV)-negmas/bin/python -m pip install -q --require-hashes -r requirements-negmas.lock
+	@touch $@
 
 fuzz: setup ## 200,000 changed files for the attack, trace and snapshot parsers; one JSON line
 	@$(PY) -m tests.engine.fuzz --inputs 200000
@@ -91,5 +101,5 @@ lock: ## remake the lock files from pyproject.toml
 	@sh .ci/lock
 
 clean: ## remove everything that make made, the demo's data included
-	rm -rf $(VENV) .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live
+	rm -rf $(VENV) $(VENV)-negmas .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live
 	find hsvm_engine webapp -name '*.so' -delete
