@@ -19,8 +19,10 @@ MAX_INTEGER: Final = (1 << 53) - 1
 MAX_STRING: Final = 1000
 MAX_ARRAY: Final = 256
 
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True)
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -113,15 +115,21 @@ def parse(
 
 def check(value: Any, *, max_depth: int = 8, max_array: int | None = MAX_ARRAY, max_string: int = MAX_STRING) -> None:
     """Every common rule holds in this decoded value, whoever built it; otherwise BadInput with path and reason."""
+    limits = max_depth, max_array, max_string
+    if _plain(value, 0, limits):
+        return
     faults: list[Fault] = []
-    _walk(value, "$", 0, (max_depth, max_array, max_string), faults)
+    _walk(value, "$", 0, limits, faults)
     if faults:
         raise BadInput(faults)
 
 
 def canonical(value: Any) -> bytes:
     """The RFC 8785 form: keys by UTF-16 code units, no space, shortest escapes. Integers only, as everywhere here."""
-    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text = _ENCODER.encode(value)
+    if not text.isascii():  # only then can the order of UTF-16 units differ from that of code points
+        text = json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode()
 
 
 def digest(value: Any) -> str:
@@ -139,13 +147,12 @@ def _ordered(value: Any) -> Any:
 
 def _check_depth(raw: bytes, max_depth: int) -> None:
     depth = 0
-    for token in _TOKENS.finditer(raw):
-        first = raw[token.start()]
-        if first in b"[{":
+    for bracket in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
             depth += 1
             if depth > max_depth:
                 raise BadInput([Fault("$", f"is nested deeper than {max_depth} levels")])
-        elif first in b"]}":
+        else:
             depth -= 1
 
 
@@ -193,6 +200,24 @@ def _text_fault(text: str, longest: int) -> str | None:
         return None
     kind = "a lone surrogate" if found[0] >= "\ud800" else "a control character"
     return f"contains {kind} (U+{ord(found[0]):04X})"
+
+
+def _plain(value: Any, depth: int, limits: tuple[int, int | None, int]) -> bool:
+    """Is everything plainly in order? False only says that `_walk` must look closer, which makes paths as it goes."""
+    kind = type(value)
+    if kind is str:
+        return bool(len(value) <= limits[2] and value.isascii() and value.isprintable())
+    if kind is int:
+        return bool(abs(value) <= MAX_INTEGER)
+    if kind is dict:
+        return depth < limits[0] and all(
+            type(key) is str and _plain(key, depth, limits) and _plain(item, depth + 1, limits)
+            for key, item in value.items()
+        )
+    if kind is list:
+        fits = depth < limits[0] and (limits[1] is None or len(value) <= limits[1])
+        return fits and all(_plain(item, depth + 1, limits) for item in value)
+    return value is None or kind is bool
 
 
 def _walk(value: Any, path: str, depth: int, limits: tuple[int, int | None, int], faults: list[Fault]) -> None:

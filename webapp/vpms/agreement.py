@@ -121,8 +121,10 @@ def key_id(key: str) -> str:
 
 def sign(payload: bytes, seed: bytes) -> dict[str, str]:
     """One party's signature over the payload."""
-    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(_encoded(payload, PAYLOAD_TYPE))
-    return {"keyid": key_id(public_key(seed)), "sig": base64.b64encode(signature).decode()}
+    private = Ed25519PrivateKey.from_private_bytes(seed)
+    signature = private.sign(_encoded(payload, PAYLOAD_TYPE))
+    name = hashlib.sha256(private.public_key().public_bytes_raw()).hexdigest()
+    return {"keyid": name, "sig": base64.b64encode(signature).decode()}
 
 
 def is_signed(payload: bytes, signature: Mapping[str, str], key: str) -> bool:
