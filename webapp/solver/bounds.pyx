@@ -11,7 +11,7 @@ from webapp.solver.domains cimport IDEAL, PRODUCT, WORST_OFF, Problem, Stage, gi
 
 cdef double EPSILON = 1e-3     # a gain of zero counts as one thousandth
 cdef double MARGIN = 1e-9      # rounding never loses an outcome
-cdef int STEPS = 200           # steps of the two small optimisations that choose multipliers
+cdef int STEPS = 100           # steps of the two small optimisations that choose multipliers
 
 
 cdef bint promising(Problem *s, Stage stage) noexcept nogil:

@@ -35,14 +35,19 @@ cdef void even_out(Problem *s) noexcept nogil:
         s.factor[i] = <float> (1.0 / s.parties)
 
 
-cdef bint squeeze(Problem *s, int steps) noexcept nogil:
-    """False if no completion gives all parties their needs. Removes values that no such completion has."""
-    cdef int i, step
-    cdef float bound
-    cdef float *factor = s.factor + s.level * s.wide
+cdef void set_heads(Problem *s) noexcept nogil:
+    """To be called when needs have changed."""
+    cdef int i
     for i in range(s.parties):
         # What is always satisfied needs nothing: "at least 0" is a valid demand on shares that are never negative.
         s.head[i] = <float> min(0, <double> (s.base[i] - s.reserve[i] - s.need[i]) * s.per_span[i])
+
+
+cdef bint squeeze(Problem *s, int steps) noexcept nogil:
+    """False if no completion gives all parties their needs. Removes values that no such completion has."""
+    cdef int step
+    cdef float bound
+    cdef float *factor = s.factor + s.level * s.wide
     for step in range(steps):
         lanes_weigh(s.weight, s.dark, s.share, factor, s.parties, s.cells)
         bound = lanes_greatest(s.weight, s.lanes, s.most, s.greatest, s.pick)

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 from webapp.solver.bounds cimport MARGIN, choose_multipliers, choose_slope, log_of, node_bound, prepare, promising
 from webapp.solver.domains cimport FIRST, IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
 from webapp.solver.domains cimport enter, leave, load, only, propagate, release
-from webapp.solver.multipliers cimport even_out, squeeze
+from webapp.solver.multipliers cimport even_out, set_heads, squeeze
 from webapp.solver.tail cimport make_tail, next_combination, tail_left
 
 cdef extern from "lanes.h":
@@ -79,7 +79,7 @@ cdef int steps_for(Problem *s, Stage stage) noexcept nogil:
         return ROOT_STEPS
     for q in range(s.issues if stage == WORST_OFF else 0):
         if s.count[q] > 1 and not s.in_tail[q]:
-            return STEPS
+            return STEPS + max(0, 40 - 4 * s.level)
     return TAIL_STEPS if stage == WORST_OFF else STEPS
 
 
@@ -203,6 +203,7 @@ cdef void set_needs(Problem *s, int more) noexcept nogil:
             s.need[i] = hs_ceil(s.worst_over, s.range[i], s.worst_under)
         else:
             s.need[i] = 0
+    set_heads(s)
 
 
 cdef bint earlier(Problem *s) noexcept nogil:
@@ -296,6 +297,7 @@ cdef bint search_worst_off(Problem *s) noexcept nogil:
     for i in range(s.parties):
         s.need[i] = 0
     s.found = False
+    set_heads(s)
     even_out(s)
     return run_stage(s, WORST_OFF)
 

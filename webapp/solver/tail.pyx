@@ -17,12 +17,12 @@ cdef extern from "lanes.h":
     int bits_first(uint64_t word) noexcept nogil
 
 cdef int MOST = 6561           # combinations: 3 to the 8th
-cdef int LEVELS = 64
+cdef int LEVELS = 32
 
 
 cdef make_tail(Problem *s):
     """Choose the issues on which least depends, and fill the tables."""
-    cdef int q, r, v, n, c
+    cdef int q, r, v, n
     cdef list rows = []
     cdef double spread
     s.in_tail = <unsigned char *> room(s, s.issues, 1)
@@ -60,11 +60,19 @@ cdef make_tail(Problem *s):
         q = s.tail[n]
         for v in range(s.offset[q], s.offset[q + 1]):
             s.having[v] = <uint64_t *> room(s, s.words, 8)
-            for c in range(s.combos):
-                if digit(s, n, c) == v - s.offset[q]:
-                    s.having[v][c >> 6] |= <uint64_t> 1 << (c & 63)
+        mark_having(s, n)
     mark_sound(s)
     fill_rows(s)
+
+
+cdef void mark_having(Problem *s, int n) noexcept nogil:
+    """Which combinations have each value of the n-th issue: the values come in runs of a stride."""
+    cdef int first = s.offset[s.tail[n]], k = s.offset[s.tail[n] + 1] - first, at = 0, v, c
+    while at < s.combos:
+        for v in range(first, first + k):
+            for c in range(at, at + s.stride[n]):
+                s.having[v][c >> 6] |= <uint64_t> 1 << (c & 63)
+            at += s.stride[n]
 
 
 cdef inline int digit(Problem *s, int n, int c) noexcept nogil:
@@ -108,7 +116,7 @@ cdef fill_rows(Problem *s):
 
 
 cdef void add_issue(Problem *s, int n, const int64_t *weight, int apart, int sign, int64_t *sums) noexcept nogil:
-    """Add to every combination what its value of the n-th issue weighs: the values come in runs of a stride."""
+    """Add to every combination what its value of the n-th issue weighs."""
     cdef int k = s.offset[s.tail[n] + 1] - s.offset[s.tail[n]], step = s.stride[n], at = 0, v, c
     while at < s.combos:
         for v in range(k):
