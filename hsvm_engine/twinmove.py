@@ -35,12 +35,12 @@ def merge(twin: Twin, vm: int, gpn: int, other_vm: int, other_gpn: int) -> Op:
         refuse("E_OWNER")
     if twin.checked and twin.load(leaf[0]) != twin.load(other[0]):
         refuse("E_OWNER")
+    if twin.checked and lender not in twin.lends:
+        twin.shoot(lender)  # its leaf changes with the first borrower only
     twin.borrows[borrower] = lender, other[1]
     twin.lends.setdefault(lender, leaf[1])
     first.pages[gpn] = leaf[0], leaf[1].replace("w", "")
     second.pages[other_gpn] = leaf[0], other[1].replace("w", "")
-    if twin.checked:
-        twin.shoot(lender)
     twin.release_frame(borrower, other[0])
     return {"freed": other[0]}
 
@@ -70,9 +70,10 @@ def unmerge(twin: Twin, vm: int, gpn: int, mfn: int) -> None:
     if not twin.borrowers(lender):
         pages = twin.vms[lender[0]].pages
         pages[lender[1]] = pages[lender[1]][0], twin.lends.pop(lender)
+        if twin.checked:
+            twin.shoot(lender)
     if twin.checked:
         twin.shoot(page)
-        twin.shoot(lender)
 
 
 def swap_out(twin: Twin, vm: int, gpn: int) -> Op:
