@@ -92,9 +92,13 @@ ctypedef struct Problem:
     double *row_scale      # levels per unit; 0: the row never decides
     uint64_t **having      # combinations with this value
     uint64_t *sound        # combinations that keep the facts among themselves
-    uint64_t *left
+    uint64_t **fitting     # of a value of another issue: combinations that keep the facts with it; NULL: all
+    uint64_t *open         # combinations that the node's domains and facts leave
+    uint64_t *left         # of these, what satisfies every row
     int64_t *lack          # row: what the tail must still give
-    int64_t *before        # row: sum without the tail
+    int64_t *settled       # row: sum of what is settled at the node
+    int64_t *before        # row: the same with the last issue
+    int searched_open      # issues beside the tail that are open
     bint only_feasible, found, finished, stopped
     int64_t *mine          # the complete outcome in hand
     int *mine_value

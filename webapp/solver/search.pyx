@@ -12,7 +12,7 @@ from webapp.solver.bounds cimport MARGIN, choose_multipliers, choose_slope, log_
 from webapp.solver.domains cimport FIRST, IDEAL, LARGE, PRODUCT, WORST_OFF, Problem, Stage
 from webapp.solver.domains cimport enter, leave, load, only, propagate, release
 from webapp.solver.multipliers cimport even_out, set_heads, squeeze
-from webapp.solver.tail cimport make_tail, next_combination, tail_left
+from webapp.solver.tail cimport make_tail, next_combination, tail_begin, tail_left
 
 cdef extern from "lanes.h":
     float NOTHING
@@ -40,7 +40,6 @@ cdef extern from *:
 
 cdef int ROOT_STEPS = 200      # of the multipliers, by what a better bound is worth there
 cdef int STEPS = 10
-cdef int TAIL_STEPS = 1
 cdef int TIES = 1000           # outcomes equally good for the worst-off that stage 1 compares by itself
 
 
@@ -48,6 +47,7 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
     """The next open issue: where the multipliers see the clearest choice, else by spread; -1: none but the tail."""
     cdef int n, q, v, idle = -1
     cdef float first, second, weight, clearest = -1
+    s.searched_open = 0
     for n in range(s.issues):
         q = s.order[n]
         if s.count[q] <= 1:
@@ -60,6 +60,7 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
             if idle < 0:
                 idle = q
         elif not s.in_tail[q]:
+            s.searched_open += 1
             first = second = NOTHING
             for v in range(s.offset[q], s.offset[q + 1]):
                 weight = s.weight[s.cell[v]]
@@ -72,15 +73,11 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
     return idle
 
 
-cdef int steps_for(Problem *s, Stage stage) noexcept nogil:
-    """How many multiplier steps this node is worth; where only the tail is open, looking it up is cheaper."""
-    cdef int q
+cdef int steps_for(Problem *s) noexcept nogil:
+    """How many multiplier steps this node is worth."""
     if s.level == 0:
         return ROOT_STEPS
-    for q in range(s.issues if stage == WORST_OFF else 0):
-        if s.count[q] > 1 and not s.in_tail[q]:
-            return STEPS + max(0, 40 - 4 * s.level)
-    return TAIL_STEPS if stage == WORST_OFF else STEPS
+    return STEPS + max(0, 40 - 4 * s.level)
 
 
 cdef int in_turn(Problem *s, Stage stage, int q, int *turn) noexcept nogil:
@@ -107,14 +104,14 @@ cdef void search(Problem *s, Stage stage) noexcept nogil:
         s.stopped = True
         s.open_bound = max(s.open_bound, node_bound(s, stage))
         return
-    if stage != IDEAL and not squeeze(s, steps_for(s, stage)):
+    if stage != IDEAL and not squeeze(s, steps_for(s)):
         return
     q = next_issue(s, stage)
+    if stage == WORST_OFF and s.searched_open <= 1:
+        sweep(s, q)
+        return
     if q < 0:
-        if stage == WORST_OFF:
-            sweep(s)
-        else:
-            leaf(s, stage)
+        leaf(s, stage)
         return
     if stage >= PRODUCT and s.flat[q]:  # every completion gives exactly these utilities
         better = compare(s, s.upper, s.found_utility)
@@ -132,15 +129,24 @@ cdef void search(Problem *s, Stage stage) noexcept nogil:
             return
 
 
-cdef void sweep(Problem *s) noexcept nogil:
-    """All that is open is the tail: keep the best of its combinations."""
-    cdef int q, word = 0
-    if not tail_left(s):
-        return
+cdef void sweep(Problem *s, int last) noexcept nogil:
+    """All that is open is the tail and perhaps one issue: keep the best of their combinations."""
+    cdef int q, n, word, count = 1
+    cdef int *turn = s.turn + s.level * s.most
+    tail_begin(s, last)
     for q in range(s.issues):
         s.mine_value[q] = only(s, q) - s.offset[q]
-    while next_combination(s, &word) and not s.finished:
-        keep_fairest(s)
+    if last >= 0:
+        count = in_turn(s, WORST_OFF, last, turn)
+    for n in range(count):
+        if tail_left(s, last, turn[n]):
+            if last >= 0:
+                s.mine_value[last] = turn[n] - s.offset[last]
+            word = 0
+            while next_combination(s, &word) and not s.finished:
+                keep_fairest(s)
+        if s.finished:
+            return
 
 
 cdef void leaf(Problem *s, Stage stage) noexcept nogil:

@@ -3,5 +3,6 @@
 from webapp.solver.domains cimport Problem
 
 cdef make_tail(Problem *s)
-cdef bint tail_left(Problem *s) noexcept nogil
+cdef void tail_begin(Problem *s, int last) noexcept nogil
+cdef bint tail_left(Problem *s, int last, int value) noexcept nogil
 cdef bint next_combination(Problem *s, int *word) noexcept nogil

@@ -53,8 +53,11 @@ cdef make_tail(Problem *s):
     s.row_scale = <double *> room(s, n, 8)
     s.having = <uint64_t **> room(s, s.values, sizeof(uint64_t *))
     s.sound = <uint64_t *> room(s, s.words, 8)
+    s.fitting = <uint64_t **> room(s, s.values, sizeof(uint64_t *))
+    s.open = <uint64_t *> room(s, s.words, 8)
     s.left = <uint64_t *> room(s, s.words, 8)
     s.lack = <int64_t *> room(s, n, 8)
+    s.settled = <int64_t *> room(s, n, 8)
     s.before = <int64_t *> room(s, n, 8)
     for n in range(s.tails):
         q = s.tail[n]
@@ -81,17 +84,30 @@ cdef inline int digit(Problem *s, int n, int c) noexcept nogil:
 
 
 cdef mark_sound(Problem *s):
-    """Facts between two issues of the tail; the others are seen by propagation."""
-    cdef int c, f, w, t, v
+    """Facts among issues of the tail, and those between the tail and a value of another issue."""
+    cdef int c, f, source, t, v
     for c in range(s.combos):
         s.sound[c >> 6] |= <uint64_t> 1 << (c & 63)
     for f in range(s.facts):
-        t = s.fact_target[f]
-        if s.in_tail[t] and s.in_tail[s.issue_of[s.fact_source[f]]]:
-            for v in range(s.offset[t], s.offset[t + 1]):
-                if not s.fact_allows[f][v - s.offset[t]]:
-                    for w in range(s.words):
-                        s.sound[w] &= ~(s.having[s.fact_source[f]][w] & s.having[v][w])
+        source, t = s.fact_source[f], s.fact_target[f]
+        for v in range(s.offset[t], s.offset[t + 1]):
+            if s.fact_allows[f][v - s.offset[t]]:
+                continue
+            if s.in_tail[t] and s.in_tail[s.issue_of[source]]:
+                for c in range(s.words):
+                    s.sound[c] &= ~(s.having[source][c] & s.having[v][c])
+            elif s.in_tail[t]:
+                exclude(s, source, v)
+            elif s.in_tail[s.issue_of[source]]:
+                exclude(s, v, source)
+
+
+cdef exclude(Problem *s, int value, int in_tail):
+    """No combination with `in_tail` goes with `value`."""
+    if s.fitting[value] == NULL:
+        s.fitting[value] = <uint64_t *> room(s, s.words, 8)
+        memcpy(s.fitting[value], s.sound, 8 * s.words)
+    bits_drop(s.fitting[value], s.having[in_tail], s.words)
 
 
 cdef fill_rows(Problem *s):
@@ -153,29 +169,42 @@ cdef inline int level_of(Problem *s, int row, int64_t amount) noexcept nogil:
     return <int> min(<double> (amount - s.row_low[row]) * s.row_scale[row], <double> LEVELS)
 
 
-cdef bint tail_left(Problem *s) noexcept nogil:
-    """With all other issues settled: does any combination of the tail satisfy every row? `left` says which."""
-    cdef int n, q, v, r, i, c, row, chosen, level, rows = s.parties + s.scarce, fewest
-    cdef uint64_t *bits
-    memcpy(s.before, s.upper, 8 * s.parties)
+cdef void tail_begin(Problem *s, int last) noexcept nogil:
+    """Before lookups: all issues are settled but the tail and perhaps one, `last` (-1: none)."""
+    cdef int n, q, v, r, c, rows = s.parties + s.scarce
+    memcpy(s.settled, s.upper, 8 * s.parties)
     for c in range(s.scarce):
-        s.before[s.parties + c] = -s.used[c]
-    for n in range(s.tails):
-        q = s.tail[n]
+        s.settled[s.parties + c] = -s.used[c]
+    memcpy(s.open, s.sound, 8 * s.words)
+    for n in range(s.tails + (last >= 0)):
+        q = s.tail[n] if n < s.tails else last
         for r in range(s.link_start[q], s.link_start[q + 1]):
-            s.before[s.link_party[r]] -= s.best[r]
+            s.settled[s.link_party[r]] -= s.best[r]
         for c in range(s.scarce):
-            s.before[s.parties + c] += s.least_use[c * s.issues + q]
+            s.settled[s.parties + c] += s.least_use[c * s.issues + q]
+        for v in range(s.offset[q], s.offset[q + 1] if n < s.tails else 0):
+            if not s.alive[v]:
+                bits_drop(s.open, s.having[v], s.words)
+    memcpy(s.before, s.settled, 8 * rows)
+
+
+cdef bint tail_left(Problem *s, int last, int value) noexcept nogil:
+    """If `last` has this value: does any combination of the tail satisfy every row? `left` says which."""
+    cdef int r, i, c, row, chosen, level, fewest, rows = s.parties + s.scarce
+    cdef uint64_t *bits
+    memcpy(s.left, s.open, 8 * s.words)
+    if last >= 0:
+        memcpy(s.before, s.settled, 8 * rows)
+        for r in range(s.link_start[last], s.link_start[last + 1]):
+            s.before[s.link_party[r]] += gives(s, last, r, value - s.offset[last])
+        for c in range(s.scarce):
+            s.before[s.parties + c] -= s.use[c * s.values + value]
+        if s.fitting[value] != NULL and not bits_keep(s.left, s.fitting[value], s.words):
+            return False
     for i in range(s.parties):
         s.lack[i] = s.reserve[i] + s.need[i] - s.before[i]
     for c in range(s.scarce):
         s.lack[s.parties + c] = -s.capacity[c] - s.before[s.parties + c]
-    memcpy(s.left, s.sound, 8 * s.words)
-    for n in range(s.tails):
-        q = s.tail[n]
-        for v in range(s.offset[q], s.offset[q + 1]):
-            if not s.alive[v]:
-                bits_drop(s.left, s.having[v], s.words)
     while True:                # the row that fewest reach comes first
         chosen, fewest = -1, s.combos
         for row in range(rows):
