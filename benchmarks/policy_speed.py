@@ -1,8 +1,9 @@
 """How fast conflicts are found and settlements proven, beside CP-SAT and NegMAS: one JSON object.
 
-The solver and CP-SAT get the same instances in turn; CP-SAT is given the ideals and does only the first of three
-stages. NegMAS negotiators know only their own preferences, the mediator knows all: results are compared, not
-conditions. It runs if its own environment is there (make bench-policy prepares it); else its figures are null.
+The solver and CP-SAT get the same instances in turn, on one thread each; CP-SAT is given the ideals and does only the
+first of three stages. Times are processor time, so that other work on the computer weighs less. NegMAS negotiators know
+only their own preferences, the mediator knows all: results are compared, not conditions. They run if their own
+environment is there (make bench-policy prepares it); else their figures are null.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def uniform(source: random.Random, parties: int, issues: int) -> Instance:
 
 
 def timed(what: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.perf_counter()
+    begun = time.process_time()
     result = what()
-    return (time.perf_counter() - begun) * 1000, result
+    return (time.process_time() - begun) * 1000, result
 
 
 def spread(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -78,7 +79,7 @@ def fairest_by_cpsat(instance: Instance, found: Solution) -> bool | None:
     from benchmarks import _cpsat
 
     ranges = [ideal - d for ideal, d in zip(found.ideals, instance.reservations, strict=True)]
-    proven, least = _cpsat.fairest(instance, ranges, SECONDS, len(os.sched_getaffinity(0)))
+    proven, least = _cpsat.fairest(instance, ranges, SECONDS, 1)
     return abs(least - float(found.min_gain or 0)) < 2e-6 if proven else None
 
 
