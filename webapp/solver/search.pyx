@@ -40,6 +40,7 @@ cdef extern from *:
 
 cdef int ROOT_STEPS = 200      # of the multipliers, by what a better bound is worth there
 cdef int STEPS = 10
+cdef int LAST_STEPS = 2
 cdef int TIES = 1000           # outcomes equally good for the worst-off that stage 1 compares by itself
 
 
@@ -74,10 +75,13 @@ cdef int next_issue(Problem *s, Stage stage) noexcept nogil:
 
 
 cdef int steps_for(Problem *s) noexcept nogil:
-    """How many multiplier steps this node is worth."""
+    """How many multiplier steps this node is worth: the first levels much, one open issue beside the tail little."""
+    cdef int q, still_open = 0
     if s.level == 0:
         return ROOT_STEPS
-    return STEPS + max(0, 40 - 4 * s.level)
+    for q in range(s.issues):
+        still_open += s.count[q] > 1 and not s.in_tail[q]
+    return LAST_STEPS if still_open <= 1 else STEPS + max(0, 40 - 4 * s.level)
 
 
 cdef int in_turn(Problem *s, Stage stage, int q, int *turn) noexcept nogil:
