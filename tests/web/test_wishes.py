@@ -10,10 +10,10 @@ import pytest
 from tests.conftest import CAREFUL, QUICK, Cast, wishes
 from webapp.audit.models import Entry
 from webapp.errors import BadInput, VpmsError
+from webapp.tenants import yamltext
 from webapp.tenants.models import Policy
 from webapp.tenants.services import document_of, policy_save
 from webapp.vpms.vocabulary import QUESTIONS
-from webapp.vpms.yamlview import from_yaml, to_yaml
 
 pytestmark = pytest.mark.django_db
 
@@ -139,7 +139,7 @@ def test_no_way_through_form_json_and_api_changes_the_wishes(cast: Cast, client,
     typed = json.dumps({**first, "version": 9})
     assert client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "document": typed}).status_code == 302
     assert saved() == first
-    by_yaml = json.dumps({**from_yaml(to_yaml(first))[0], "version": 10})
+    by_yaml = json.dumps({**yamltext.read(yamltext.write(first).encode()), "version": 10})
     assert client.put("/api/vms/a-db/policy", by_yaml, content_type="application/json").status_code == 200
     assert saved() == first
 
