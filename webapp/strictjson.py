@@ -109,7 +109,9 @@ def parse(
         reason = f"line {error.lineno} column {error.colno}: {error.msg}"
         raise BadInput([Fault("$", reason)]) from None
     faults: list[Fault] = []
-    _walk(value, "$", 0, (max_depth, max_array, max_string), faults)
+    limits = (max_depth, max_array, max_string)
+    if not _plain(value, 0, limits):
+        _walk(value, "$", 0, limits, faults)
     return value, faults
 
 

@@ -129,8 +129,8 @@ def sign(payload: bytes, seed: bytes) -> dict[str, str]:
 
 def is_signed(payload: bytes, signature: Mapping[str, str], key: str) -> bool:
     """Is this the key's signature over the payload?"""
-    row = {"keyid": signature.get("keyid", ""), "sig": signature.get("sig", "")}
-    return _signed_by(key, payload, {"payloadType": PAYLOAD_TYPE, "signatures": [row]})
+    given = [signature.get("sig", "")] if signature.get("keyid") == key_id(key) else []
+    return _signed_by(key, _encoded(payload, PAYLOAD_TYPE), given)
 
 
 def envelope(payload: bytes, signatures: Iterable[Mapping[str, str]]) -> dict[str, Any]:
@@ -163,7 +163,11 @@ def verify(
     opened = _opened(source)
     signed = opened.statement
     parties = _signers(signed)
-    good = {party: _signed_by(key, opened.payload, opened.envelope) for party, key in parties.items()}
+    signatures: dict[str, list[str]] = {}
+    for row in opened.envelope["signatures"]:
+        signatures.setdefault(row["keyid"], []).append(row["sig"])
+    message = _encoded(opened.payload, opened.envelope["payloadType"])
+    good = {party: _signed_by(key, message, signatures.get(key_id(key), ())) for party, key in parties.items()}
     reason = _form_reason(opened, parties, good, keys)
     if reason is None and opened.faults:
         raise BadInput([Fault(f"$.payload{fault.path[1:]}", fault.reason) for fault in opened.faults])
@@ -241,19 +245,18 @@ def _digest_reason(signed: Mapping[str, Any], policies: Sequence[Policy]) -> str
     return None
 
 
-def _signed_by(key: str, payload: bytes, given: Mapping[str, Any]) -> bool:
-    """Every signature that names this key is good, and there is one."""
+def _signed_by(key: str, message: bytes, signatures: Sequence[str]) -> bool:
+    """Every one of these signatures, which name this key, is good, and there is one."""
     raw = _plain_base64(key)
-    rows = [_plain_base64(row["sig"]) for row in given["signatures"] if row["keyid"] == key_id(key)]
     if raw is None or len(raw) != 32:
         return False
     public = Ed25519PublicKey.from_public_bytes(raw)
-    for row in rows:
+    for signature in signatures:
         try:
-            public.verify(row or b"", _encoded(payload, given["payloadType"]))
+            public.verify(_plain_base64(signature) or b"", message)
         except InvalidSignature:
             return False
-    return bool(rows)
+    return bool(signatures)
 
 
 def _encoded(payload: bytes, payload_type: str) -> bytes:
