@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-policy fuzz test-asan coverage mutants clean
+.PHONY: help demo test setup preflight lock bench bench-policy oracles stories fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,6 +50,12 @@ fuzz: setup ## 200,000 changed files for the attack, trace and snapshot parsers;
 
 test-asan: $(VENV)/.stamp-dev ## the engine's tests under ASan and UBSan, and equal digests of all builds
 	@$(PY) -m tests.engine.sanitizer
+
+oracles: setup $(VENV)/.stamp-dev ## the policy's tests beside slow twins and CP-SAT, on five times as many instances
+	@ORACLES=5 $(PY) -m pytest -n 2 tests/policy
+
+stories: setup $(VENV)/.stamp-dev ## docs/stories: two negotiations as the screens show them and as vpms explain tells them
+	@STORIES=docs/stories $(PY) -m pytest tests/web/test_counters.py tests/web/test_ladder.py -k "story_that or five_tenants"
 
 coverage: $(VENV)/.stamp-dev ## which lines of the Cython sources the engine's tests run
 	@$(PY) -m tests.engine.linecoverage

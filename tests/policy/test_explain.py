@@ -8,7 +8,9 @@ from tests.policy.cast import A_DB, H1, NOW, a_db, b_web, h1
 from tests.policy.test_agreement import log_lines
 from tests.policy.test_enforcement import POLICIES
 from tests.policy.test_protocol import proposed, send
+from webapp import strictjson
 from webapp.errors import BadInput
+from webapp.vpms import auditlog
 from webapp.vpms.conflicts import check
 from webapp.vpms.documents import read_event, read_host, read_policy
 from webapp.vpms.enforcement import check_event
@@ -97,9 +99,38 @@ def test_a_negotiation_is_told_round_by_round():
 def test_a_log_is_told_as_far_as_its_chain_holds():
     lines, _ = log_lines(4)
     text = explain(b"\n".join(lines))
-    assert text.startswith("The log holds together: 4 entries") and f"2. {NOW} alice: policy.saved, vm:a-db" in text
+    assert text.startswith("The log holds together: 4 entries") and f"2. {NOW} alice, vm:a-db: policy.saved (" in text
     broken = explain(b"\n".join([lines[0], lines[1].replace(b"alice", b"mally"), *lines[2:]]))
     assert "entry 1 is not what followed" in broken and "mally" not in broken and "\n0. " in broken
+
+
+def test_entries_that_have_a_sentence_are_told_by_it_and_a_thin_one_by_its_members():
+    rows = [
+        ("policy.version", {"version": 3, "sha256": "0" * 64, "before": None}, "Version 3 of the wishes was saved."),
+        ("negotiation.state", {"state": "PROPOSED", "round": 2}, "Proposal 2 is on the table."),
+        (
+            "disclosure",
+            {"to": "T-1", "what": "smt, pmu"},
+            "Shown to T-1: Two threads on one core, Performance counters.",
+        ),
+        ("negotiation.party", {"answer": "accepted"}, "negotiation.party (answer: accepted)"),
+    ]
+    lines, previous = [], auditlog.GENESIS
+    for seq, (kind, data, _) in enumerate(rows):
+        entry = {
+            "seq": seq,
+            "at": NOW,
+            "type": kind,
+            "actor": "vpms",
+            "subject": "vm:a-db",
+            "data": data,
+            "prev": previous,
+        }
+        previous = strictjson.digest(entry)
+        lines.append(strictjson.canonical({**entry, "hash": previous}))
+    text = explain(b"\n".join(lines))
+    for seq, (_, _, words) in enumerate(rows):
+        assert f"{seq}. {NOW} vpms, vm:a-db: {words}" in text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps(A_DB), '{"checked_against": 1}', '{"gains_exact": {}}',

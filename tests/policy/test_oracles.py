@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from tests.policy.cast import ORACLES
 from tests.policy.test_solver import dense_instance, random_instance
 from webapp.vpms.instance import Instance, solve
 
@@ -34,10 +35,10 @@ def agrees(instance):
     return found.status
 
 
-def test_a_thousand_random_instances_agree_with_cp_sat():
+def test_random_instances_agree_with_cp_sat():
     rng = random.Random(1609)
-    seen = [agrees(random_instance(rng, number % 2 == 0)) for number in range(1000)]
-    assert {"agreed", "no_agreement"} == set(seen) and seen.count("agreed") > 300
+    seen = [agrees(random_instance(rng, number % 2 == 0)) for number in range(200 * ORACLES)]
+    assert {"agreed", "no_agreement"} == set(seen) and seen.count("agreed") > 60 * ORACLES
 
 
 def test_dense_instances_agree_with_cp_sat():

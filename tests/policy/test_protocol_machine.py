@@ -7,7 +7,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.policy.cast import NOW, a_db, b_web, h1, vm
+from tests.policy.cast import NOW, ORACLES, a_db, b_web, h1, vm
 from tests.policy.test_enforcement import terms
 from tests.policy.test_protocol import KEYS, SEEDS
 from webapp.errors import VpmsError
@@ -278,6 +278,6 @@ class Protocol(RuleBasedStateMachine):
 
 
 Protocol.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=20 * ORACLES, stateful_step_count=20, deadline=None, phases=[Phase.explicit, Phase.generate]
 )
 TestProtocol = Protocol.TestCase

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
+
+from webapp.vpms.explain import explain
 
 BLOCKS = frozenset(
     ("p", "div", "li", "tr", "h1", "h2", "h3", "section", "header", "form", "fieldset", "legend", "summary", "details")
@@ -39,3 +44,23 @@ def text_of(answer: Any) -> str:
     reader.feed(html[max(start, 0) : html.find("</main>") if start >= 0 else None])
     lines = (re.sub(r" +", " ", line).strip(" |/") for line in "".join(reader.said).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+class Story:
+    """What the screens say one after another, then what `vpms explain` tells from the log: `make stories` keeps it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.parts: list[str] = []
+
+    def screen(self, title: str, answer: Any) -> str:
+        said = text_of(answer)
+        self.parts.append(f"== {len(self.parts) + 1}. {title}\n\n{said}")
+        return said
+
+    def log(self, lines: Iterable[str]) -> str:
+        said = explain("".join(lines).encode())
+        self.parts.append(f"== {len(self.parts) + 1}. The same from the log, as `vpms explain` tells it\n\n{said}")
+        if os.environ.get("STORIES"):
+            Path(os.environ["STORIES"], f"{self.name}.txt").write_text("\n\n".join(self.parts).rstrip() + "\n")
+        return said

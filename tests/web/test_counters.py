@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.web.neighbours import TENANTS, Street, make_street, put_in_force
-from tests.web.screen import text_of
+from tests.web.screen import Story, text_of
 from webapp.agreements import replies, selectors, services
 from webapp.agreements.models import Agreement, Message, Negotiation
 from webapp.audit.models import Entry
+from webapp.audit.selectors import lines_of
 from webapp.audit.services import verify
 from webapp.errors import BadInput, VpmsError
 
@@ -51,14 +52,25 @@ def room(street: Street, negotiation: Negotiation, vm: str) -> Any:
     return selectors.room_of(user=street.people[vm], negotiation=negotiation, vm=vm)
 
 
+def read(client: Any, street: Street, url: str, vm: str) -> Any:
+    client.force_login(street.people[vm])
+    return client.get(f"{url}?vm={vm}")
+
+
 COUNTER = {"reason": "veto:nested_virt", "suggest__nested_virt": "off"}
 
 
 def test_five_tenants_need_two_rounds_and_all_accept_the_counter(street: Street, open_one: Negotiation, client) -> None:
+    story, url = Story("five-tenants-two-rounds"), f"/tenant/negotiation/{open_one.pk}/"
     before = selectors.values_in_force(host=street.host)
+    story.screen(
+        "The first proposal, as the tenant of a-bank reads it, who accepts", read(client, street, url, "a-bank")
+    )
     post(client, street, open_one, "a-bank", "accept")
+    story.screen("The same, as the newcomer e-new reads it, who counters", read(client, street, url, "e-new"))
     assert post(client, street, open_one, "e-new", "counter", **COUNTER).status_code == 302
     second = advance(open_one)
+    story.screen("The second proposal, as d-game reads it", read(client, street, url, "d-game"))
     assert (second.state, second.round) == (State.PROPOSED, 2)
     shown = room(street, second, "d-game")
     assert shown.chip == "Countered" and shown.count == "Proposal 2 of at most 5" and shown.is_suggestion
@@ -71,10 +83,12 @@ def test_five_tenants_need_two_rounds_and_all_accept_the_counter(street: Street,
     agreement = put_in_force(signed)
     assert agreement.negotiation.round == 2 and len(selectors.predicate_of(agreement)["parties"]) == 6
     assert selectors.values_in_force(host=street.host)["e-new"]["nested_virt"] == "off"
-    page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
     number = room(street, signed, "e-new").pseudonym
+    page = story.screen("All have accepted, as b-shop reads it", read(client, street, url, "b-shop"))
     assert f"{number} countered proposal 1." in page and "Proposal 2 is on the table." in page
     assert verify()["valid"]
+    told = story.log(lines_of(user=street.operator))
+    assert "The log holds together" in told and "countered" in told
 
 
 def test_a_yes_to_the_first_proposal_never_covers_the_second(street: Street, open_one: Negotiation, client) -> None:

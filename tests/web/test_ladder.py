@@ -9,11 +9,12 @@ import pytest
 from django.utils import timezone
 
 from tests.conftest import CAREFUL, HOST, Cast, wishes
-from tests.web.screen import text_of
+from tests.web.screen import Story, text_of
 from webapp.agreements import ladder, selectors
 from webapp.agreements import services as agreements
 from webapp.agreements.models import Agreement, Negotiation, Rung
 from webapp.audit.models import Entry
+from webapp.audit.selectors import lines_of
 from webapp.audit.services import verify
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host, Placement
@@ -123,9 +124,11 @@ def press(client: Any, cast: Cast, negotiation: Negotiation, step: str, **more: 
 
 
 def test_the_story_that_ends_by_relocation(cast: Cast, refused: Negotiation, client) -> None:
-    before = bystander()
+    story, before, url = Story("relocation"), bystander(), f"/tenant/negotiation/{refused.pk}/"
+    client.force_login(cast.alice)
+    story.screen("No agreement on h1, as alice reads it, whose a-db runs on", client.get(url))
     client.force_login(cast.bob)
-    page = text_of(client.get(f"/tenant/negotiation/{refused.pk}/"))
+    page = story.screen("The same, as bob reads it for his b-web", client.get(url))
     for words in (
         "Start on another host",
         "Consent it needs: yours by this button",
@@ -133,7 +136,7 @@ def test_the_story_that_ends_by_relocation(cast: Cast, refused: Negotiation, cli
         "costs 5",
     ):
         assert words in page, words
-    press(client, cast, refused, "relocate_requester", host="h2")
+    story.screen("Bob has pressed the button for h2", press(client, cast, refused, "relocate_requester", host="h2"))
     work()
     moved = vm("b-web")
     assert (moved.state, moved.placement.host.name) == ("running", "h2")
@@ -141,9 +144,14 @@ def test_the_story_that_ends_by_relocation(cast: Cast, refused: Negotiation, cli
     assert started.run.host.name == "h2" and started.state == Act.State.DONE  # the machine of h2 really has it
     assert Agreement.objects.get(host__name="h2", in_force=True).negotiation.requester == moved
     assert bystander() == before and not Act.objects.filter(vm__name="a-db").exclude(kind="start_vm").exists()
-    page = text_of(client.get(f"/tenant/negotiation/{refused.pk}/"))
+    page = story.screen("The room on h1 afterwards, as bob reads it", client.get(url))
     assert "The start is tried again on host h2." in page and "What you can do now" not in page
+    story.screen("Bob's VMs: b-web runs on h2", client.get("/tenant/"))
+    client.force_login(cast.alice)
+    story.screen("Alice's VMs: a-db was never touched", client.get("/tenant/"))
     assert verify()["valid"]
+    told = story.log(lines_of(user=cast.olga))
+    assert "The log holds together" in told and "host h2" in told
 
 
 def test_doing_nothing_changes_nothing_and_others_see_no_buttons(cast: Cast, refused: Negotiation, client) -> None:

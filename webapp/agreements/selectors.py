@@ -8,10 +8,10 @@ from webapp.agreements import checks, wording
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
 from webapp.agreements.room import Room
 from webapp.audit.selectors import entries_of, shown
-from webapp.audit.wording import sentence
 from webapp.fleet.selectors import running_vms
 from webapp.tenants.selectors import missing, policy_newest
 from webapp.vpms import agreement as language
+from webapp.vpms.logwords import sentence, title
 
 HISTORY = 200
 WHEN = {"create": "when wishes were saved", "start": "at a start", "run": "while running"}
@@ -136,5 +136,11 @@ def history_of(*, user: User, negotiation: Negotiation) -> list[dict[str, Any]]:
     for entry in entries:
         item = shown(entry)
         if item["type"] != "negotiation.answer":  # the same by pseudonym follows it
-            told.append({"at": item["at"], "type": item["type"], "words": sentence(item["type"], item["data"])})
+            told.append(
+                {
+                    "at": item["at"],
+                    "type": item["type"],
+                    "words": sentence(item["type"], item["data"]) or title(item["type"]),
+                }
+            )
     return told

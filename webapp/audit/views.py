@@ -10,8 +10,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from webapp.audit import selectors, services
-from webapp.audit.wording import sentence
 from webapp.roles import operator_required, tenant_required
+from webapp.vpms.logwords import sentence, title
 
 
 def number(text: str) -> int | None:
@@ -25,7 +25,7 @@ def timeline(request: HttpRequest, area: str) -> HttpResponse:
     type, subject = request.GET.get("type", ""), request.GET.get("subject", "")
     page = selectors.page_of(user=user, type=type, subject=subject, before=number(request.GET.get("before", "")))
     for entry in page["entries"]:
-        entry["says"] = sentence(entry["type"], entry["data"])
+        entry["says"] = sentence(entry["type"], entry["data"]) or title(entry["type"])
         entry["details"] = json.dumps(entry["data"], indent=2, ensure_ascii=False) if entry["data"] else ""
     context = {
         "area": area,

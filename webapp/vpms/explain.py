@@ -13,6 +13,7 @@ from webapp.errors import BadInput, Fault
 from webapp.vpms import auditlog
 from webapp.vpms.findings import NAMES, STATUS_TEXTS, TITLES
 from webapp.vpms.formats import OPERATOR, VETO
+from webapp.vpms.logwords import sentence
 from webapp.vpms.shapes import Anything, Array, Boolean, ById, Faults, Nullable, Number, Object, OneOf, Shape, Text
 from webapp.vpms.vocabulary import FACTS, SWITCHES
 
@@ -330,10 +331,11 @@ def _log(data: bytes) -> Iterator[str]:
         if number and rounds.get(entry["subject"]) != number:
             rounds[entry["subject"]] = number
             yield f"-- {entry['subject']}, round {number}"
-        told = "; ".join(f"{name}: {_plain(value)}" for name, value in details.items() if name != "round")
-        yield f"{entry['seq']}. {entry['at']} {entry['actor']}: {entry['type']}, {entry['subject']}" + (
-            f" ({told})" if told else ""
-        )
+        told = sentence(entry["type"], details)
+        if told is None:
+            listed = "; ".join(f"{name}: {_plain(value)}" for name, value in details.items() if name != "round")
+            told = f"{entry['type']}" + (f" ({listed})" if listed else "")
+        yield f"{entry['seq']}. {entry['at']} {entry['actor']}, {entry['subject']}: {told}"
 
 
 def _plain(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from webapp.vpms.findings import TITLES
@@ -39,6 +40,7 @@ SENTENCES = {
     "run.pause": "The run of host {host} was asked to pause.",
     "run.resume": "The run of host {host} goes on.",
     "run.cancel": "The run of host {host} was asked to end.",
+    "run.paused": "The run of host {host} paused after operation {op}.",
     "run.failed": "The run of host {host} was given up: {reason}",
     "matrix.run": "{cells} cells of the attack table were queued for a new execution.",
 }
@@ -64,8 +66,8 @@ def settings_named(what: str) -> str:
     return ", ".join(SWITCHES[name].label if name in SWITCHES else name for name in what.split(", "))
 
 
-def sentence(type: str, data: dict[str, Any]) -> str:
-    """The sentence of this type, or the type itself where an entry tells less than its sentence needs."""
+def sentence(type: str, data: Mapping[str, Any]) -> str | None:
+    """The sentence of this type of entry; None where there is none, or the entry tells less than its sentence needs."""
     try:
         if type == "negotiation.state":
             return STATES[data["state"]].format(**data)
@@ -74,5 +76,10 @@ def sentence(type: str, data: dict[str, Any]) -> str:
         if type == "conflict":
             return SENTENCES[type].format(title=TITLES[data["code"]], **data)
         return SENTENCES[type].format(**data)
-    except (KeyError, IndexError):
-        return type.replace(".", " ").replace("_", " ")
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def title(type: str) -> str:
+    """The name of a type of entry, for lists and where there is no sentence."""
+    return type.replace(".", " ").replace("_", " ")
