@@ -10,6 +10,7 @@ from django.test import Client
 
 from webapp.ops import story
 from webapp.runs import recording
+from webapp.vpms import documents
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +38,12 @@ def test_readiness_names_what_fails_to_insiders_only() -> None:
 def test_pages_that_need_nobody_to_sign_in() -> None:
     for path in ("/", "/demo/", "/learn/"):
         assert Client().get(path).status_code == 200
+
+
+def test_the_schemas_of_documents_are_served_as_the_command_line_prints_them() -> None:
+    for kind in documents.SCHEMAS:
+        assert Client().get(f"/api/schemas/{kind}.json").json() == documents.json_schema(kind)
+    assert Client().get("/api/schemas/nonsense.json").status_code == 404
 
 
 def test_the_schema_of_the_socket_is_served() -> None:

@@ -86,6 +86,7 @@ class Negotiation(Job):
     protocol = models.JSONField(default=dict)
     reason = models.TextField(blank=True, default="")  # why it ended without agreement, in plain words
     deadline_at = models.DateTimeField(null=True)
+    reminded = models.PositiveSmallIntegerField(default=0)  # the last proposal to which missing answers were asked for
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)
 

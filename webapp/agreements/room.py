@@ -219,8 +219,16 @@ class Room:
             by = " (by its delegate)" if seen["by_delegate"] else ""
             return {"answer": f"{wording.ANSWER_WORDS[True]}{by}", "tone": "ok"}
         if self.negotiation.state == State.PROPOSED:
-            return {"answer": "waiting for an answer", "tone": "progress"}
+            return {"answer": f"waiting for an answer {self.since}", "tone": "progress"}
         return {"answer": "no answer", "tone": "neutral"}
+
+    @property
+    def since(self) -> str:
+        """How long everybody has had time to answer, and whether the silent were reminded."""
+        state = self.negotiation.protocol
+        reminded = "; a reminder was sent" if self.negotiation.reminded == state["round"] else ""
+        made = protocol.moment(state["proposals"][-1]["at"])
+        return f"for {left_words(self.now, made)}{reminded}"
 
     @property
     def my_answer(self) -> str:

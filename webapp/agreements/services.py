@@ -159,8 +159,13 @@ def step(negotiation: Negotiation) -> bool:
             state = steps.answered(state, message)
         state = protocol.expire(state, steps.now_text())
     if state == before and not handled:
-        if negotiation.state != State.SIGNED:
-            rest(negotiation, negotiation.deadline_at)
+        if negotiation.state == State.SIGNED:
+            return False
+        until = steps.looked_at(negotiation, state)
+        if until != negotiation.deadline_at and until and until <= timezone.now():
+            steps.remind(negotiation)
+            return True
+        rest(negotiation, until)
         return False
     steps.keep(negotiation, state, handled)
     return True

@@ -46,10 +46,6 @@ def now_text() -> str:
     return checks.policy_time(timezone.now())
 
 
-def moment(text: str | None) -> dt.datetime | None:
-    return dt.datetime.strptime(text, language.TIME_FORMAT).replace(tzinfo=dt.UTC) if text else None
-
-
 # -- what the protocol says next; nothing is stored here
 
 
@@ -128,10 +124,10 @@ def answered(state: Protocol, message: Message) -> Protocol:
 def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] = (), *, by: Any = None) -> bool:
     """Store the step and all that follows from it, only if nothing was stored meanwhile. False: compute it again."""
     now = timezone.now()
-    deadline = moment(protocol.next_deadline(state))
+    deadline = deadline_of(state)
     new = State(state["state"])
     fresh_proposal = state["round"] != negotiation.round
-    due = {State.DETECTED: now, State.ACCEPTED_ALL: now, State.SIGNED: now}.get(new, deadline)
+    due = {State.DETECTED: now, State.ACCEPTED_ALL: now, State.SIGNED: now}.get(new, looked_at(negotiation, state))
     ended = new in ENDED
     changes: dict[str, Any] = {
         "state": new,
@@ -165,6 +161,34 @@ def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] =
         end(negotiation, reason=changes["reason"], audience=audience)
     tell(negotiation, audience)
     return True
+
+
+def deadline_of(state: Protocol) -> dt.datetime | None:
+    text = protocol.next_deadline(state)
+    return protocol.moment(text) if text else None
+
+
+def looked_at(negotiation: Negotiation, state: Protocol) -> dt.datetime | None:
+    """When somebody must look again though nobody says anything: half-way to remind the silent, then the deadline."""
+    deadline = deadline_of(state)
+    if state["state"] != State.PROPOSED or deadline is None or negotiation.reminded == state["round"]:
+        return deadline
+    made = protocol.moment(state["proposals"][-1]["at"])
+    return made + (deadline - made) / 2
+
+
+@transaction.atomic
+def remind(negotiation: Negotiation) -> None:
+    """Half-way to the deadline everybody reads for whom the negotiation waits. Once for each proposal."""
+    state = negotiation.protocol
+    rows = Negotiation.objects.filter(pk=negotiation.pk, version=negotiation.version)
+    if not rows.update(reminded=state["round"], version=F("version") + 1):
+        return
+    silent = sorted(alias for vm, alias in state["pseudonyms"].items() if vm not in state["answers"])
+    audience = audience_of(negotiation)
+    data = {"to": ", ".join(silent), "round": state["round"]}
+    record(negotiation, type="negotiation.reminder", data=data, audience=audience)
+    tell(negotiation, audience)
 
 
 def record(

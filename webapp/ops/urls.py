@@ -9,4 +9,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
     path("api/live.schema.json", views.live_schema, name="live-schema"),
+    path("api/schemas/<slug:kind>.json", views.document_schema, name="document-schema"),
 ]

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from webapp.ops import services
 from webapp.runs import recording
+from webapp.vpms import documents
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -65,3 +66,11 @@ def live_schema(request: HttpRequest) -> JsonResponse:
     """The messages of the socket at /ws/."""
     text = (settings.BASE_DIR / "webapp" / "live" / "schema.json").read_text()
     return JsonResponse(json.loads(text))
+
+
+@require_safe
+def document_schema(request: HttpRequest, kind: str) -> JsonResponse:
+    """What a document of this kind may hold: the same JSON Schema that `vpms schema` prints."""
+    if kind not in documents.SCHEMAS:
+        raise Http404
+    return JsonResponse(documents.json_schema(kind))

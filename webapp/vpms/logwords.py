@@ -22,6 +22,7 @@ SENTENCES = {
     "negotiation.answer": "{vm} {answer} proposal {round}.",
     "negotiation.party": "{party} {answer} proposal {round}.",
     "negotiation.message": "A message of the protocol: {kind}.",
+    "negotiation.reminder": "Reminder: proposal {round} waits for an answer from {to}.",
     "negotiation.ended": "The negotiation ended without agreement: {reason}",
     "ladder.chosen": "After no agreement a step was chosen for {vm}: {what}.",
     "ladder.answer": "The owner {answer} that {vm} moves to host {host}.",

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from webapp import strictjson
@@ -159,6 +159,11 @@ def next_deadline(state: State) -> str | None:
     if state["state"] == "PROPOSED":
         return min((at for party, at in state["deadlines"].items() if party not in state["answers"]), default=None)
     return state["deadline"] if state["state"] in ("INVITED", "COMMITTED", "ACCEPTED_ALL") else None
+
+
+def moment(text: str) -> datetime:
+    """The time, in UTC, that this text of the protocol means."""
+    return datetime.strptime(text, agreement.TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def later(now: str, seconds: int) -> str:
