@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 import threading
 from typing import Any
 
@@ -145,28 +144,6 @@ def test_a_rejection_with_a_setting_leads_to_another_proposal_without_it(cast: C
         assert selectors.room_of(user=cast.bob, negotiation=again).proposal["mitigations"] != proposed
     else:
         assert again.state == State.NO_AGREEMENT
-
-
-def test_the_silent_are_reminded_half_way_once_for_each_proposal(cast: Cast, clash: Negotiation, client) -> None:
-    def advance() -> Negotiation:
-        return services.negotiation_advance(negotiation_id=clash.pk)
-
-    advance()
-    clash.refresh_from_db()
-    assert clash.due_at < clash.deadline_at and not Entry.objects.filter(type="negotiation.reminder").exists()
-    made = clash.protocol["proposals"][-1]["at"]
-    clash.protocol["proposals"][-1]["at"] = f"{int(made[:4]) - 1}{made[4:]}"
-    clash.save(update_fields=["protocol"])
-    for _ in range(2):
-        advance()
-    told = Entry.objects.get(type="negotiation.reminder")
-    clash.refresh_from_db()
-    assert (clash.reminded, clash.due_at, clash.state) == (clash.round, clash.deadline_at, State.PROPOSED)
-    client.force_login(cast.alice)
-    page = client.get(f"/tenant/negotiation/{clash.pk}/").content.decode()
-    silent = json.loads(told.line)["data"]["to"]
-    assert f"Reminder: proposal 1 waits for an answer from {silent}." in page
-    assert re.search(r"waiting for an answer for [0-9]+ days; a reminder was sent", page)
 
 
 def test_silence_until_the_deadline_is_a_no_and_touches_nobody_who_runs(cast: Cast, clash: Negotiation) -> None:

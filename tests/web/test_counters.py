@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -89,6 +90,26 @@ def test_five_tenants_need_two_rounds_and_all_accept_the_counter(street: Street,
     assert verify()["valid"]
     told = story.log(lines_of(user=street.operator))
     assert "The log holds together" in told and "countered" in told
+
+
+def test_the_silent_are_reminded_half_way_and_once_for_each_proposal(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    post(client, street, open_one, "a-bank", "accept")
+    row = advance(open_one)
+    assert row.due_at and row.deadline_at and row.due_at < row.deadline_at
+    assert not Entry.objects.filter(type="negotiation.reminder").exists()
+    made = row.protocol["proposals"][-1]["at"]
+    row.protocol["proposals"][-1]["at"] = f"{int(made[:4]) - 1}{made[4:]}"
+    row.save(update_fields=["protocol"])
+    for _ in range(2):
+        row = advance(open_one)
+    assert (row.reminded, row.due_at, row.state) == (1, row.deadline_at, State.PROPOSED)
+    data = json.loads(Entry.objects.get(type="negotiation.reminder").line)["data"]
+    assert len(data["to"].split(", ")) == 4 and room(street, row, "a-bank").pseudonym not in data["to"]
+    page = text_of(read(client, street, f"/tenant/negotiation/{row.pk}/", "e-new"))
+    assert f"Reminder: proposal 1 waits for an answer from {data['to']}." in page
+    assert re.search("waiting for an answer for [0-9]+ days; a reminder was sent", page)
 
 
 def test_a_yes_to_the_first_proposal_never_covers_the_second(street: Street, open_one: Negotiation, client) -> None:

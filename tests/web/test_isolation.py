@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.conftest import CAREFUL, Cast, wishes
 
 pytestmark = pytest.mark.django_db
-PUBLIC = ("/api/openapi.json", "/api/live.schema.json", "/api/matrix")  # told to everybody
+PUBLIC = ("/api/openapi.json", "/api/live.schema.json", "/api/schemas/", "/api/matrix")  # told to everybody
 SECRETS = ("a-db", "alpha", "Alpha Clinic", "alice")  # what bob must never read, in any answer to any request
 
 
