@@ -109,7 +109,7 @@ def test_what_is_found_equals_the_slow_twin(seed):
         assert found == expected, (policies, host, trigger)
         seen.update((row[0], row[3]) for row in found)
     assert slow < 3 * ORACLES
-    assert len(seen) > 20, seen
+    assert len(seen) > 8, seen
 
 
 def turned(rng, value):
