@@ -100,6 +100,18 @@ class GoalOut(Schema):
     validity: dict[str, str | None]
 
 
+class WaiveIn(Schema):
+    waived: bool
+
+
+@router.post("/vms/{name}/goals/{switch}", response={204: None})
+def goal_waive(request: HttpRequest, name: str, switch: str, body: WaiveIn) -> Any:
+    """Give the goal of a wish up, or take it up again. The wish itself stays as it is."""
+    user = person(request)
+    declaring.goal_waive(by=user, vm=vm_get(user=user, name=name), switch=switch, waived=body.waived)
+    return 204, None
+
+
 @router.get("/hosts/{name}/goals", response=list[GoalOut])
 def goal_list(request: HttpRequest, name: str) -> Any:
     """The goals of a host's stakeholders (vpms-goal/1) that you may know: others' as they were disclosed to you."""
