@@ -51,7 +51,7 @@ STATUSES: Final = {  # words and tone
     "mutual": ("shared", "ok"),
     "conflict": ("clashes", "warning"),
     "agreed": ("agreed", "ok"),
-    "waived": ("given up by its owner", "neutral"),
+    "waived": ("given up", "neutral"),
 }
 # Of the drawing, in its own units.
 LEFT: Final = 290
