@@ -13,6 +13,7 @@ ENGINE_USERS = {
     "webapp/vpms/documents.py",
     "webapp/runs/engine.py",
     "webapp/classroom/services.py",
+    "webapp/classroom/walk.py",
 }
 GUARD = """
 import importlib, pkgutil, sys

@@ -12,6 +12,7 @@ import { follow } from "./refresh";
 import { LiveSocket } from "./socket";
 import { Store, type TopicState } from "./store";
 import { TlbGrid } from "./tlb_grid";
+import { WalkView } from "./walk";
 
 type Draw = (state: TopicState, store: Store) => void;
 
@@ -198,4 +199,5 @@ class Page {
   }
 }
 
+for (const root of document.querySelectorAll<HTMLElement>("[data-view=walk]")) new WalkView(root);
 void new Page().start();

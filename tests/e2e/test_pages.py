@@ -12,6 +12,7 @@ PAGES = [
     (None, "/"),
     (None, "/demo/"),
     (None, "/learn/"),
+    (None, "/learn/walk/?case=cached&step=19"),
     (None, "/sign-in/"),
     ("alice", "/tenant/"),
     ("alice", "/tenant/vm/new/"),
@@ -75,3 +76,18 @@ def test_the_map_is_read_by_keyboard_alone(sign_in: Callable[..., Page]) -> None
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     page.wait_for_function("() => document.querySelector('[data-view=ownership-map]').innerText.includes('0x81')")
+
+
+def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Callable[..., Page]) -> None:
+    page = sign_in(None)
+    page.goto("/learn/walk/?case=guest-fault")
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "."):
+        page.keyboard.press(key)
+    assert "Reference 2 of 20" in page.locator("[data-part=says]").inner_text()
+    assert page.locator('.walk-ref[data-state="now"]').get_attribute("data-order") == "2"
+    page.get_by_role("link", name="Skip to the fault").click()
+    assert "the walk ends here with a fault" in page.locator("[data-part=says]").inner_text()
+    page.reload()
+    assert page.locator("tr[aria-current=step]").get_attribute("data-order") == "20"
+    page.keyboard.press("Home")
+    assert page.locator('.walk-ref[data-state="coming"]').count() == 20

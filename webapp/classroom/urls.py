@@ -8,4 +8,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("teach/cell/<int:pk>/", views.cell, name="teach-cell"),
     path("teach/cell/<int:pk>/verdict.json", views.verdict, name="teach-verdict"),
     path("learn/", views.learn, name="learn"),
+    path("learn/walk/", views.walk_page, name="walk"),
+    path("learn/walk/<slug:case>.<slug:kind>", views.walk_file, name="walk-file"),
 ]

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.classroom import selectors, services
+from webapp.classroom import selectors, services, walk
 from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES
 from webapp.roles import teacher_required
 
@@ -68,4 +68,41 @@ def verdict(request: HttpRequest, pk: int) -> HttpResponse:
     answer = HttpResponse(body, content_type="application/json")
     name = f"{found.attack}-{found.architecture}.json"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+@require_GET
+def walk_page(request: HttpRequest) -> HttpResponse:
+    """One walk at one step. A link holds case and step, so it opens at the same moment for everybody."""
+    walked = walk.walk_of(request.GET.get("case", "nested"))
+    step = walk.step_of(walked, request.GET.get("step", ""))
+    seen, last = walked["references"][:step], len(walked["references"])
+    spared = sum(row["skipped"] for row in seen)
+    context = {
+        "walk": walked,
+        "cases": walk.CASES.items(),
+        "grid": walk.grid(walked),
+        "step": step,
+        "start": walk.START,
+        "now": seen[-1] if seen else None,
+        "says": seen[-1]["says"] if seen else walk.START,
+        "made": step - spared,
+        "spared": spared,
+        "back": max(step - 1, 0),
+        "on": min(step + 1, last),
+        "last": last,
+        "address": hex(walked["gva"]),
+        "costs": walk.costs(),
+    }
+    return render(request, "classroom/walk.html", context)
+
+
+@require_GET
+def walk_file(request: HttpRequest, case: str, kind: str) -> HttpResponse:
+    """The walk to take away: every step drawn (svg), one row a reference (csv), or all of it (json)."""
+    if case not in walk.CASES or kind not in walk.FILES:
+        raise Http404
+    walked = walk.walk_of(case)
+    answer = HttpResponse(walk.FILES[kind](walked), content_type=walk.TYPES[kind])
+    answer["Content-Disposition"] = f'attachment; filename="walk-{case}.{kind}"'
     return answer
