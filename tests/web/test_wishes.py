@@ -1,5 +1,6 @@
 """Wishes: eight plain questions and one document, versioned, refused whole or stored whole."""
 
+import html
 import json
 import random
 import re
@@ -11,9 +12,10 @@ from tests.conftest import CAREFUL, QUICK, Cast, wishes
 from webapp.audit.models import Entry
 from webapp.errors import BadInput, VpmsError
 from webapp.tenants import yamltext
+from webapp.tenants.changes import changes
 from webapp.tenants.models import Policy
 from webapp.tenants.services import document_of, policy_save
-from webapp.vpms.vocabulary import QUESTIONS
+from webapp.vpms.vocabulary import QUESTIONS, SWITCHES
 
 pytestmark = pytest.mark.django_db
 
@@ -137,7 +139,9 @@ def test_no_way_through_form_json_and_api_changes_the_wishes(cast: Cast, client,
     )
     assert saved() == first
     typed = json.dumps({**first, "version": 9})
-    assert client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "document": typed}).status_code == 302
+    assert (
+        client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "act": "save", "document": typed}).status_code == 302
+    )
     assert saved() == first
     by_yaml = json.dumps({**yamltext.read(yamltext.write(first).encode()), "version": 10})
     assert client.put("/api/vms/a-db/policy", by_yaml, content_type="application/json").status_code == 200
@@ -255,3 +259,39 @@ def test_the_preferences_page_costs_the_same_number_of_queries_with_more_version
         policy_save(by=cast.alice, vm=cast.a_db, document={**document(), "version": version})
     with django_assert_max_num_queries(9):
         client.get("/tenant/vm/a-db/")
+
+
+def test_a_document_is_saved_only_after_what_it_would_change_was_shown(cast: Cast, client) -> None:
+    client.force_login(cast.alice)
+    before = client.get("/api/vms/a-db/policy").json()
+    after = json.loads(json.dumps({**before, "version": 2, "trustClass": "gold"}))
+    after["switches"]["page_sharing"]["values"]["on"] = "veto"
+    typed = json.dumps(after)
+    page = client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "document": typed})
+    assert page.status_code == 200 and Policy.objects.filter(vm=cast.a_db).count() == 1
+    told = page.content.decode()
+    table = told[told.index("What would change") : told.index("</table>")]
+    assert re.findall(r'<th scope="row">([^<]+)<', table) == ["Page sharing", "Trust class"]
+    assert "never accepted" in table and ">gold<" in table
+    hidden = re.search(r'name="document" value="([^"]*)"', told)
+    assert hidden and html.unescape(hidden[1]) == typed  # the very text, so that Save needs no script
+    back = client.post("/tenant/vm/a-db/?tab=json", {"tab": "json", "act": "back", "document": typed})
+    assert back.status_code == 200 and "gold" in back.content.decode() and "<textarea" in back.content.decode()
+    assert Policy.objects.filter(vm=cast.a_db).count() == 1
+    save = {"tab": "json", "act": "save", "document": html.unescape(hidden[1])}
+    assert client.post("/tenant/vm/a-db/?tab=json", save).status_code == 302
+    assert client.get("/api/vms/a-db/policy").json() == after
+
+
+def test_every_difference_of_two_documents_is_a_row_and_equal_ones_have_none() -> None:
+    one = wishes(CAREFUL, vm="a-db", tenant="alpha")
+    assert changes(one, {**one, "version": 7}) == []
+    for name in one:
+        if name not in ("version", "switches"):
+            assert len(changes(one, {**one, name: "x"})) == 1, name
+    for switch, wish in one["switches"].items():
+        others = {name: row for name, row in one["switches"].items() if name != switch}
+        (row,) = changes(one, {**one, "switches": others})
+        assert row.setting == SWITCHES[switch].label and row.then == "does not matter"
+        (row,) = changes(one, {**one, "switches": {**others, switch: {**wish, "weight": wish["weight"] + 1}}})
+        assert row.now != row.then

@@ -141,7 +141,7 @@ def test_the_tab_shows_the_stored_document_and_saves_the_next_version(cast: Cast
     page = client.get("/tenant/vm/a-db/?tab=yaml").content.decode()
     assert "format: vpms-policy/1" in page and "as YAML" in page and 'aria-current="page">YAML' in page
     text = yamltext.write(document())
-    answer = client.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "document": text})
+    answer = client.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "act": "save", "document": text})
     assert answer.status_code == 302 and answer["Location"].endswith("?tab=yaml")
     assert document_of(Policy.objects.get(vm=cast.a_db, version=2)) == document()
 
@@ -166,8 +166,10 @@ def test_a_document_beyond_the_eight_questions_says_so_in_both_tabs(cast: Cast, 
     client.force_login(cast.alice)
     rule = {"when": {"switch": "smt", "in": ["off"]}, "then": {"switch": "pmu", "in": ["off"]}}
     text = yamltext.write(document(rules=[rule]))
-    client.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "document": text})
+    client.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "act": "save", "document": text})
     words = "This document cannot be said in the eight questions"
     assert words in client.get(f"/tenant/vm/a-db/?tab={tab}").content.decode()
-    client.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "document": yamltext.write(document(version=3))})
+    client.post(
+        "/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "act": "save", "document": yamltext.write(document(version=3))}
+    )
     assert words not in client.get(f"/tenant/vm/a-db/?tab={tab}").content.decode()

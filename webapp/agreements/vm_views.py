@@ -16,9 +16,10 @@ from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
 from webapp.roles import tenant_required
 from webapp.tenants import forms, yamltext
+from webapp.tenants.changes import Change, changes
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
-from webapp.tenants.services import document_of
+from webapp.tenants.services import document_of, policy_read
 from webapp.vpms.answers import answers_from_document
 from webapp.vpms.vocabulary import PROFILES
 
@@ -73,7 +74,17 @@ class Editor:
         lines = yamltext.lines_of(self.typed_text()) if post.get("tab") in TEXTS else {}
         return [{"path": fault.path, "reason": fault.reason, "line": lines.get(fault.path)} for fault in faults]
 
-    def page(self, *, faults: list[Fault] | None = None, status: int = 200) -> HttpResponse:
+    def preview(self) -> list[Change] | None:
+        """What the typed document would change; None where that has been seen, or nothing is stored to compare with."""
+        post = self.request.POST
+        if post.get("tab") not in TEXTS or post.get("act") == "save" or self.before is None:
+            return None
+        parsed = policy_read(vm=self.vm, last=self.newest, document=self.typed_document())
+        return changes(self.before, parsed.document)
+
+    def page(
+        self, *, faults: list[Fault] | None = None, status: int = 200, shown: list[Change] | None = None
+    ) -> HttpResponse:
         posted = self.request.POST if self.request.method == "POST" else None
         stored = self.answers_in(self.before)
         expressible = self.before is None or stored is not None
@@ -106,6 +117,7 @@ class Editor:
             "delegates": [(name, *words, name == mode) for name, words in self.delegate_choices(mode)],
             "text": text,
             "faults": self.placed(faults or []),
+            "changes": shown,
             "check": selectors.check_of(user=self.user, vm=self.vm),
             "history": [
                 {"policy": policy, "described": forms.described(self.answers_in(document_of(policy)))}
@@ -137,11 +149,17 @@ class Editor:
 @tenant_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def preferences(request: HttpRequest, name: str) -> HttpResponse:
-    """Questions, document and history of one VM's wishes. A refused save answers 4xx with everything still typed in."""
+    """Questions, document and history of one VM's wishes. A refused save answers 4xx with everything still typed in.
+
+    A document is saved only after the page has shown what it would change.
+    """
     editor = Editor(request, name)
-    if request.method != "POST":
+    if request.method != "POST" or request.POST.get("act") == "back":
         return editor.page()
     try:
+        shown = editor.preview()
+        if shown is not None:
+            return editor.page(shown=shown)
         policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=editor.typed_document())
     except VpmsError as refused:
         return editor.page(faults=faults_of(refused), status=refused.http_status)

@@ -74,14 +74,9 @@ def vm_create(*, by: User | None, tenant: Tenant, name: str, trace: str) -> Virt
     return vm
 
 
-@transaction.atomic
-def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
-    """The next version of the wishes for `vm`: read strictly, kept exactly as given. Refused whole with its faults, or
-    stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive."""
+def policy_read(*, vm: VirtualMachine, last: Policy | None, document: bytes | dict[str, Any]) -> documents.Policy:
+    """The document read strictly, as what follows the version `last` of this VM's wishes; else BadInput."""
     parsed = documents.read_policy(document)
-    text = document if isinstance(document, bytes) else canonical(document)
-    vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
-    last = vm.policies.order_by("-version").first()
     faults = []
     if parsed.vm != vm.name:
         faults.append(Fault("$.vm", f"must be {vm.name}, the VM whose wishes these are"))
@@ -91,6 +86,17 @@ def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any
         faults.append(Fault("$.version", f"must be above {last.version}, the version that is stored"))
     if faults:
         raise BadInput(faults)
+    return parsed
+
+
+@transaction.atomic
+def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
+    """The next version of the wishes for `vm`: read strictly, kept exactly as given. Refused whole with its faults, or
+    stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive."""
+    text = document if isinstance(document, bytes) else canonical(document)
+    vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
+    last = vm.policies.order_by("-version").first()
+    parsed = policy_read(vm=vm, last=last, document=document)
     hour_ago = timezone.now() - dt.timedelta(hours=1)
     if vm.policies.filter(created_at__gt=hour_ago).count() >= VERSIONS_PER_HOUR:
         raise VpmsError(
