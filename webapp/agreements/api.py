@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema
+from ninja import Field, Router, Schema, Status
 
 from webapp.agreements import declaring, selectors, services, stakeholders
 from webapp.agreements.models import Conflict, Negotiation
@@ -109,7 +109,7 @@ def goal_waive(request: HttpRequest, name: str, switch: str, body: WaiveIn) -> A
     """Give the goal of a wish up, or take it up again. The wish itself stays as it is."""
     user = person(request)
     declaring.goal_waive(by=user, vm=vm_get(user=user, name=name), switch=switch, waived=body.waived)
-    return 204, None
+    return Status(204, None)
 
 
 @router.get("/hosts/{name}/goals", response=list[GoalOut])
