@@ -10,11 +10,9 @@ import pytest
 from tests.conftest import HOST, wishes
 from tests.web.neighbours import TENANTS, WISHES, Street, make_street, put_in_force
 from tests.web.screen import text_of
-from webapp.agreements import services
-from webapp.agreements.models import Negotiation, WaivedGoal
-from webapp.audit.models import Entry
-from webapp.tenants.services import document_of
-from webapp.vpms import documents, goals
+from webapp.agreements import goals, services
+from webapp.agreements.models import Negotiation
+from webapp.vpms import documents
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
@@ -177,35 +175,3 @@ def test_ones_own_two_vms_are_never_shown_as_strangers(street: Street, client) -
     client.force_login(anna)
     owners = {row["owner"] for row in client.get("/api/hosts/h5/goals").json()}
     assert {"a-bank", "a-two"} <= owners and not owners & own and any(name.startswith("T-") for name in owners)
-
-
-def test_an_owner_gives_a_goal_up_and_takes_it_up_again_and_its_wish_stays(street: Street, client) -> None:
-    before = document_of(street.vms["a-bank"].policies.first())
-    client.force_login(street.people["a-bank"])
-    form = {"vm": "a-bank", "switch": "mitigations"}
-    for do, status, button in (("waive", "waived", "Take up again"), ("waive", "waived", "Take up again"),
-                               ("resume", "open", "Give up")):  # fmt: skip
-        answer = client.post("/tenant/host/h5/goals/", {**form, "do": do}, follow=True)
-        assert f'aria-label="{button}: {SWITCHES["mitigations"].label} for a-bank"' in answer.content.decode()
-        rows = client.get("/api/hosts/h5/goals").json()
-        mine = next(row for row in rows if row["owner"] == "a-bank" and row["switches"] == ["mitigations"])
-        assert mine["status"] == status
-    assert [entry.type for entry in Entry.objects.filter(type__startswith="goal.").order_by("seq")] == [
-        "goal.waived", "goal.taken_up"
-    ]  # fmt: skip
-    assert document_of(street.vms["a-bank"].policies.first()) == before
-
-
-def test_nobody_else_gives_a_goal_up_and_an_unknown_one_is_refused(street: Street, client) -> None:
-    for person in (street.people["b-shop"], street.operator):
-        client.force_login(person)
-        path, body = "/api/vms/a-bank/goals/mitigations", '{"waived": true}'
-        assert client.post(path, body, content_type="application/json").status_code == 404
-        form = {"vm": "a-bank", "switch": "mitigations", "do": "waive"}
-        assert client.post("/tenant/host/h5/goals/", form).status_code in (403, 404)
-    client.force_login(street.people["a-bank"])
-    assert client.post("/tenant/host/h5/goals/", {"vm": "a-bank", "switch": "warp", "do": "waive"}).status_code == 422
-    assert not WaivedGoal.objects.exists()
-    path, body = "/api/vms/a-bank/goals/mitigations", '{"waived": true}'
-    assert client.post(path, body, content_type="application/json").status_code == 204
-    assert WaivedGoal.objects.get().vm == street.vms["a-bank"]

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema, Status
+from ninja import Field, Router, Schema
 
 from webapp.agreements import declaring, selectors, services, stakeholders
 from webapp.agreements.models import Conflict, Negotiation
@@ -98,18 +98,6 @@ class GoalOut(Schema):
     agreement: str | None = None
     rationale: str
     validity: dict[str, str | None]
-
-
-class WaiveIn(Schema):
-    waived: bool
-
-
-@router.post("/vms/{name}/goals/{switch}", response={204: None})
-def goal_waive(request: HttpRequest, name: str, switch: str, body: WaiveIn) -> Any:
-    """Give the goal of a wish up, or take it up again. The wish itself stays as it is."""
-    user = person(request)
-    declaring.goal_waive(by=user, vm=vm_get(user=user, name=name), switch=switch, waived=body.waived)
-    return Status(204, None)
 
 
 @router.get("/hosts/{name}/goals", response=list[GoalOut])

@@ -9,17 +9,16 @@ from django.utils import timezone
 
 from webapp.agreements import checks
 from webapp.agreements.conflicts import conflict_record
-from webapp.agreements.models import Conflict, WaivedGoal
+from webapp.agreements.models import Conflict
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
 from webapp.fleet.selectors import hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
-from webapp.tenants.selectors import missing, programs, tenants_of
+from webapp.tenants.selectors import programs, tenants_of
 from webapp.tenants.services import policy_save, vm_create
 from webapp.vpms.answers import document_from_answers
-from webapp.vpms.vocabulary import SWITCHES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -70,24 +69,6 @@ def record_check(*, host: Host, vm: VirtualMachine, policy: Policy) -> None:
                 evidence={"core": conflict["core"], "background": conflict["background"]},
                 trigger="create",
             )
-
-
-@transaction.atomic
-def goal_waive(*, by: User, vm: VirtualMachine, switch: str, waived: bool) -> None:
-    """The owner gives a wish's goal up, or takes it up again; done twice it is done once. The wish itself stays."""
-    if vm.tenant.slug not in by.tenant_slugs:
-        raise missing()
-    if switch not in SWITCHES:
-        raise BadInput([Fault("$.switch", f"{switch[:64]!r} is no setting")])
-    if waived:
-        _, changed = WaivedGoal.objects.get_or_create(vm=vm, switch=switch, defaults={"by": by})
-    else:
-        changed = bool(WaivedGoal.objects.filter(vm=vm, switch=switch).delete()[0])
-    if changed:
-        data = {"switch": switch, "label": SWITCHES[switch].label}
-        kind = "goal.waived" if waived else "goal.taken_up"
-        audit.record(by=by, type=kind, subject=f"vm:{vm.name}", data=data, audience=[vm.tenant.slug])
-        publish.changed(f"tenant/{vm.tenant.slug}")
 
 
 @transaction.atomic

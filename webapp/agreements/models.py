@@ -176,18 +176,6 @@ class Agreement(models.Model):
         ]
 
 
-class WaivedGoal(models.Model):
-    """A wish's goal that its owner has given up. It changes no wish; it is told on the page of goals to that owner."""
-
-    vm = models.ForeignKey(VirtualMachine, models.CASCADE, related_name="waived_goals")
-    switch = models.CharField(max_length=32)
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
-    made_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["vm", "switch"], name="agreements_goal_waived_once")]
-
-
 class ConflictQuerySet(models.QuerySet["Conflict"]):
     def visible_to(self, user: User) -> ConflictQuerySet:
         """Operators see all on their hosts; a tenant those in which one of its VMs is a party."""

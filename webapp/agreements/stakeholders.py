@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils import timezone
 
+from webapp.agreements import goals as language
 from webapp.agreements import selectors
+from webapp.agreements.goals import TEACHER, Goal
 from webapp.agreements.inputs import newest_documents
-from webapp.agreements.models import Negotiation, WaivedGoal
+from webapp.agreements.models import Negotiation
 from webapp.agreements.wording import any_of
 from webapp.fleet.selectors import document_of
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms import disclosure, documents
-from webapp.vpms import goals as language
 from webapp.vpms.agreement import TIME_FORMAT
 from webapp.vpms.formats import OPERATOR, VETO
-from webapp.vpms.goals import TEACHER, Goal
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
@@ -69,7 +69,6 @@ class Picture:
     goals: list[Goal]
     strengths: dict[tuple[str, str], str] = field(default_factory=dict)  # by owner and switch: must, prefer or law
     told: str = ""
-    own: set[str] = field(default_factory=set)  # the viewer's VMs: whose goals it may give up
 
     @property
     def stakeholders(self) -> list[str]:
@@ -139,7 +138,6 @@ class Picture:
                 "status": STATUSES[goal["status"]][0],
                 "tone": STATUSES[goal["status"]][1],
                 "agreement": goal.get("agreement", ""),
-                "own": goal["owner"] in self.own,
             }
             for goal in self.goals
         ]
@@ -192,11 +190,9 @@ def tenant_picture(*, user: User, host: Host) -> Picture:
     if negotiation is not None and negotiation.state == Negotiation.State.ENFORCED and agreed:
         agreed |= dict.fromkeys((goal["owner"] for goal in told), next(iter(agreed.values())))
     public = public_goals(there)
-    waived = set(WaivedGoal.objects.filter(vm__in=own).values_list("vm__name", "switch"))
-    found = language.related([*mine, *told, *public], shared=shared_switches(there), agreed=agreed, waived=waived)
+    found = language.related([*mine, *told, *public], shared=shared_switches(there), agreed=agreed)
     source = f"negotiation {negotiation.pk}" if negotiation is not None and told else ""
-    names = {policy.vm for policy in read}
-    return Picture(host, found, {**strengths_of(situation, mine), **law_marks(public)}, source, names)
+    return Picture(host, found, {**strengths_of(situation, mine), **law_marks(public)}, source)
 
 
 def told_goals(user: User, host: Host, own: list[str]) -> tuple[list[Goal], Negotiation | None]:

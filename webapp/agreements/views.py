@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import declaring, ladder, selectors, services, stakeholders
+from webapp.agreements import ladder, selectors, services, stakeholders
 from webapp.agreements.replies import per_mille
 from webapp.agreements.room import Room
 from webapp.agreements.stakeholders import Picture
@@ -19,7 +19,7 @@ from webapp.agreements.wording import rung_words, switch_label, switch_of_form
 from webapp.errors import BadInput, VpmsError
 from webapp.fleet.selectors import host_get
 from webapp.roles import operator_required, tenant_required
-from webapp.tenants.selectors import missing, vm_get
+from webapp.tenants.selectors import missing
 from webapp.vpms.vocabulary import SWITCHES
 
 NEWEST = 100
@@ -52,15 +52,11 @@ def goals_page(request: HttpRequest, area: str, picture: Picture) -> HttpRespons
 
 
 @tenant_required
-@require_http_methods(["GET", "HEAD", "POST"])
+@require_GET
 def tenant_goals(request: HttpRequest, name: str) -> HttpResponse:
-    """Who wants what on the host, as far as the person may know it; own goals can be given up and taken up again."""
+    """Who wants what on the host, as far as the person may know it."""
     user: Any = request.user
     host = host_get(user=user, name=name)
-    if request.method == "POST":
-        vm, switch = vm_get(user=user, name=request.POST.get("vm", "")), request.POST.get("switch", "")
-        declaring.goal_waive(by=user, vm=vm, switch=switch, waived=request.POST.get("do") == "waive")
-        return redirect("tenant-goals", name=host.name)
     return goals_page(request, "tenant", stakeholders.tenant_picture(user=user, host=host))
 
 

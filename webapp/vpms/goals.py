@@ -1,153 +1,62 @@
-"""Goals of a host's stakeholders (vpms-goal/1): whose, against whom, for which functionality, who shares or opposes it.
+"""Goals: the four questions of multilateral requirements analysis for each stakeholder of a host, and their answers.
 
-The last two are computed from the policies and never believed from a document. Each wish is read as one goal; that, and
-what it protects from whom, is this project's own reading of the method. A goal tells its owner's wish: `derived` is for
-those who may know all wishes, `related` compares the goals that one viewer was told.
+Whose goal, against whom, for what, and who shares or opposes it. The last two are computed from the policies and never
+believed from a document. A derived goal tells its owner's wishes, so it is for that owner and for the operator's own
+only; whoever shows it to others must leave the switches and the rationale out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from webapp.vpms.conflicts import ACTION_RULES, ACTION_WORDS, check
+from webapp.vpms.conflicts import ACTION_RULES, check
 from webapp.vpms.documents import Host, Policy
 from webapp.vpms.formats import OPERATOR, VETO
 from webapp.vpms.instance import Limits
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
-FORMAT: Final = "vpms-goal/1"
-TEACHER: Final = "teacher"
-ALWAYS: Final = {"notBefore": None, "notAfter": None}
-Goal = dict[str, Any]
-Waived = tuple[str, str]  # owner and switch
 
-
-class Meaning(NamedTuple):
-    """What the strict side of a switch protects, and from whom."""
+class Aim(NamedTuple):
+    """What a group of wishes is for."""
 
     property: str
+    functionality: str
     against: tuple[str, ...]
+    switches: tuple[str, ...]
 
 
-_NEIGHBOUR: Final = ("co_tenant",)
-_OPERATOR: Final = ("operator", "hypervisor")
-MEANINGS: Final[Mapping[str, Meaning]] = {
-    "memory_protection": Meaning("confidentiality", _OPERATOR),
-    "page_sharing": Meaning("confidentiality", _NEIGHBOUR),
-    "balloon": Meaning("availability", ("operator",)),
-    "overcommit": Meaning("availability", ("operator", "co_tenant")),
-    "swap": Meaning("confidentiality", _OPERATOR),
-    "hugepages": Meaning("availability", _NEIGHBOUR),
-    "cpu_pinning": Meaning("availability", _NEIGHBOUR),
-    "smt": Meaning("confidentiality", _NEIGHBOUR),
-    "emulator_threads": Meaning("availability", _NEIGHBOUR),
-    "cache_partition": Meaning("confidentiality", _NEIGHBOUR),
-    "mem_bandwidth": Meaning("availability", _NEIGHBOUR),
-    "nested_virt": Meaning("integrity", ("co_tenant", "guest_software")),
-    "mitigations": Meaning("confidentiality", ("co_tenant", "guest_software")),
-    "pmu": Meaning("confidentiality", _NEIGHBOUR),
-    "introspection": Meaning("confidentiality", _OPERATOR),
-    "core_dump": Meaning("confidentiality", _OPERATOR),
-    "snapshot": Meaning("confidentiality", _OPERATOR),
-    "live_migration": Meaning("confidentiality", ("operator", "outsider")),
-    "disk_encryption": Meaning("confidentiality", ("operator", "outsider")),
-    "vtpm": Meaning("integrity", ("hypervisor",)),
-    "secure_boot": Meaning("integrity", ("guest_software", "outsider")),
-    "network_isolation": Meaning("confidentiality", ("co_tenant", "outsider")),
-    "co_residence": Meaning("confidentiality", _NEIGHBOUR),
-    "audit_level": Meaning("accountability", ("operator",)),
+def _aim(property: str, functionality: str, against: str, switches: str) -> Aim:
+    return Aim(property, functionality, tuple(against.split()), tuple(switches.split()))
+
+
+AIMS: Final = (
+    _aim(
+        "confidentiality", "Keep what this VM holds and does from others.", "co_tenant operator hypervisor",
+        "memory_protection page_sharing swap smt emulator_threads cache_partition nested_virt mitigations pmu "
+        "introspection core_dump disk_encryption network_isolation co_residence",
+    ),
+    _aim(
+        "integrity", "Keep this VM's state as it left it, and its start-up as it was signed.",
+        "operator hypervisor guest_software", "snapshot vtpm secure_boot",
+    ),
+    _aim(
+        "availability", "Keep the memory and the computing time that were promised.", "co_tenant operator",
+        "balloon overcommit hugepages cpu_pinning mem_bandwidth live_migration",
+    ),
+    _aim("accountability", "Be able to prove what was done to this VM.", "operator hypervisor", "audit_level"),
+)  # fmt: skip
+EASE: Final = "Run fast, and leave the host free to arrange itself."  # what lax wishes are for
+_PLANS: Final[Mapping[str, tuple[str, str]]] = {  # action of the operator -> property, functionality
+    "reclaim": ("availability", "Keep the host working, full and movable."),
+    "snapshot": ("availability", "Keep the host working, full and movable."),
+    "live_migrate": ("availability", "Keep the host working, full and movable."),
+    "ksm_scan": ("availability", "Keep the host working, full and movable."),
+    "protection_off": ("availability", "Keep the host working, full and movable."),
+    "introspect": ("integrity", "Find faults and intruders in VMs."),
+    "core_dump": ("integrity", "Find faults and intruders in VMs."),
 }
-OPEN_SIDE: Final = {True: Meaning("availability", _NEIGHBOUR), False: Meaning("availability", ("operator",))}
-TEACHER_NEEDS: Final = ("full", "metadata")
-TEACHER_WHY: Final = (
-    "A class is shown which attacks were tried and what came of each. That needs a log of what happened, never the "
-    "content of anybody's pages."
-)
-
-
-def goal(
-    owner: str, switch: str, *, name: str = "", functionality: str = "", property: str = "",
-    against: Iterable[str] = (), rationale: str, validity: Mapping[str, Any] = ALWAYS, wanted: Sequence[str] = (),
-) -> Goal:  # fmt: skip
-    """One record with nothing computed yet. `wanted` is beside the format: the values that would meet the goal.
-
-    Who wants the open side of a switch wants to use something, and stands against whoever would forbid it.
-    """
-    names = SWITCHES[switch].names
-    opens = names[-1] in wanted and names[0] not in wanted
-    meaning = OPEN_SIDE[SWITCHES[switch].shared_by_nature] if opens else MEANINGS[switch]
-    return {
-        "format": FORMAT,
-        "goal": f"{owner}.{name or switch}"[:63],
-        "owner": owner,
-        "against": list(against or meaning.against),
-        "functionality": functionality or SWITCHES[switch].label,
-        "property": property or meaning.property,
-        "switches": [switch],
-        "mutual": [],
-        "conflicting": [],
-        "status": "open",
-        "rationale": rationale,
-        "validity": dict(validity),
-        "wanted": list(wanted),
-    }
-
-
-def vm_goals(situation: Situation, vm: str) -> list[Goal]:
-    """A VM's goals: each switch about which its wishes care, with the reason that the vocabulary gives for it."""
-    policy, found = situation.by_vm[vm], []
-    validity = {"notBefore": policy.not_before, "notAfter": policy.not_after}
-    for switch in SWITCHES:
-        wish = policy.switches.get(switch)
-        if wish is None or not (wish["weight"] or VETO in wish["values"].values()):
-            continue
-        wanted = situation.best_possible(vm, switch) or situation.best_permitted(vm, switch)
-        found.append(goal(vm, switch, rationale=_why(switch, wanted), validity=validity, wanted=wanted))
-    return found
-
-
-def _why(switch: str, wanted: Sequence[str]) -> str:
-    told = [value.consequence for value in SWITCHES[switch].values if value.name in wanted]
-    return told[0] if told else SWITCHES[switch].help
-
-
-def operator_goals(host: Host) -> list[Goal]:
-    """What the operator's law demands and what it plans to do; both are told to every tenant."""
-    found = [
-        goal(
-            OPERATOR, switch, name=f"law.{switch}", functionality=f"A rule of this host: {SWITCHES[switch].label}",
-            against=("guest_software", "outsider"), wanted=values,
-            rationale="The operator's law. It is not negotiable and is never shown as a negotiated result.",
-        )
-        for switch, values in sorted(host.law.items())
-    ]  # fmt: skip
-    for action in sorted(host.actions):
-        _, switch, denied_by = ACTION_RULES[action]
-        words = ACTION_WORDS[action]
-        found.append(
-            goal(
-                OPERATOR, switch, name=f"plan.{action}", functionality=f"To {words}", property="availability",
-                against=("co_tenant",), wanted=[v for v in SWITCHES[switch].names if v not in denied_by],
-                rationale=f"The operator plans to {words}. An agreement decides whether it may, VM by VM.",
-            )
-        )  # fmt: skip
-    for switch, wish in sorted((host.preferences or {}).get("switches", {}).items()):
-        best = max((score for score in wish["values"].values() if score != VETO), default=0)
-        wanted = [name for name in SWITCHES[switch].names if wish["values"][name] == best]
-        found.append(goal(OPERATOR, switch, rationale=_why(switch, wanted), wanted=wanted, against=("co_tenant",)))
-    return found
-
-
-def teacher_goals() -> list[Goal]:
-    """The teacher's one goal. It takes part in no negotiation; it is looked at so that nobody is forgotten."""
-    return [
-        goal(
-            TEACHER, "audit_level", functionality="To show a class what was tried and what came of it",
-            against=("operator",), wanted=TEACHER_NEEDS, rationale=TEACHER_WHY,
-        )
-    ]  # fmt: skip
 
 
 def relations(
@@ -162,26 +71,30 @@ def relations(
     return _relations(goal, situation, found["conflicts"])
 
 
-def derived(
-    policies: Iterable[Policy], host: Host, now: str, limits: Limits | None = None, waived: Container[Waived] = ()
-) -> list[Goal]:
-    """The goal of every wish of this host's policies, of its operator and of the teacher, with all that is computed.
+def derived(policies: Iterable[Policy], host: Host, now: str, limits: Limits | None = None) -> list[dict[str, Any]]:
+    """A goal (`vpms-goal/1`) for each stakeholder of this host and each property that its documents speak about.
 
-    Status: `waived` where the owner has given it up, `agreed` while an agreement covers the owner, else `conflict`,
-    `mutual` or `open`.
+    Status: `agreed` while an agreement covers the owner, else `conflict`, `mutual` or `open`, by what is computed.
     """
     situation = Situation(policies, host, now)
     conflicts = check(situation.policies, host, now=now, limits=limits)["conflicts"]
-    mine = [row for policy in situation.policies for row in vm_goals(situation, policy.vm)]
-    agreed: dict[str, str] = {}
-    if host.agreement is not None and host.agreement["notBefore"] <= now < host.agreement["notAfter"]:
-        agreed = dict.fromkeys((row["id"] for row in host.agreement["parties"]), host.agreement["agreement"])
-    found = []
-    for row in [*mine, *operator_goals(host), *teacher_goals()]:
-        meets = _relations(row, situation, conflicts)
-        shown = {name: value for name, value in row.items() if name != "wanted"}
-        found.append({**shown, **meets, **_status(row, meets["conflicting"], meets["mutual"], agreed, waived)})
-    return found
+    covered = {row["id"] for row in host.agreement["parties"]} if host.agreement and _current(host, now) else set()
+    rows = [row for policy in situation.policies for row in _wishes(situation, policy)] + list(_operator(host))
+    goals = []
+    for number, row in enumerate(rows, start=1):
+        related = _relations(row, situation, conflicts)
+        goal = {"format": "vpms-goal/1", "goal": f"g-{number}", **row, **related, "status": "open"}
+        if row["owner"] in covered and host.agreement:
+            goal |= {"status": "agreed", "agreement": host.agreement["agreement"]}
+        elif related["conflicting"] or related["mutual"]:
+            goal["status"] = "conflict" if related["conflicting"] else "mutual"
+        goals.append(goal)
+    return goals
+
+
+def _current(host: Host, now: str) -> bool:
+    """Expired terms stay in force, but they are no longer what was agreed."""
+    return host.agreement is not None and bool(host.agreement["notBefore"] <= now < host.agreement["notAfter"])
 
 
 def _relations(
@@ -205,39 +118,58 @@ def _relations(
     return {"mutual": [party for party in others if shares(party)], "conflicting": sorted(opposed - speaks_for)}
 
 
-def related(
-    goals: Sequence[Goal], *, shared: Iterable[str], agreed: Mapping[str, str], waived: Container[Waived] = ()
-) -> list[Goal]:
-    """The goals with who, as far as these tell, shares each, who contradicts it, and its status.
-
-    Goals meet or clash where they are about one value: on a switch of the whole host everybody's, otherwise a VM's
-    with those of the operator and the teacher. `agreed` names for each party the agreement that its wishes are under.
-    """
-    common = set(shared)
-    found = []
-    for mine in goals:
-        others = [theirs for theirs in goals if theirs["owner"] != mine["owner"] and _touch(mine, theirs, common)]
-        clash = {theirs["owner"] for theirs in others if not set(mine["wanted"]) & set(theirs["wanted"])}
-        meet = {theirs["owner"] for theirs in others} - clash
-        found.append(
-            {**mine, "mutual": sorted(meet), "conflicting": sorted(clash)} | _status(mine, clash, meet, agreed, waived)
-        )
-    return found
+def _goal(owner: str, aim: Aim, switches: Sequence[str], rationale: str, validity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "owner": owner,
+        "against": list(aim.against),
+        "functionality": aim.functionality,
+        "property": aim.property,
+        "switches": list(switches),
+        "rationale": rationale[:1000],
+        "validity": dict(validity),
+    }
 
 
-def _touch(mine: Goal, theirs: Goal, common: set[str]) -> bool:
-    if mine["switches"] != theirs["switches"] or not mine["wanted"] or not theirs["wanted"]:
-        return False
-    return mine["switches"][0] in common or bool({mine["owner"], theirs["owner"]} & {OPERATOR, TEACHER})
+def _wishes(situation: Situation, policy: Policy) -> Iterator[dict[str, Any]]:
+    """The aims of one VM: what it wishes for strictly by property, what it wishes for laxly as ease."""
+    validity = {"notBefore": policy.not_before, "notAfter": policy.not_after}
+    cares = [s for s, wish in policy.switches.items() if wish["weight"] or VETO in wish["values"].values()]
+    best = {s: situation.best_permitted(policy.vm, s) for s in SWITCHES if s in cares}
+    lax = [s for s, values in best.items() if values == SWITCHES[s].names[-1:]]
+    for aim in AIMS:
+        wanted = [s for s in best if s in aim.switches and s not in lax]
+        if wanted:
+            yield _goal(policy.vm, aim, wanted, _rationale(policy, best, wanted), validity)
+    if lax:
+        yield _goal(policy.vm, Aim("availability", EASE, (), ()), lax, _rationale(policy, best, lax), validity)
 
 
-def _status(
-    mine: Goal, clash: Iterable[str], meet: Iterable[str], agreed: Mapping[str, str], waived: Container[Waived]
-) -> dict[str, str]:
-    """`agreed` carries the agreement: what was given up there was given up by consent. Only an owner waives."""
-    if (mine["owner"], mine["switches"][0]) in waived:
-        return {"status": "waived"}
-    parties = {mine["owner"], *clash} - {OPERATOR, TEACHER}
-    if parties and parties <= set(agreed):
-        return {"status": "agreed", "agreement": agreed[min(parties)]}
-    return {"status": "conflict" if clash else "mutual" if meet else "open"}
+def _rationale(policy: Policy, best: Mapping[str, Sequence[str]], switches: Sequence[str]) -> str:
+    """The wishes in words, the firm ones marked."""
+    words = []
+    for switch in switches:
+        labels = [value.label for value in SWITCHES[switch].values if value.name in best[switch]]
+        firm = VETO in policy.switches[switch]["values"].values()
+        words.append(f"{SWITCHES[switch].label}: {' or '.join(labels) or 'nothing left'}{' (must)' if firm else ''}")
+    return "; ".join(words) + "."
+
+
+def _operator(host: Host) -> Iterator[dict[str, Any]]:
+    """The operator's interests are collected like everybody's: what it plans, what it prefers, what law demands."""
+    validity = {"notBefore": None, "notAfter": None}
+    plans: dict[tuple[str, str], list[str]] = {}
+    for action in _PLANS:
+        if action in host.actions:
+            plans.setdefault(_PLANS[action], []).append(ACTION_RULES[action][1])
+    for (property, functionality), switches in plans.items():
+        names = [s for s in SWITCHES if s in switches]
+        words = f"Planned: {', '.join(action for action in _PLANS if action in host.actions)}."
+        yield _goal(OPERATOR, Aim(property, functionality, (), ()), names, words, validity)
+    if host.preferences is not None:
+        names = [s for s in SWITCHES if s in host.preferences["switches"]]
+        aim = Aim("availability", "Use the host well; counts like one party's wish.", (), ())
+        yield _goal(OPERATOR, aim, names, f"Preferred settings of {', '.join(names)}.", validity)
+    if host.law:
+        names = [s for s in SWITCHES if s in host.law]
+        aim = Aim("accountability", "Keep the law; told as law and not negotiated.", (), ())
+        yield _goal(OPERATOR, aim, names, f"A law that binds the operator limits {', '.join(names)}.", validity)

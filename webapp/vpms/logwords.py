@@ -16,8 +16,6 @@ SENTENCES = {
     "vm.created": "The VM was declared.",
     "vm.placed": "The VM was placed on host {host}.",
     "policy.version": "Version {version} of the wishes was saved.",
-    "goal.waived": "The goal “{label}” was given up.",
-    "goal.taken_up": "The goal “{label}” was taken up again.",
     "host.created": "The host was registered.",
     "check": "The wishes were checked: {words}.",
     "negotiation.opened": "A negotiation began on host {host}.",
