@@ -4,77 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
-from tests.conftest import HOST, wishes
+from tests.conftest import wishes
 from tests.web.neighbours import TENANTS, WISHES, Street, make_street, put_in_force
 from tests.web.screen import text_of
-from webapp.agreements import goals, services
-from webapp.agreements.models import Negotiation
-from webapp.vpms import documents
-from webapp.vpms.situation import Situation
-from webapp.vpms.vocabulary import SWITCHES
-
-NOW = "2026-11-28T08:00:00Z"
-
-
-def situation(*vms: str) -> Situation:
-    host = documents.read_host({**HOST, "host": "h5", "capacity": {**HOST["capacity"], "memory_mib": 256, "cores": 8}})
-    read = [documents.read_policy(wishes(WISHES[vm], vm=vm, tenant=TENANTS[vm])) for vm in vms]
-    return Situation(read, host, NOW)
-
-
-def of(found: list[goals.Goal], owner: str, switch: str) -> goals.Goal:
-    return next(goal for goal in found if goal["owner"] == owner and goal["switches"] == [switch])
-
-
-def all_goals(here: Situation, agreed: dict[str, str] | None = None) -> list[goals.Goal]:
-    mine = [goal for vm in here.vms for goal in goals.vm_goals(here, vm)]
-    public = [*goals.operator_goals(here.host), *goals.teacher_goals()]
-    shared = [name for name in SWITCHES if here.host.is_shared(name)]
-    return goals.related([*mine, *public], shared=shared, agreed=agreed or {})
-
-
-def test_every_switch_has_a_meaning_and_every_record_the_fields_of_the_format() -> None:
-    assert set(goals.MEANINGS) == set(SWITCHES)
-    fields = {"format", "goal", "owner", "against", "functionality", "property", "switches", "mutual", "conflicting"}
-    for goal in all_goals(situation("a-bank", "b-shop")):
-        assert fields | {"status", "rationale", "validity"} <= set(goal)
-        assert goal["against"] and 1 <= len(goal["functionality"]) <= 200 and 1 <= len(goal["rationale"]) <= 1000
-
-
-def test_who_shares_and_who_contradicts_is_computed_from_the_wishes() -> None:
-    found = all_goals(situation("a-bank", "b-shop", "d-game"))
-    assert of(found, "a-bank", "mitigations")["conflicting"] == ["b-shop", "d-game"]
-    assert of(found, "b-shop", "mitigations")["mutual"] == ["d-game"]
-    assert of(found, "b-shop", "mitigations")["property"] == "availability"
-    assert of(found, "a-bank", "mitigations")["property"] == "confidentiality"
-    assert of(found, "a-bank", "memory_protection")["conflicting"] == []  # nobody else's business
-
-
-def test_the_operators_plans_and_the_teachers_need_meet_the_wishes_they_touch() -> None:
-    found = all_goals(situation("c-lab", "b-shop"))
-    plan = next(goal for goal in found if goal["goal"] == "operator.plan.reclaim")
-    assert (plan["mutual"], plan["conflicting"], plan["status"]) == (["b-shop"], ["c-lab"], "conflict")
-    assert next(goal for goal in found if goal["owner"] == goals.TEACHER)["mutual"] == ["operator"]
-
-
-def test_what_was_given_up_in_an_agreement_is_agreed_and_names_it() -> None:
-    found = all_goals(situation("a-bank", "b-shop"), {"a-bank": "h5 version 2", "b-shop": "h5 version 2"})
-    mine = of(found, "a-bank", "mitigations")
-    assert (mine["status"], mine["agreement"], mine["conflicting"]) == ("agreed", "h5 version 2", ["b-shop"])
-
-
-def test_the_order_of_policies_changes_nothing() -> None:
-    def key(goal: goals.Goal) -> str:
-        return str(goal["goal"])
-
-    one, other = all_goals(situation("a-bank", "b-shop", "c-lab")), all_goals(situation("c-lab", "a-bank", "b-shop"))
-    assert sorted(one, key=key) == sorted(other, key=key)
-
-
-# -- pages
+from webapp.agreements import declaring, services
+from webapp.agreements.models import Negotiation, Waiver
+from webapp.audit.models import Entry
 
 
 @pytest.fixture
@@ -175,3 +114,93 @@ def test_ones_own_two_vms_are_never_shown_as_strangers(street: Street, client) -
     client.force_login(anna)
     owners = {row["owner"] for row in client.get("/api/hosts/h5/goals").json()}
     assert {"a-bank", "a-two"} <= owners and not owners & own and any(name.startswith("T-") for name in owners)
+
+
+# -- a goal given up
+
+
+def give_up(client: Any, vm: str, switch: str, act: str = "down") -> Any:
+    return client.post(f"/tenant/vm/{vm}/goal/", {"switch": switch, "act": act})
+
+
+def row_of(client: Any, switch: str, owner: str = "a-bank") -> dict[str, Any]:
+    rows = client.get("/api/hosts/h5/goals").json()
+    return next(row for row in rows if row["owner"] == owner and row["switches"] == [switch])
+
+
+def entries(*types: str) -> list[Entry]:
+    return list(Entry.objects.filter(type__in=types or ("goal.waived", "goal.resumed")).order_by("seq"))
+
+
+def test_an_owner_gives_a_goal_up_and_takes_it_up_again_and_no_wish_changes(street: Street, client) -> None:
+    before = page(client, street.people["a-bank"], "/tenant/host/h5/goals/")
+    assert "I give this goal up" in before and "Take it up again" not in before
+    wishes_before = client.get("/api/vms/a-bank/policy").json()
+    assert row_of(client, "mitigations")["status"] != "waived"
+    answer = give_up(client, "a-bank", "mitigations")
+    assert answer.status_code == 302 and answer["Location"] == "/tenant/host/h5/goals/"
+    told = page(client, street.people["a-bank"], "/tenant/host/h5/goals/")
+    drawing = told[told.index("<svg") : told.index("</svg>")]
+    assert ">given up</text>" in drawing and ">given up</span>" in told and "Take it up again" in told
+    assert "It changes no wish" in told and "by anna" in told
+    assert (
+        row_of(client, "mitigations")["status"] == "waived"
+        and row_of(client, "memory_protection")["status"] != "waived"
+    )
+    assert client.get("/api/vms/a-bank/policy").json() == wishes_before
+    give_up(client, "a-bank", "mitigations", act="up")
+    assert row_of(client, "mitigations")["status"] != "waived"
+    assert [entry.type for entry in entries()] == ["goal.waived", "goal.resumed"]
+
+
+def test_giving_up_twice_is_harmless_and_logged_once_without_the_setting(street: Street, client) -> None:
+    client.force_login(street.people["a-bank"])
+    path = "/api/vms/a-bank/goals/mitigations"
+    for _ in range(2):
+        answer = client.put(path, {"given_up": True}, content_type="application/json")
+        assert answer.json() == {"vm": "a-bank", "switch": "mitigations", "given_up": True}
+    assert Waiver.objects.count() == 1
+    (entry,) = entries()
+    assert (entry.actor, entry.subject) == ("anna", "vm:a-bank") and "mitigations" not in entry.line
+    assert entry.audience.get().tenant == "alpha"
+    for _ in range(2):
+        assert client.put(path, {"given_up": False}, content_type="application/json").status_code == 200
+    assert len(entries()) == 2 and not Waiver.objects.filter(ended_at__isnull=True).exists()
+    assert "given up by its owner" in text_of(client.get("/tenant/audit/").content.decode())
+
+
+def test_nobody_but_the_owner_gives_a_goal_up(street: Street, client) -> None:
+    for person, refused in ((street.people["b-shop"], 404), (street.operator, 403)):
+        client.force_login(person)
+        assert give_up(client, "a-bank", "mitigations").status_code == refused
+        answer = client.put("/api/vms/a-bank/goals/mitigations", {"given_up": True}, content_type="application/json")
+        assert answer.status_code == 404
+        missing = client.put("/api/vms/no-such/goals/mitigations", {"given_up": True}, content_type="application/json")
+        assert missing.json() == answer.json()
+    client.logout()
+    assert give_up(client, "a-bank", "mitigations")["Location"].startswith("/sign-in/")
+    assert not Waiver.objects.exists() and not entries()
+
+
+def test_a_goal_that_the_wishes_do_not_have_cannot_be_given_up(street: Street, client) -> None:
+    client.force_login(street.people["a-bank"])
+    for switch in ("balloon", "warp", "", "\x00"):
+        assert give_up(client, "a-bank", switch).status_code == 404
+    assert not Waiver.objects.exists()
+
+
+def test_others_learn_nothing_of_a_goal_that_was_given_up(street: Street, proposed: Negotiation, client) -> None:
+    pages = {"b-shop": "/tenant/host/h5/goals/", "e-new": "/tenant/host/h5/goals/"}
+
+    def seen() -> list[str]:
+        rows = []
+        for vm, path in pages.items():
+            rows.append(text_of(page(client, street.people[vm], path)))
+            rows.append(client.get("/api/hosts/h5/goals").content.decode())
+        rows.append(text_of(page(client, street.operator, "/operator/host/h5/goals/")))
+        return [*rows, client.get("/api/hosts/h5/goals").content.decode()]
+
+    before = seen()
+    declaring.goal_waive(by=street.people["a-bank"], vm="a-bank", switch="mitigations", given_up=True)
+    assert Waiver.objects.count() == 1
+    assert seen() == before

@@ -110,6 +110,22 @@ def goal_list(request: HttpRequest, name: str) -> Any:
     return stakeholders.tenant_picture(user=user, host=host).goals
 
 
+class WaiverIn(Schema):
+    given_up: bool
+
+
+class WaiverOut(WaiverIn):
+    vm: str
+    switch: str
+
+
+@router.put("/vms/{name}/goals/{switch}", response=WaiverOut)
+def goal_put(request: HttpRequest, name: str, switch: str, wanted: WaiverIn) -> Any:
+    """Give the goal of your VM about this setting up, or take it up again. Its wishes stay as they are."""
+    declaring.goal_waive(by=person(request), vm=name, switch=switch, given_up=wanted.given_up)
+    return {"vm": name, "switch": switch, "given_up": wanted.given_up}
+
+
 class NegotiationOut(Schema):
     id: int
     host: str

@@ -9,23 +9,25 @@ from django.utils import timezone
 
 from webapp.agreements import checks
 from webapp.agreements.conflicts import conflict_record
-from webapp.agreements.models import Conflict
+from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
 from webapp.fleet.selectors import hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
-from webapp.tenants.selectors import programs, tenants_of
-from webapp.tenants.services import policy_save, vm_create
+from webapp.tenants.models import VirtualMachine
+from webapp.tenants.selectors import missing, policy_newest, programs, tenants_of, vm_get
+from webapp.tenants.services import document_of, policy_save, vm_create
 from webapp.vpms.answers import document_from_answers
+from webapp.vpms.goals import has_goal
 
 if TYPE_CHECKING:
     from typing import Any
 
     from webapp.accounts.models import User
     from webapp.fleet.models import Host
-    from webapp.tenants.models import Policy, VirtualMachine
+    from webapp.tenants.models import Policy
 
 
 @transaction.atomic
@@ -69,6 +71,36 @@ def record_check(*, host: Host, vm: VirtualMachine, policy: Policy) -> None:
                 evidence={"core": conflict["core"], "background": conflict["background"]},
                 trigger="create",
             )
+
+
+@transaction.atomic
+def goal_waive(*, by: User, vm: str, switch: str, given_up: bool) -> VirtualMachine:
+    """The owner gives up the VM's goal about this setting, or takes it up again; what is so already stays so.
+
+    No wish changes by it: a negotiation goes on counting them. A goal that the wishes do not have is missing.
+    """
+    own = vm_get(user=by, name=vm)
+    row = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=own.pk)
+    newest = policy_newest(user=by, vm=row)
+    if newest is None or not has_goal(document_of(newest), switch):
+        raise missing()
+    waiver = row.waivers.filter(switch=switch, ended_at__isnull=True).first()
+    if given_up == (waiver is not None):
+        return own
+    if waiver is None:
+        waiver = Waiver.objects.create(vm=row, switch=switch, by=by)
+    else:
+        waiver.ended_at = timezone.now()
+        waiver.save(update_fields=["ended_at"])
+    audit.record(
+        by=by,
+        type="goal.waived" if given_up else "goal.resumed",
+        subject=f"vm:{row.name}",
+        data={"number": waiver.pk},
+        audience=[row.tenant.slug],
+    )
+    publish.changed(f"tenant/{row.tenant.slug}")
+    return own
 
 
 @transaction.atomic

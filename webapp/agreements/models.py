@@ -176,6 +176,25 @@ class Agreement(models.Model):
         ]
 
 
+class Waiver(models.Model):
+    """A goal of a VM that its owner has given up: the one about this setting. It changes no wish, and ends when the
+    owner takes the goal up again. The log names it by number only, because operators read all of the log."""
+
+    vm = models.ForeignKey(VirtualMachine, models.CASCADE, related_name="waivers")
+    switch = models.CharField(max_length=32)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    given_up_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["vm", "switch"], condition=Q(ended_at__isnull=True), name="agreements_waived_once"
+            )
+        ]
+
+
 class ConflictQuerySet(models.QuerySet["Conflict"]):
     def visible_to(self, user: User) -> ConflictQuerySet:
         """Operators see all on their hosts; a tenant those in which one of its VMs is a party."""

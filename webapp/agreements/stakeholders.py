@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils import timezone
 
-from webapp.agreements import goals as language
 from webapp.agreements import selectors
-from webapp.agreements.goals import TEACHER, Goal
 from webapp.agreements.inputs import newest_documents
-from webapp.agreements.models import Negotiation
+from webapp.agreements.models import Negotiation, Waiver
 from webapp.agreements.wording import any_of
 from webapp.fleet.selectors import document_of
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms import disclosure, documents
+from webapp.vpms import goals as language
 from webapp.vpms.agreement import TIME_FORMAT
 from webapp.vpms.formats import OPERATOR, VETO
+from webapp.vpms.goals import TEACHER, Goal
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
@@ -69,6 +69,8 @@ class Picture:
     goals: list[Goal]
     strengths: dict[tuple[str, str], str] = field(default_factory=dict)  # by owner and switch: must, prefer or law
     told: str = ""
+    waivers: dict[str, Waiver] = field(default_factory=dict)  # by goal
+    own: frozenset[str] = frozenset()  # the person's own VMs here
 
     @property
     def stakeholders(self) -> list[str]:
@@ -120,7 +122,13 @@ class Picture:
     def node(self, goal: Goal, switch: str, x: int) -> dict[str, Any]:
         strength = self.strengths.get((goal["owner"], switch), "prefer")
         wanted = any_of(switch, goal["wanted"]) if goal["wanted"] else "not told"
-        return {"x": x, "owner": NAMES.get(goal["owner"], goal["owner"]), "strength": strength, "wanted": wanted}
+        return {
+            "x": x,
+            "owner": NAMES.get(goal["owner"], goal["owner"]),
+            "strength": strength,
+            "wanted": wanted,
+            "waived": goal["status"] == "waived",
+        }
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -138,6 +146,8 @@ class Picture:
                 "status": STATUSES[goal["status"]][0],
                 "tone": STATUSES[goal["status"]][1],
                 "agreement": goal.get("agreement", ""),
+                "own": goal["owner"] in self.own,
+                "waiver": self.waivers.get(goal["goal"]),
             }
             for goal in self.goals
         ]
@@ -190,9 +200,21 @@ def tenant_picture(*, user: User, host: Host) -> Picture:
     if negotiation is not None and negotiation.state == Negotiation.State.ENFORCED and agreed:
         agreed |= dict.fromkeys((goal["owner"] for goal in told), next(iter(agreed.values())))
     public = public_goals(there)
-    found = language.related([*mine, *told, *public], shared=shared_switches(there), agreed=agreed)
+    waivers = waivers_of(own, mine)
+    found = language.related(
+        mine, situation, by_value=[*told, *public], shared=shared_switches(there), agreed=agreed, waived=waivers.keys()
+    )
     source = f"negotiation {negotiation.pk}" if negotiation is not None and told else ""
-    return Picture(host, found, {**strengths_of(situation, mine), **law_marks(public)}, source)
+    marks = {**strengths_of(situation, mine), **law_marks(public)}
+    return Picture(host, found, marks, source, waivers, frozenset(situation.vms))
+
+
+def waivers_of(own: Iterable[VirtualMachine], goals: Iterable[Goal]) -> dict[str, Waiver]:
+    """The waivers in force of these VMs by the goal that each is about. Nobody but their owner is told of them."""
+    rows = Waiver.objects.filter(vm__in=own, ended_at__isnull=True).select_related("vm", "by")
+    named = {(row.vm.name, row.switch): row for row in rows}
+    pairs = [(goal["goal"], (goal["owner"], goal["switches"][0])) for goal in goals]
+    return {name: named[key] for name, key in pairs if key in named}
 
 
 def told_goals(user: User, host: Host, own: list[str]) -> tuple[list[Goal], Negotiation | None]:
@@ -234,7 +256,10 @@ def operator_picture(*, user: User, host: Host) -> Picture:
     ]
     contested, number = contested_now(user, host)
     found = language.related(
-        [*bound, *contested, *public], shared=(), agreed=dict.fromkeys((goal["owner"] for goal in bound), name)
+        [],
+        Situation([], there, now_text()),
+        by_value=[*bound, *contested, *public],
+        agreed=dict.fromkeys((goal["owner"] for goal in bound), name),
     )
     for row in found:
         if row["owner"] not in (OPERATOR, TEACHER) and not row["wanted"]:

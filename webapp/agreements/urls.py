@@ -6,6 +6,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
     path("tenant/vm/<str:name>/", vm_views.preferences, name="vm-preferences"),
     path("tenant/vm/<str:name>/revert/", vm_views.revert, name="vm-revert"),
+    path("tenant/vm/<str:name>/goal/", vm_views.goal_waive, name="goal-waive"),
     path("tenant/negotiation/<int:pk>/", views.room, name="negotiation"),
     path("tenant/negotiation/<int:pk>/answer/", views.answer, name="negotiation-answer"),
     path("tenant/negotiation/<int:pk>/withdraw/", views.withdraw, name="negotiation-withdraw"),

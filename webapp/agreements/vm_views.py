@@ -21,7 +21,7 @@ from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
 from webapp.vpms.answers import answers_from_document
-from webapp.vpms.vocabulary import PROFILES
+from webapp.vpms.vocabulary import PROFILES, SWITCHES
 
 SHOWN_VERSIONS = 20
 TEXTS = {"json": "JSON", "yaml": "YAML"}  # tabs that show the document itself
@@ -181,6 +181,19 @@ def revert(request: HttpRequest, name: str) -> HttpResponse:
     policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=document)
     messages.success(request, f"Version {old.version} was saved again as version {policy.version}.")
     return redirect("vm-preferences", name=name)
+
+
+@tenant_required
+@require_POST
+def goal_waive(request: HttpRequest, name: str) -> HttpResponse:
+    """A goal of the VM given up, or taken up again."""
+    user: Any = request.user
+    switch, up = request.POST.get("switch", ""), request.POST.get("act") == "up"
+    vm = declaring.goal_waive(by=user, vm=name, switch=switch, given_up=not up)
+    words = "is taken up again" if up else "is given up"
+    messages.success(request, f"The goal “{SWITCHES[switch].label}” of {name} {words}. The wishes stay as they are.")
+    placement = getattr(vm, "placement", None)
+    return redirect("tenant-goals", name=placement.host.name) if placement else redirect("vm-preferences", name=name)
 
 
 @tenant_required

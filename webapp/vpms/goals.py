@@ -1,175 +1,268 @@
-"""Goals: the four questions of multilateral requirements analysis for each stakeholder of a host, and their answers.
+"""Goals (vpms-goal/1): whose, against whom, for which functionality, why, and who shares or opposes them.
 
-Whose goal, against whom, for what, and who shares or opposes it. The last two are computed from the policies and never
-believed from a document. A derived goal tells its owner's wishes, so it is for that owner and for the operator's own
-only; whoever shows it to others must leave the switches and the rationale out.
+One goal for each switch that somebody cares about. Nothing is typed in a second time: goals are read off the policies
+and the host, and who shares or opposes them is computed, never believed from a document. A goal tells its owner's
+wishes, so it is for that owner only; whoever shows it to others shows no more than a negotiation disclosed. That each
+switch is read as one goal, and what it protects from whom, is this project's own reading of the method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from webapp.vpms.conflicts import ACTION_RULES, check
+from webapp.vpms.conflicts import ACTION_RULES, ACTION_WORDS, at_create, at_start
 from webapp.vpms.documents import Host, Policy
 from webapp.vpms.formats import OPERATOR, VETO
-from webapp.vpms.instance import Limits
 from webapp.vpms.situation import Situation
 from webapp.vpms.vocabulary import SWITCHES
 
+FORMAT: Final = "vpms-goal/1"
+TEACHER: Final = "teacher"
+ALWAYS: Final = {"notBefore": None, "notAfter": None}
+LONGEST: Final = 63  # of an id
+Goal = dict[str, Any]
+Clashes = Sequence[tuple[str, frozenset[str]]]  # switch, and the parties that a conflict on it names
 
-class Aim(NamedTuple):
-    """What a group of wishes is for."""
+
+class Meaning(NamedTuple):
+    """What the strict side of a switch protects, and from whom."""
 
     property: str
-    functionality: str
     against: tuple[str, ...]
-    switches: tuple[str, ...]
 
 
-def _aim(property: str, functionality: str, against: str, switches: str) -> Aim:
-    return Aim(property, functionality, tuple(against.split()), tuple(switches.split()))
-
-
-AIMS: Final = (
-    _aim(
-        "confidentiality", "Keep what this VM holds and does from others.", "co_tenant operator hypervisor",
-        "memory_protection page_sharing swap smt emulator_threads cache_partition nested_virt mitigations pmu "
-        "introspection core_dump disk_encryption network_isolation co_residence",
-    ),
-    _aim(
-        "integrity", "Keep this VM's state as it left it, and its start-up as it was signed.",
-        "operator hypervisor guest_software", "snapshot vtpm secure_boot",
-    ),
-    _aim(
-        "availability", "Keep the memory and the computing time that were promised.", "co_tenant operator",
-        "balloon overcommit hugepages cpu_pinning mem_bandwidth live_migration",
-    ),
-    _aim("accountability", "Be able to prove what was done to this VM.", "operator hypervisor", "audit_level"),
-)  # fmt: skip
-EASE: Final = "Run fast, and leave the host free to arrange itself."  # what lax wishes are for
-_PLANS: Final[Mapping[str, tuple[str, str]]] = {  # action of the operator -> property, functionality
-    "reclaim": ("availability", "Keep the host working, full and movable."),
-    "snapshot": ("availability", "Keep the host working, full and movable."),
-    "live_migrate": ("availability", "Keep the host working, full and movable."),
-    "ksm_scan": ("availability", "Keep the host working, full and movable."),
-    "protection_off": ("availability", "Keep the host working, full and movable."),
-    "introspect": ("integrity", "Find faults and intruders in VMs."),
-    "core_dump": ("integrity", "Find faults and intruders in VMs."),
+_NEIGHBOUR: Final = ("co_tenant",)
+_OPERATOR: Final = ("operator", "hypervisor")
+MEANINGS: Final[Mapping[str, Meaning]] = {
+    "memory_protection": Meaning("confidentiality", _OPERATOR),
+    "page_sharing": Meaning("confidentiality", _NEIGHBOUR),
+    "balloon": Meaning("availability", ("operator",)),
+    "overcommit": Meaning("availability", ("operator", "co_tenant")),
+    "swap": Meaning("confidentiality", _OPERATOR),
+    "hugepages": Meaning("availability", _NEIGHBOUR),
+    "cpu_pinning": Meaning("availability", _NEIGHBOUR),
+    "smt": Meaning("confidentiality", _NEIGHBOUR),
+    "emulator_threads": Meaning("availability", _NEIGHBOUR),
+    "cache_partition": Meaning("confidentiality", _NEIGHBOUR),
+    "mem_bandwidth": Meaning("availability", _NEIGHBOUR),
+    "nested_virt": Meaning("integrity", ("co_tenant", "guest_software")),
+    "mitigations": Meaning("confidentiality", ("co_tenant", "guest_software")),
+    "pmu": Meaning("confidentiality", _NEIGHBOUR),
+    "introspection": Meaning("confidentiality", _OPERATOR),
+    "core_dump": Meaning("confidentiality", _OPERATOR),
+    "snapshot": Meaning("confidentiality", _OPERATOR),
+    "live_migration": Meaning("confidentiality", ("operator", "outsider")),
+    "disk_encryption": Meaning("confidentiality", ("operator", "outsider")),
+    "vtpm": Meaning("integrity", ("hypervisor",)),
+    "secure_boot": Meaning("integrity", ("guest_software", "outsider")),
+    "network_isolation": Meaning("confidentiality", ("co_tenant", "outsider")),
+    "co_residence": Meaning("confidentiality", _NEIGHBOUR),
+    "audit_level": Meaning("accountability", ("operator",)),
 }
+OPEN_SIDE: Final = {True: Meaning("availability", _NEIGHBOUR), False: Meaning("availability", ("operator",))}
+TEACHER_NEEDS: Final = ("full", "metadata")
+TEACHER_WHY: Final = (
+    "A class is shown which attacks were tried and what came of each. That needs a log of what happened, never the "
+    "content of anybody's pages."
+)
 
 
-def relations(
-    goal: Mapping[str, Any], policies: Iterable[Policy], host: Host, now: str, limits: Limits | None = None
-) -> dict[str, list[str]]:
+def goal(
+    owner: str, switch: str, *, name: str = "", functionality: str = "", property: str = "",
+    against: Iterable[str] = (), rationale: str, validity: Mapping[str, Any] = ALWAYS, wanted: Sequence[str] = (),
+) -> Goal:  # fmt: skip
+    """One record with nothing computed yet. `wanted` is beside the format: the values that would meet the goal.
+
+    Who wants the open side of a switch wants to use something, and stands against whoever would forbid it.
+    """
+    names = SWITCHES[switch].names
+    opens = names[-1] in wanted and names[0] not in wanted
+    meaning = OPEN_SIDE[SWITCHES[switch].shared_by_nature] if opens else MEANINGS[switch]
+    return {
+        "format": FORMAT,
+        "goal": _id(owner, name or switch),
+        "owner": owner,
+        "against": list(against or meaning.against),
+        "functionality": functionality or SWITCHES[switch].label,
+        "property": property or meaning.property,
+        "switches": [switch],
+        "mutual": [],
+        "conflicting": [],
+        "status": "open",
+        "rationale": rationale,
+        "validity": dict(validity),
+        "wanted": list(wanted),
+    }
+
+
+def _id(owner: str, name: str) -> str:
+    """Owner and name; where that is too long the owner is cut and told apart by its digest."""
+    if len(owner) + len(name) < LONGEST:
+        return f"{owner}.{name}"
+    mark = hashlib.sha256(owner.encode()).hexdigest()[:8]
+    return f"{owner[: LONGEST - len(name) - len(mark) - 2]}-{mark}.{name}"
+
+
+def vm_goals(situation: Situation, vm: str) -> list[Goal]:
+    """A VM's goals: each switch about which its wishes care, with the reason that the vocabulary gives for it."""
+    policy, found = situation.by_vm[vm], []
+    validity = {"notBefore": policy.not_before, "notAfter": policy.not_after}
+    for switch in SWITCHES:
+        if not has_goal(policy.document, switch):
+            continue
+        wanted = situation.best_possible(vm, switch) or situation.best_permitted(vm, switch)
+        found.append(goal(vm, switch, rationale=_why(switch, wanted), validity=validity, wanted=wanted))
+    return found
+
+
+def has_goal(policy: Mapping[str, Any], switch: str) -> bool:
+    """Do the wishes of this policy document care about the switch?"""
+    wish = policy["switches"].get(switch)
+    return wish is not None and bool(wish["weight"] or VETO in wish["values"].values())
+
+
+def _why(switch: str, wanted: Sequence[str]) -> str:
+    told = [value.consequence for value in SWITCHES[switch].values if value.name in wanted]
+    return told[0] if told else SWITCHES[switch].help
+
+
+def operator_goals(host: Host) -> list[Goal]:
+    """What the operator's law demands and what it plans to do; both are told to every tenant."""
+    found = [
+        goal(
+            OPERATOR, switch, name=f"law.{switch}", functionality=f"A rule of this host: {SWITCHES[switch].label}",
+            against=("guest_software", "outsider"), wanted=values,
+            rationale="The operator's law. It is not negotiable and is never shown as a negotiated result.",
+        )
+        for switch, values in sorted(host.law.items())
+    ]  # fmt: skip
+    for action in sorted(host.actions):
+        _, switch, denied_by = ACTION_RULES[action]
+        words = ACTION_WORDS[action]
+        found.append(
+            goal(
+                OPERATOR, switch, name=f"plan.{action}", functionality=f"To {words}", property="availability",
+                against=("co_tenant",), wanted=[v for v in SWITCHES[switch].names if v not in denied_by],
+                rationale=f"The operator plans to {words}. An agreement decides whether it may, VM by VM.",
+            )
+        )  # fmt: skip
+    for switch, wish in sorted((host.preferences or {}).get("switches", {}).items()):
+        best = max((score for score in wish["values"].values() if score != VETO), default=0)
+        wanted = [name for name in SWITCHES[switch].names if wish["values"][name] == best]
+        found.append(goal(OPERATOR, switch, rationale=_why(switch, wanted), wanted=wanted, against=("co_tenant",)))
+    return found
+
+
+def teacher_goals() -> list[Goal]:
+    """The teacher's one goal. It takes part in no negotiation; it is looked at so that nobody is forgotten."""
+    return [
+        goal(
+            TEACHER, "audit_level", functionality="To show a class what was tried and what came of it",
+            against=("operator",), wanted=TEACHER_NEEDS, rationale=TEACHER_WHY,
+        )
+    ]  # fmt: skip
+
+
+def relations(goal: Mapping[str, Any], policies: Iterable[Policy], host: Host, now: str) -> dict[str, list[str]]:
     """{"mutual", "conflicting"} of a goal: who shares the interest on all its switches, who is in conflict on one.
 
     An owner that is a tenant speaks for all its VMs; a stakeholder without a policy has nothing to compare.
     """
     situation = Situation(policies, host, now)
-    found = check(situation.policies, host, now=now, limits=limits)
-    return _relations(goal, situation, found["conflicts"])
+    return _relations(goal, situation, _clashes(situation))
 
 
-def derived(policies: Iterable[Policy], host: Host, now: str, limits: Limits | None = None) -> list[dict[str, Any]]:
-    """A goal (`vpms-goal/1`) for each stakeholder of this host and each property that its documents speak about.
+def derived(policies: Iterable[Policy], host: Host, now: str) -> list[Goal]:
+    """Every goal of the VMs and the operator, as documents: related, with its status.
 
-    Status: `agreed` while an agreement covers the owner, else `conflict`, `mutual` or `open`, by what is computed.
+    `agreed` while the terms that cover owner and opponents run: expired ones stay in force, but no longer agreed.
     """
     situation = Situation(policies, host, now)
-    conflicts = check(situation.policies, host, now=now, limits=limits)["conflicts"]
-    covered = {row["id"] for row in host.agreement["parties"]} if host.agreement and _current(host, now) else set()
-    rows = [row for policy in situation.policies for row in _wishes(situation, policy)] + list(_operator(host))
-    goals = []
-    for number, row in enumerate(rows, start=1):
-        related = _relations(row, situation, conflicts)
-        goal = {"format": "vpms-goal/1", "goal": f"g-{number}", **row, **related, "status": "open"}
-        if row["owner"] in covered and host.agreement:
-            goal |= {"status": "agreed", "agreement": host.agreement["agreement"]}
-        elif related["conflicting"] or related["mutual"]:
-            goal["status"] = "conflict" if related["conflicting"] else "mutual"
-        goals.append(goal)
-    return goals
+    terms, agreed = host.agreement, {}
+    if terms is not None and terms["notBefore"] <= now < terms["notAfter"]:
+        agreed = {row["id"]: terms["agreement"] for row in terms["parties"]}
+    found = [row for vm in situation.vms for row in vm_goals(situation, vm)] + operator_goals(host)
+    return [without_values(row) for row in related(found, situation, agreed=agreed)]
 
 
-def _current(host: Host, now: str) -> bool:
-    """Expired terms stay in force, but they are no longer what was agreed."""
-    return host.agreement is not None and bool(host.agreement["notBefore"] <= now < host.agreement["notAfter"])
+def without_values(goal: Goal) -> Goal:
+    """The goal as its format has it."""
+    return {name: value for name, value in goal.items() if name != "wanted"}
 
 
-def _relations(
-    goal: Mapping[str, Any], situation: Situation, conflicts: Sequence[Mapping[str, Any]]
-) -> dict[str, list[str]]:
+def related(
+    goals: Iterable[Goal],
+    situation: Situation,
+    *,
+    by_value: Iterable[Goal] = (),
+    shared: Collection[str] = (),
+    agreed: Mapping[str, str],
+    waived: Collection[str] = (),
+) -> list[Goal]:
+    """The goals with who shares each, who opposes it, and its status; after `goals` those in `by_value`.
+
+    Policies are compared as `relations` says. Goals of those who have no policy here (the teacher, an operator without
+    preferences, a neighbour known by what it was disclosed to want) are compared by the values that they name: with
+    everybody's on the `shared` switches, else a VM's with the operator's and the teacher's. `agreed` names the
+    agreement that an owner's wishes are under, `waived` the goals that their owners gave up.
+    """
+    clashes, everything, told = _clashes(situation), [*goals], [*by_value]
+    everything += told
+    found = []
+    for mine in everything:
+        row = _relations(mine, situation, clashes)
+        meets, opposes = set(row["mutual"]), set(row["conflicting"])
+        for theirs in everything if mine in told else told:
+            if _touch(mine, theirs, shared) and not {mine["owner"], theirs["owner"]} <= set(situation.parties):
+                if set(mine["wanted"]) & set(theirs["wanted"]):
+                    meets |= {theirs["owner"]} - opposes
+                elif not {mine["owner"], theirs["owner"]} <= {*situation.vms, OPERATOR}:
+                    opposes.add(theirs["owner"])
+        row = {"mutual": sorted(meets), "conflicting": sorted(opposes)}
+        found.append({**mine, **row, **_status({**mine, **row}, agreed, waived)})
+    return found
+
+
+def _clashes(situation: Situation) -> Clashes:
+    """Who is named together in the conflicts of a start on each switch, as `check` finds them.
+
+    What `check` adds by solving all wishes jointly is about no single switch, so nothing is solved here.
+    """
+    findings = [*at_create(situation), *at_start(situation)]
+    return [(row.switch, frozenset(row.parties)) for row in findings if row.switch is not None]
+
+
+def _relations(goal: Mapping[str, Any], situation: Situation, clashes: Clashes) -> dict[str, list[str]]:
     owner, switches = goal["owner"], goal["switches"]
     speaks_for = {policy.vm for policy in situation.policies if owner in (policy.vm, policy.tenant)}
     speaks_for |= {OPERATOR} & {owner}
-
-    def shares(party: str) -> bool:
-        return all(
-            set(situation.best_possible(own, switch)) & set(situation.best_possible(party, switch))
-            for own in speaks_for
-            for switch in switches
-        )
-
-    named = [set(row["parties"]) for row in conflicts if row["switch"] in switches]
-    opposed = {party for parties in named if parties & speaks_for for party in parties}
-    compared = switches and speaks_for <= set(situation.parties) and speaks_for
+    named = [parties for switch, parties in clashes if switch in switches and parties & speaks_for]
+    compared = switches and speaks_for and speaks_for <= set(situation.parties)
     others = [party for party in situation.parties if party not in speaks_for] if compared else []
-    return {"mutual": [party for party in others if shares(party)], "conflicting": sorted(opposed - speaks_for)}
+    mutual = [party for party in others if all(_share(situation, own, party, switches) for own in speaks_for)]
+    return {"mutual": mutual, "conflicting": sorted(frozenset().union(*named) - speaks_for)}
 
 
-def _goal(owner: str, aim: Aim, switches: Sequence[str], rationale: str, validity: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "owner": owner,
-        "against": list(aim.against),
-        "functionality": aim.functionality,
-        "property": aim.property,
-        "switches": list(switches),
-        "rationale": rationale[:1000],
-        "validity": dict(validity),
-    }
+def _share(situation: Situation, one: str, other: str, switches: Iterable[str]) -> bool:
+    """b of the one and b of the other have a value in common on every switch."""
+    return all(set(situation.best_possible(one, s)) & set(situation.best_possible(other, s)) for s in switches)
 
 
-def _wishes(situation: Situation, policy: Policy) -> Iterator[dict[str, Any]]:
-    """The aims of one VM: what it wishes for strictly by property, what it wishes for laxly as ease."""
-    validity = {"notBefore": policy.not_before, "notAfter": policy.not_after}
-    cares = [s for s, wish in policy.switches.items() if wish["weight"] or VETO in wish["values"].values()]
-    best = {s: situation.best_permitted(policy.vm, s) for s in SWITCHES if s in cares}
-    lax = [s for s, values in best.items() if values == SWITCHES[s].names[-1:]]
-    for aim in AIMS:
-        wanted = [s for s in best if s in aim.switches and s not in lax]
-        if wanted:
-            yield _goal(policy.vm, aim, wanted, _rationale(policy, best, wanted), validity)
-    if lax:
-        yield _goal(policy.vm, Aim("availability", EASE, (), ()), lax, _rationale(policy, best, lax), validity)
+def _touch(mine: Goal, theirs: Goal, shared: Collection[str]) -> bool:
+    """Are the two about one value, of two stakeholders who both say what they want?"""
+    if mine["switches"] != theirs["switches"] or not mine["wanted"] or not theirs["wanted"]:
+        return False
+    owners = {mine["owner"], theirs["owner"]}
+    return len(owners) == 2 and (mine["switches"][0] in shared or bool(owners & {OPERATOR, TEACHER}))
 
 
-def _rationale(policy: Policy, best: Mapping[str, Sequence[str]], switches: Sequence[str]) -> str:
-    """The wishes in words, the firm ones marked."""
-    words = []
-    for switch in switches:
-        labels = [value.label for value in SWITCHES[switch].values if value.name in best[switch]]
-        firm = VETO in policy.switches[switch]["values"].values()
-        words.append(f"{SWITCHES[switch].label}: {' or '.join(labels) or 'nothing left'}{' (must)' if firm else ''}")
-    return "; ".join(words) + "."
-
-
-def _operator(host: Host) -> Iterator[dict[str, Any]]:
-    """The operator's interests are collected like everybody's: what it plans, what it prefers, what law demands."""
-    validity = {"notBefore": None, "notAfter": None}
-    plans: dict[tuple[str, str], list[str]] = {}
-    for action in _PLANS:
-        if action in host.actions:
-            plans.setdefault(_PLANS[action], []).append(ACTION_RULES[action][1])
-    for (property, functionality), switches in plans.items():
-        names = [s for s in SWITCHES if s in switches]
-        words = f"Planned: {', '.join(action for action in _PLANS if action in host.actions)}."
-        yield _goal(OPERATOR, Aim(property, functionality, (), ()), names, words, validity)
-    if host.preferences is not None:
-        names = [s for s in SWITCHES if s in host.preferences["switches"]]
-        aim = Aim("availability", "Use the host well; counts like one party's wish.", (), ())
-        yield _goal(OPERATOR, aim, names, f"Preferred settings of {', '.join(names)}.", validity)
-    if host.law:
-        names = [s for s in SWITCHES if s in host.law]
-        aim = Aim("accountability", "Keep the law; told as law and not negotiated.", (), ())
-        yield _goal(OPERATOR, aim, names, f"A law that binds the operator limits {', '.join(names)}.", validity)
+def _status(goal: Goal, agreed: Mapping[str, str], waived: Collection[str]) -> dict[str, str]:
+    """`agreed` carries the agreement: what was given up there was given up by consent."""
+    if goal["goal"] in waived:
+        return {"status": "waived"}
+    parties = {goal["owner"], *goal["conflicting"]} - {OPERATOR, TEACHER}
+    if parties and parties <= set(agreed):
+        return {"status": "agreed", "agreement": agreed[min(parties)]}
+    return {"status": "conflict" if goal["conflicting"] else "mutual" if goal["mutual"] else "open"}

@@ -16,6 +16,8 @@ SENTENCES = {
     "vm.created": "The VM was declared.",
     "vm.placed": "The VM was placed on host {host}.",
     "policy.version": "Version {version} of the wishes was saved.",
+    "goal.waived": "Goal {number} was given up by its owner; no wish was changed by that.",
+    "goal.resumed": "Goal {number} was taken up again by its owner; no wish was changed by that.",
     "host.created": "The host was registered.",
     "check": "The wishes were checked: {words}.",
     "negotiation.opened": "A negotiation began on host {host}.",
