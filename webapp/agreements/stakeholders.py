@@ -264,6 +264,7 @@ def operator_picture(*, user: User, host: Host) -> Picture:
     for row in found:
         if row["owner"] not in (OPERATOR, TEACHER) and not row["wanted"]:
             row["status"] = "conflict"
+            row.pop("agreement", None)  # what is contested is no longer settled by it
             row["conflicting"] = sorted({other["owner"] for other in contested if other["switches"] == row["switches"]})
             row["conflicting"].remove(row["owner"])
     return Picture(host, found, law_marks(public), f"negotiation {number}" if number else "")
