@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -53,8 +52,13 @@ def wish_words(switch: str, wish: Mapping[str, Any] | None) -> str:
 
 
 def member_words(document: Mapping[str, Any], name: str) -> str:
-    """The member as the document has it, without the marks of JSON around plain words."""
-    if name not in document:
-        return UNSAID
-    value = document[name]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return plain(document[name]) if name in document else UNSAID
+
+
+def plain(value: Any) -> str:
+    """A member's value without the marks of JSON; lists inside are bracketed, so differences show."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key.replace('_', ' ')}: {plain(value[key])}" for key in value)
+    if isinstance(value, list):
+        return f"({', '.join(plain(item) for item in value)})"
+    return "none" if value is None else str(value)
