@@ -105,7 +105,6 @@ export class WalkView {
       node.dataset["state"] = stateOf(order, this.step);
       if (order === this.step) this.dot.style.transform = `translate(${Number(node.dataset["x"]) + 40}px, ${node.dataset["y"] ?? 0}px)`;
     }
-    this.dot.toggleAttribute("hidden", this.step === 0);
     this.dot.setAttribute("visibility", this.step === 0 ? "hidden" : "visible");
     for (const row of document.querySelectorAll<HTMLElement>("tr[data-order]")) {
       if (Number(row.dataset["order"]) === this.step) row.setAttribute("aria-current", "step");

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from django.template.loader import render_to_string
@@ -87,6 +88,7 @@ def _done(answer: Mapping[str, Any]) -> None:
     assert answer["status"] == "OK", answer
 
 
+@cache  # the same seed, machine and address: the same walk
 def walk_of(name: str) -> dict[str, Any]:
     """The walk of a case: status, references with place, words and whether a cache saved them, and what it costs.
 
@@ -151,6 +153,7 @@ def _sentence(row: Mapping[str, Any], level: int, nested: bool, case: Case) -> s
     return f"{words}." + (" It names a frame: this nested walk is done." if leaf else "")
 
 
+@cache
 def costs() -> list[dict[str, Any]]:
     """How many references one and the same access makes, executed on each way to translate."""
     rows = [

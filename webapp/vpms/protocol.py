@@ -167,8 +167,7 @@ def moment(text: str) -> datetime:
 
 
 def later(now: str, seconds: int) -> str:
-    moment = datetime.strptime(now, agreement.TIME_FORMAT) + timedelta(seconds=seconds)
-    return moment.strftime(agreement.TIME_FORMAT)
+    return (moment(now) + timedelta(seconds=seconds)).strftime(agreement.TIME_FORMAT)
 
 
 def situation_of(state: State, now: str) -> Situation:
