@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ PAGES = [
     (None, "/"),
     (None, "/demo/"),
     (None, "/learn/"),
-    (None, "/learn/walk/?case=cached&step=19"),
+    (None, "/learn/walk/?case=cached&step=5"),
     (None, "/sign-in/"),
     ("alice", "/tenant/"),
     ("alice", "/tenant/vm/new/"),
@@ -89,5 +90,14 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
     assert "the walk ends here with a fault" in page.locator("[data-part=says]").inner_text()
     page.reload()
     assert page.locator("tr[aria-current=step]").get_attribute("data-order") == "20"
+    for theme in ("light", "dark", "projector"):  # axe does not look at the colours of a drawing
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        page.wait_for_function(SETTLED)
+        fills = page.evaluate(
+            "() => ['rect', 'text'].map(part => getComputedStyle("
+            "document.querySelector(`.walk-ref[data-state=done] ${part}`)).fill)"
+        )
+        light, dark = sorted(sum(map(int, re.findall("[0-9]+", fill)[:3])) for fill in fills)
+        assert dark - light > 300, (theme, fills)
     page.keyboard.press("Home")
     assert page.locator('.walk-ref[data-state="coming"]').count() == 20
