@@ -30,7 +30,7 @@ def test_the_digest_after_a_kill_equals_that_of_an_undisturbed_run(live_cast: An
     stack.kill("worker")
     before = slice_no()
     stack.start("worker")
-    stack.until(lambda: slice_no() > before, seconds=15)
+    stack.until(lambda: slice_no() > before)
     stack.until(lambda: slice_no() and run.state != Run.State.RUNNING)
     assert (run.state, run.accesses, run.slice_no) == (Run.State.DONE, LENGTH, 16)
     assert run.digest == expected

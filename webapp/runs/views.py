@@ -109,6 +109,7 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
         "tlb_topic": f"run/{run.pk}/tlb",
         "counters_topic": f"run/{run.pk}/counters",
         "log_topic": f"run/{run.pk}/log",
+        "seed": run.scenario["seed"] if view == selectors.OPERATOR else None,
         "events": overview.events_shown(user=user, run=run),
     }
 
