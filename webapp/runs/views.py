@@ -18,6 +18,7 @@ from webapp.fleet.selectors import host_get
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
+from webapp.runs.picture import OPERATOR
 from webapp.tenants.selectors import missing, vm_get
 
 HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
@@ -109,7 +110,7 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
         "tlb_topic": f"run/{run.pk}/tlb",
         "counters_topic": f"run/{run.pk}/counters",
         "log_topic": f"run/{run.pk}/log",
-        "seed": run.scenario["seed"] if view == selectors.OPERATOR else None,
+        "seed": run.scenario["seed"] if view == OPERATOR else None,
         "events": overview.events_shown(user=user, run=run),
     }
 
