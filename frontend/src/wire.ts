@@ -39,8 +39,11 @@ export type Control =
   | { type: "state"; topic: string; state: string }
   | { type: "pong" }
   | { type: "caption"; text: string }
+  | ({ type: "moment" } & MomentHead)
   | { type: "mark"; name: string };
 export type Message = Frame | Control;
+/** A moment of a run: where it is, how far the run can be looked at, and what was being done. `unit`: what `at` counts. */
+export interface MomentHead { run: number; at: number; oldest: number; newest: number; unit: "op" | "step"; says: string }
 
 export const isFrame = (message: Message): message is Frame => "seq" in message && "base" in message;
 
@@ -195,6 +198,12 @@ function readControl(m: Record<string, unknown>): Control {
   switch (type) {
     case "pong": return { type };
     case "caption": return { type, text: text(m["text"], "text") };
+    case "moment": {
+      const unit = m["unit"];
+      if (unit !== "op" && unit !== "step") throw new WireError(`unknown unit ${String(unit)}`);
+      const n = (name: string): number => integer(m[name], name, 0);
+      return { type, run: n("run"), at: n("at"), oldest: n("oldest"), newest: n("newest"), unit, says: text(m["says"], "says") };
+    }
     case "mark": return { type, name: text(m["name"], "name") };
     case "current": return { type, topic: text(m["topic"], "topic"), seq: integer(m["seq"], "seq", 0) };
     case "replay": return { type, topic: text(m["topic"], "topic"), from: integer(m["from"], "from", 0), to: integer(m["to"], "to", 0) };

@@ -30,7 +30,7 @@ def no_redis(settings: Any, tmp_path: Any) -> None:
 
 @pytest.fixture
 def run(cast: Any) -> Run:
-    """Six slices of two VMs, with an attack at the beginning of the fourth; a checkpoint after the first and each act."""
+    """Six slices of two VMs, with an attack at the beginning of the fourth; checkpoints after both."""
     made = start_run(cast, rate=RATE)
     for number in range(6):
         if number == 3:
@@ -99,7 +99,7 @@ def test_a_tenant_names_steps_and_sees_its_own_pages_alone(run: Run, cast: Any) 
     assert all(event["op"] is None for event in log["data"]["events"])
     assert moment(olga, run, step=4)[0]["at"] > 4  # an operator is told the operation
     assert alice.get(f"/runs/{run.pk}/moment/", {"op": 100}).status_code == 422
-    for path in (f"find/?what=miss&op=5", "frame/3/"):
+    for path in ("find/?what=miss&op=5", "frame/3/"):
         assert alice.get(f"/runs/{run.pk}/{path}").status_code == 404
     for path in ("moment/?step=1", "marks/", "find/?what=miss&op=5", "frame/3/"):
         assert client_of(cast.ines).get(f"/runs/{run.pk}/{path}").status_code == 404
@@ -133,7 +133,11 @@ def test_run_to_the_next_and_last_of_something(run: Run, cast: Any) -> None:
             assert find(what, op) == next((each for each in all_of_them if each > op), None)
             assert find(what, op, "last") == next((each for each in reversed(all_of_them) if each < op), None)
     denied = Event.objects.exclude(check_name="").get()
-    assert (find("denied", 0), find("denied", denied.op), find("denied", run.op, "last")) == (denied.op, None, denied.op)
+    assert (find("denied", 0), find("denied", denied.op), find("denied", run.op, "last")) == (
+        denied.op,
+        None,
+        denied.op,
+    )
     assert find("violation", 0) is None
     assert moment(client, run, op=denied.op)[0]["says"].endswith(".")
 

@@ -29,6 +29,7 @@ from hsvm_engine.scenarios import PAGES_PER_MIB as PAGES_PER_MIB
 from hsvm_engine.scenarios import Scenario as Scenario
 from hsvm_engine.scenarios import VmSpec as VmSpec
 from hsvm_engine.step import Step as Step
+from hsvm_engine.tracefile import builtin_trace, builtin_traces
 
 ENGINE_VERSION: Final[str] = hsvm_engine.__version__
 SLICES_A_SECOND: Final = 4  # of a paced run
@@ -278,6 +279,12 @@ def looker_at(*, run: int, scenario: dict[str, Any], checkpoint: tuple[int, byte
     looker = Looker.load(unseal(sealed, run=run, slice_no=at))
     assert isinstance(looker, Looker)
     return looker
+
+
+def warm() -> None:
+    """Read the built-in traces, so that the first moment that somebody looks at does not wait for it."""
+    for name in builtin_traces():
+        builtin_trace(name)
 
 
 def carry_out(player: Player, order: Order) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -10,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
-from webapp.runs import history, selectors
+from webapp.runs import engine, history, selectors
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
 from webapp.tenants.selectors import missing
@@ -88,6 +89,7 @@ def frame(request: HttpRequest, pk: int, mfn: int) -> HttpResponse:
 def marks(request: HttpRequest, pk: int) -> HttpResponse:
     """The marks of this view, and how far the run can be looked at."""
     run, view = _watched(request, pk)
+    threading.Thread(target=engine.warm, daemon=True).start()  # a timeline is being opened: moments are asked for next
     operator = view == OPERATOR
     oldest, newest = (run.oldest_op, run.op) if operator else (run.oldest_seq, run.seq)
     found = {"oldest": oldest, "newest": newest, "unit": "op" if operator else "step", "state": run.state}

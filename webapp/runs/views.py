@@ -92,13 +92,25 @@ def my_memory(request: HttpRequest, name: str) -> HttpResponse:
     vm = vm_get(user=user, name=name)
     moved = selectors.moved_for(tenant=vm.tenant.slug)  # read first: what comes later has the page fetched anew
     host = vm.placement.host if hasattr(vm, "placement") else None
-    run = selectors.newest_run(user=user, host=host) if host else None
+    run = _asked_run(request, host) if host else None
     context: dict[str, Any] = {"vm": vm, "run": run}
     if run is not None:
         context |= _watched(user, run)
     else:  # the page comes anew when something happens to the tenant's VMs
         context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": moved}
     return render(request, "runs/my_memory.html", context)
+
+
+def _asked_run(request: HttpRequest, host: Host) -> Run | None:
+    """The run of the host that a link names, or its newest."""
+    user: Any = request.user
+    named = request.GET.get("run", "")
+    if named.isascii() and named.isdecimal() and len(named) <= 18:
+        found = selectors.runs_of(user=user).filter(pk=int(named), host=host).first()
+        if found is None:
+            raise missing()
+        return found
+    return selectors.newest_run(user=user, host=host)
 
 
 def _watched(user: Any, run: Run) -> dict[str, Any]:
@@ -142,7 +154,8 @@ def _host(request: HttpRequest, name: str) -> tuple[Host, Run | None]:
 def host(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
-    found, run = _host(request, name)
+    found = host_get(user=user, name=name)
+    run = _asked_run(request, found)
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
