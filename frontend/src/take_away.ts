@@ -117,7 +117,8 @@ async function png(picture: HTMLCanvasElement | Drawing, label: string, scale: n
   return await new Promise((resolve, reject) => out.toBlob((blob) => (blob === null ? reject(new Error("the picture is too large for this browser")) : resolve(blob)), "image/png"));
 }
 
-function give(name: string, blob: Blob): void {
+/** Hands a file to the reader. */
+export function give(name: string, blob: Blob): void {
   const url = URL.createObjectURL(blob);
   el("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

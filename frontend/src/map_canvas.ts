@@ -1,0 +1,202 @@
+/** The two canvases of the map: cells below; rings, numbers, selection and cursor above. Each is painted only when what it shows changed. */
+
+import { el } from "./dom";
+import { boxesIn, type Selection } from "./map_select";
+import { centre, frameAt, place, type Box, type Room, type Window } from "./map_geometry";
+import type { MapModel } from "./map_model";
+import type { Plane } from "./map_pyramid";
+import { BACKGROUND, dimmed, paint, stampOf, stampsOf, type Lettering, type Stamps, type Style } from "./map_raster";
+import { rings } from "./map_rings";
+import { inkOf, lookOf, pixel, type Look } from "./palette";
+
+const RING = 14;
+export const NUMBERS_FROM = 24;
+const FONT = '"Inter Variable", system-ui, sans-serif';
+const KEPT_STAMPS = 24;
+
+/** What the marks are painted with: an overlay's look by mark, or, for a comparison, what changed as it is. */
+export type MarkLooks = readonly Look[] | "as-is";
+export interface Layer { marks: Plane[]; looks: MarkLooks; version: string }
+export interface View {
+  model: MapModel; window: Window; style: Style; isolated: number | null; layer: Layer | null;
+  cursor: number | null; selection: Selection | null; guestPage: (mfn: number) => string;
+}
+
+export class MapCanvas {
+  readonly canvas = el("canvas", { class: "map-canvas" });
+  readonly overlay = el("canvas", { class: "map-overlay", "aria-hidden": "true" });
+  private readonly stamps = new Map<string, Stamps[]>();
+  private image: { data: ImageData; pixels: Uint32Array } | null = null;
+  private painted = "";
+  private drawn = "";
+
+  /** Sizes both canvases to whole device pixels at a whole position: anything else blurs the cells. */
+  resize({ width, height }: Room, stage: HTMLElement): void {
+    if (this.image?.data.width === width && this.image.data.height === height) return;
+    const ratio = devicePixelRatio || 1;
+    stage.style.margin = "0";
+    for (const canvas of [this.canvas, this.overlay]) {
+      canvas.width = width;
+      canvas.height = height;
+      canvas.style.width = `${width / ratio}px`;
+      canvas.style.height = `${height / ratio}px`;
+    }
+    const box = this.canvas.getBoundingClientRect();
+    const rest = (value: number): number => Math.ceil(value * ratio - 0.001) / ratio - value;
+    stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
+    const data = new ImageData(width, height);
+    this.image = { data, pixels: new Uint32Array(data.data.buffer) };
+    this.painted = this.drawn = "";
+  }
+
+  paint(view: View): void {
+    const { model, window, layer } = view;
+    const where = `${model.version} ${model.grid.order} ${window.cell} ${window.column} ${window.row} ${view.style} ${view.isolated} ${layer?.version ?? ""}`;
+    if (where !== this.painted) {
+      this.painted = where;
+      this.paintCells(view);
+    }
+    const above = `${where} ${view.cursor} ${JSON.stringify(view.selection)} ${window.cell >= NUMBERS_FROM && view.cursor !== null ? view.guestPage(view.cursor) : ""}`;
+    if (above === this.drawn) return;
+    this.drawn = above;
+    this.paintAbove(view);
+  }
+
+  /** Fonts that arrive late, another theme: everything again. */
+  forget(): void {
+    this.stamps.clear();
+    this.painted = this.drawn = "";
+  }
+
+  private paintCells(view: View): void {
+    const context = this.canvas.getContext("2d", { alpha: false });
+    if (context === null || this.image === null) return;
+    const { model, window, layer, style } = view;
+    const per = Math.max(1, 1 / window.cell);
+    const background = style === "pattern" ? pixel("#FFFFFF") : BACKGROUND;
+    const marks = layer === null ? null : (layer.marks[Math.log2(per)] ?? null);
+    paint(this.image.pixels, { plane: model.level(per), marks, faces: this.faces(view), background }, model.grid, window);
+    context.putImageData(this.image.data, 0, 0);
+  }
+
+  private faces({ model, window, style, isolated, layer }: View): Stamps[] {
+    const size = Math.max(1, window.cell);
+    const looks = layer?.looks ?? "none";
+    const key = `${size} ${style} ${isolated} ${typeof looks === "string" ? looks : looks.map((look) => look.colour + look.letter).join()} ${model.owners.map((owner) => owner.byte + lookOf(owner).className).join()}`;
+    const known = this.stamps.get(key);
+    if (known !== undefined) return known;
+    if (this.stamps.size > KEPT_STAMPS) this.stamps.clear();
+    const bright = stampsOf(model.owners, size, lettering, style);
+    const dim = dimmed(bright, style);
+    const filtered = isolated === null ? bright : dim.map((stamp, byte) => (byte === isolated ? bright[byte] : stamp));
+    const made: Stamps[] = layer === null ? [filtered] : [dim];
+    if (looks === "as-is") made.push(bright);
+    else if (looks !== "none") for (const look of looks) made.push(new Array<Uint32Array>(256).fill(stampOf(look, size, lettering, style)));
+    this.stamps.set(key, made);
+    return made;
+  }
+
+  private paintAbove(view: View): void {
+    const context = this.overlay.getContext("2d");
+    if (context === null) return;
+    const { model, window } = view;
+    const ratio = devicePixelRatio || 1;
+    context.clearRect(0, 0, window.width, window.height);
+    if (window.cell >= NUMBERS_FROM) this.paintNumbers(context, view);
+    if (view.selection !== null) for (const box of boxesIn(model.grid, view.selection)) this.paintBox(context, window, box, ratio);
+    for (const ring of rings(model.grid, window, model.wrong, RING * ratio)) {
+      for (const [colour, line] of [["#000000", 6], ["#FFFFFF", 3], ["#D50000", 1.5]] as const) {
+        context.strokeStyle = colour;
+        context.lineWidth = line * ratio;
+        context.beginPath();
+        context.arc(ring.x, ring.y, (RING / 2) * ratio, 0, 2 * Math.PI);
+        context.stroke();
+      }
+      const right = ring.x + 40 * ratio > window.width;
+      if (ring.count > 1) label(context, ring.count.toLocaleString("en-US"), ring.x + (right ? -11 : 11) * ratio, Math.max(7 * ratio, ring.y), 12 * ratio, right ? "right" : "left");
+    }
+    if (view.cursor !== null) this.paintCursor(context, model, window, view.cursor);
+  }
+
+  /** Page number, and the guest page where it is known. */
+  private paintNumbers(context: CanvasRenderingContext2D, { model, window, style, guestPage }: View): void {
+    const colours = new Map(model.owners.map((owner) => [owner.byte, lookOf(owner).colour]));
+    const { cell } = window;
+    const last = (model.map.length - 1).toString(16);
+    const size = Math.max(7, Math.min(12, cell / 4, (cell - 3) / (last.length * 0.6)));
+    context.font = `600 ${size}px ${FONT}`;
+    context.textAlign = "center";
+    context.textBaseline = "bottom";
+    for (let row = 0; row * cell < window.height; row++) {
+      for (let column = 0; column * cell < window.width; column++) {
+        const mfn = frameAt(model.grid, window.column + column, window.row + row);
+        if (mfn === null) continue;
+        const colour = style === "pattern" ? "#FFFFFF" : (colours.get(model.map[mfn] as number) ?? "#0F1115");
+        const text = mfn.toString(16);
+        const [x, y] = [(column + 0.5) * cell, (row + 1) * cell - 2];
+        // A strip of the owner's own colour keeps textures away from the digits.
+        context.fillStyle = colour;
+        context.fillRect(x - text.length * size * 0.32, y - size, text.length * size * 0.64, size);
+        context.fillStyle = inkOf(colour);
+        context.fillText(text, x, y);
+        const guest = cell >= 32 ? guestPage(mfn) : "";
+        if (guest !== "") context.fillText(guest, x, y - size - 1);
+      }
+    }
+  }
+
+  private paintBox(context: CanvasRenderingContext2D, window: Window, box: Box, ratio: number): void {
+    const [x, y] = [(box.left - window.column) * window.cell, (box.top - window.row) * window.cell];
+    const [width, height] = [(box.right - box.left + 1) * window.cell, (box.bottom - box.top + 1) * window.cell];
+    context.fillStyle = "rgb(255 255 255 / 0.22)";
+    context.fillRect(x, y, width, height);
+    context.lineWidth = ratio;
+    for (const [colour, grow] of [["#000000", 1.5], ["#FFFFFF", 0.5]] as const) {
+      context.strokeStyle = colour;
+      context.strokeRect(x - grow * ratio, y - grow * ratio, width + 2 * grow * ratio, height + 2 * grow * ratio);
+    }
+  }
+
+  private paintCursor(context: CanvasRenderingContext2D, model: MapModel, window: Window, mfn: number): void {
+    const { column, row } = place(model.grid, mfn);
+    const size = Math.max(window.cell, 7);
+    const at = centre(model.grid, window, mfn);
+    const x = window.cell >= 7 ? (column - window.column) * window.cell : at.x - size / 2;
+    const y = window.cell >= 7 ? (row - window.row) * window.cell : at.y - size / 2;
+    for (const [colour, grow] of [["#000000", 2.5], ["#FFFFFF", 1]] as const) {
+      context.strokeStyle = colour;
+      context.lineWidth = 2;
+      context.strokeRect(x - grow, y - grow, size + 2 * grow, size + 2 * grow);
+    }
+  }
+}
+
+export function label(context: CanvasRenderingContext2D, text: string, x: number, y: number, size: number, align: CanvasTextAlign): void {
+  context.font = `700 ${size}px ${FONT}`;
+  context.textAlign = align;
+  context.textBaseline = "middle";
+  context.lineWidth = size / 3;
+  context.strokeStyle = "#000000";
+  context.strokeText(text, x, y);
+  context.fillStyle = "#FFFFFF";
+  context.fillText(text, x, y);
+}
+
+/** Draws a VM's letter into a stamp, with a rim of the base colour so that no texture swallows it. */
+const lettering: Lettering = (stamp, size, look) => {
+  const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
+  if (context === null) return;
+  context.putImageData(new ImageData(new Uint8ClampedArray(stamp.slice().buffer), size, size), 0, 0);
+  const heavy = document.documentElement.dataset["theme"] === "projector";
+  const height = Math.round(size * (size >= NUMBERS_FROM ? 0.55 : heavy ? 0.95 : 0.8));
+  context.font = `${heavy ? 900 : 700} ${height}px ${FONT}`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  const y = size >= NUMBERS_FROM ? size * 0.38 : size / 2;
+  context.strokeStyle = look.colour;
+  context.lineWidth = Math.max(2, size / 6);
+  context.strokeText(look.letter, size / 2, y);
+  context.fillStyle = inkOf(look.colour);
+  context.fillText(look.letter, size / 2, y);
+  stamp.set(new Uint32Array(context.getImageData(0, 0, size, size).data.buffer));
+};
