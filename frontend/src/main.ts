@@ -11,7 +11,7 @@ import { PlayerControls } from "./player";
 import { Player, readRecording } from "./recording";
 import { follow } from "./refresh";
 import { LiveSocket } from "./socket";
-import { Store, type TopicState } from "./store";
+import { Store, type MapState, type TopicState } from "./store";
 import { Timeline } from "./timeline";
 import { TlbGrid } from "./tlb_grid";
 import { WalkView } from "./walk";
@@ -22,6 +22,7 @@ type Draw = (state: TopicState, store: Store) => void;
 const VIEWS: Record<string, { kind: TopicState["type"]; mount: (root: HTMLElement, redraw: () => void) => Draw }> = {
   "ownership-map": { kind: "map", mount: (root, redraw) => {
     const view = new OwnershipMap(root, redraw);
+    root.addEventListener("compare", (event) => view.compareMoments((event as CustomEvent<{ a: MapState; b: MapState } | null>).detail));
     return (state) => state.type === "map" && view.draw(state);
   } },
   tlb: { kind: "tlb", mount: (root, redraw) => {
@@ -167,7 +168,7 @@ class Page {
   private compare(a: Moment | null, b: Moment | null): void {
     for (const { root, kind } of this.roots) {
       const topic = root.dataset["topic"] ?? "";
-      if (kind === "map") root.dispatchEvent(new CustomEvent("compare", { detail: { a: a?.store.get(topic) ?? null, b: b?.store.get(topic) ?? null } }));
+      if (kind === "map") root.dispatchEvent(new CustomEvent("compare", { detail: a === null || b === null ? null : { a: a.store.get(topic), b: b.store.get(topic) } }));
     }
   }
 

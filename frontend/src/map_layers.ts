@@ -66,6 +66,10 @@ export class Layers {
     return `Compared with ${a.label}`;
   }
 
+  endComparison(): void {
+    if (this.comparison !== null) this.begin(false);
+  }
+
   /** What the layer says of one frame. */
   fact(mfn: number): [string, string] | null {
     if (this.comparison !== null) return ["Was", `${this.comparison.ownerBefore(mfn)} in A`];

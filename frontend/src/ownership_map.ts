@@ -116,6 +116,17 @@ export class OwnershipMap {
     this.redraw();
   }
 
+  /** Shows where two moments differ; null ends it. */
+  compareMoments(moments: { a: MapState; b: MapState } | null): void {
+    this.layers.endComparison();
+    this.setB(moments?.b ?? null);
+    if (moments === null) return;
+    this.setA(moments.a);
+    this.follow(this.b?.state ?? moments.b);
+    this.voice.say(this.layers.toggleComparison());
+    this.redraw();
+  }
+
   // ---- what is shown ----
 
   private follow(state: MapState): void {
