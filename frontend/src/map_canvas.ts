@@ -1,11 +1,12 @@
 /** The two canvases of the map: cells below; rings, numbers, selection and cursor above. Each is painted only when what it shows changed. */
 
 import { el } from "./dom";
+import { writeNumbers, type Digits } from "./map_digits";
 import { boxesIn, type Selection } from "./map_select";
 import { centre, frameAt, place, type Box, type Room, type Window } from "./map_geometry";
 import type { MapModel } from "./map_model";
 import type { Plane } from "./map_pyramid";
-import { BACKGROUND, dimmed, paint, stampOf, stampsOf, type Lettering, type Stamps, type Style } from "./map_raster";
+import { BACKGROUND, dimmed, paint, repaint, stampOf, stampsOf, type Lettering, type Stamps, type Style } from "./map_raster";
 import { rings } from "./map_rings";
 import { inkOf, lookOf, pixel, type Look } from "./palette";
 
@@ -27,8 +28,13 @@ export class MapCanvas {
   readonly overlay = el("canvas", { class: "map-overlay", "aria-hidden": "true" });
   private readonly stamps = new Map<string, Stamps[]>();
   private image: { data: ImageData; pixels: Uint32Array } | null = null;
+  private digits: ({ size: number } & Digits) | null = null;
+  /** What was painted, without where; and where. */
+  private scene = "";
+  private at: Window | null = null;
   private painted = "";
   private drawn = "";
+  private bare = false;
 
   /** Sizes both canvases to whole device pixels at a whole position: anything else blurs the cells. */
   resize({ width, height }: Room, stage: HTMLElement): void {
@@ -46,15 +52,18 @@ export class MapCanvas {
     stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
     const data = new ImageData(width, height);
     this.image = { data, pixels: new Uint32Array(data.data.buffer) };
-    this.painted = this.drawn = "";
+    this.painted = this.scene = this.drawn = "";
   }
 
   paint(view: View): void {
     const { model, window, layer } = view;
-    const where = `${model.version} ${model.grid.order} ${window.cell} ${window.column} ${window.row} ${view.style} ${view.isolated} ${layer?.version ?? ""}`;
+    const what = `${model.version} ${model.grid.order} ${window.cell} ${view.style} ${view.isolated} ${layer?.version ?? ""}`;
+    const where = `${what} ${window.column} ${window.row}`;
     if (where !== this.painted) {
+      this.paintCells(view, what === this.scene ? this.at : null);
       this.painted = where;
-      this.paintCells(view);
+      this.scene = what;
+      this.at = window;
     }
     const above = `${where} ${view.cursor} ${JSON.stringify(view.selection)} ${window.cell >= NUMBERS_FROM && view.cursor !== null ? view.guestPage(view.cursor) : ""}`;
     if (above === this.drawn) return;
@@ -65,18 +74,31 @@ export class MapCanvas {
   /** Fonts that arrive late, another theme: everything again. */
   forget(): void {
     this.stamps.clear();
-    this.painted = this.drawn = "";
+    this.painted = this.scene = this.drawn = "";
   }
 
-  private paintCells(view: View): void {
+  private paintCells(view: View, before: Window | null): void {
     const context = this.canvas.getContext("2d", { alpha: false });
     if (context === null || this.image === null) return;
     const { model, window, layer, style } = view;
     const per = Math.max(1, 1 / window.cell);
     const background = style === "pattern" ? pixel("#FFFFFF") : BACKGROUND;
     const marks = layer === null ? null : (layer.marks[Math.log2(per)] ?? null);
-    paint(this.image.pixels, { plane: model.level(per), marks, faces: this.faces(view), background }, model.grid, window);
+    const scene = { plane: model.level(per), marks, faces: this.faces(view), background };
+    // Numbers lie over the cells, so what is moved there would have to be written again anyway.
+    if (before !== null && window.cell < NUMBERS_FROM) repaint(this.image.pixels, scene, model.grid, window, before);
+    else paint(this.image.pixels, scene, model.grid, window);
+    if (window.cell >= NUMBERS_FROM) this.paintNumbers(view, this.image.pixels);
     context.putImageData(this.image.data, 0, 0);
+  }
+
+  private paintNumbers({ model, window, style }: View, pixels: Uint32Array): void {
+    const length = (model.map.length - 1).toString(16).length;
+    const size = Math.max(7, Math.min(12, Math.floor(window.cell / 4), (window.cell - 3) / (length * 0.6)));
+    if (this.digits?.size !== size) this.digits = { size, ...digitsOf(size) };
+    const ramps = new Array<Uint32Array | undefined>(256).fill(undefined);
+    for (const owner of model.owners) ramps[owner.byte] = rampOf(style === "pattern" ? "#FFFFFF" : lookOf(owner).colour);
+    writeNumbers(pixels, model.grid, window, model.map, this.digits, ramps);
   }
 
   private faces({ model, window, style, isolated, layer }: View): Stamps[] {
@@ -101,8 +123,12 @@ export class MapCanvas {
     if (context === null) return;
     const { model, window } = view;
     const ratio = devicePixelRatio || 1;
+    const bare = model.violations.length === 0 && view.selection === null && view.cursor === null && window.cell < NUMBERS_FROM;
+    if (bare && this.bare) return;
+    this.bare = bare;
     context.clearRect(0, 0, window.width, window.height);
-    if (window.cell >= NUMBERS_FROM) this.paintNumbers(context, view);
+    if (bare) return;
+    if (window.cell >= NUMBERS_FROM) this.paintGuests(context, view);
     if (view.selection !== null) for (const box of boxesIn(model.grid, view.selection)) this.paintBox(context, window, box, ratio);
     for (const ring of rings(model.grid, window, model.wrong, RING * ratio)) {
       for (const [colour, line] of [["#000000", 6], ["#FFFFFF", 3], ["#D50000", 1.5]] as const) {
@@ -118,29 +144,23 @@ export class MapCanvas {
     if (view.cursor !== null) this.paintCursor(context, model, window, view.cursor);
   }
 
-  /** Page number, and the guest page where it is known. */
-  private paintNumbers(context: CanvasRenderingContext2D, { model, window, style, guestPage }: View): void {
-    const colours = new Map(model.owners.map((owner) => [owner.byte, lookOf(owner).colour]));
+  /** Guest pages, for the few frames of which they are known. */
+  private paintGuests(context: CanvasRenderingContext2D, { model, window, style, guestPage }: View): void {
     const { cell } = window;
-    const last = (model.map.length - 1).toString(16);
-    const size = Math.max(7, Math.min(12, cell / 4, (cell - 3) / (last.length * 0.6)));
+    const size = Math.min(10, cell / 4);
     context.font = `600 ${size}px ${FONT}`;
     context.textAlign = "center";
-    context.textBaseline = "bottom";
+    context.textBaseline = "top";
     for (let row = 0; row * cell < window.height; row++) {
       for (let column = 0; column * cell < window.width; column++) {
         const mfn = frameAt(model.grid, window.column + column, window.row + row);
-        if (mfn === null) continue;
-        const colour = style === "pattern" ? "#FFFFFF" : (colours.get(model.map[mfn] as number) ?? "#0F1115");
-        const text = mfn.toString(16);
-        const [x, y] = [(column + 0.5) * cell, (row + 1) * cell - 2];
-        // A strip of the owner's own colour keeps textures away from the digits.
+        const guest = mfn === null ? "" : guestPage(mfn);
+        if (guest === "") continue;
+        const colour = style === "pattern" ? "#FFFFFF" : lookOf(model.ownerOf(mfn as number) ?? { owner: "", letter: "" }).colour;
         context.fillStyle = colour;
-        context.fillRect(x - text.length * size * 0.32, y - size, text.length * size * 0.64, size);
+        context.fillRect(column * cell, row * cell, cell - 1, size + 1);
         context.fillStyle = inkOf(colour);
-        context.fillText(text, x, y);
-        const guest = cell >= 32 ? guestPage(mfn) : "";
-        if (guest !== "") context.fillText(guest, x, y - size - 1);
+        context.fillText(`g ${guest}`, (column + 0.5) * cell, row * cell + 1, cell - 2);
       }
     }
   }
@@ -180,6 +200,28 @@ export function label(context: CanvasRenderingContext2D, text: string, x: number
   context.strokeText(text, x, y);
   context.fillStyle = "#FFFFFF";
   context.fillText(text, x, y);
+}
+
+function digitsOf(size: number): Digits {
+  const [width, height] = [Math.max(4, Math.round(size * 0.62)), Math.ceil(size)];
+  const context = new OffscreenCanvas(width * 16, height).getContext("2d", { willReadFrequently: true });
+  const ink = new Uint8Array(width * 16 * height);
+  if (context === null) return { width, height, ink };
+  context.font = `600 ${size}px ${FONT}`;
+  context.textAlign = "center";
+  context.textBaseline = "alphabetic";
+  for (let i = 0; i < 16; i++) context.fillText(i.toString(16), (i + 0.5) * width, height - 1.5, width);
+  context.getImageData(0, 0, width * 16, height).data.forEach((value, i) => {
+    if (i % 4 === 3) ink[i >> 2] = value >> 4;
+  });
+  return { width, height, ink };
+}
+
+/** Sixteen steps from a colour to its ink. */
+function rampOf(colour: string): Uint32Array {
+  const [from, to] = [pixel(colour), pixel(inkOf(colour))];
+  const mix = (shift: number, part: number): number => Math.round(((from >> shift) & 255) * (1 - part) + ((to >> shift) & 255) * part) << shift;
+  return Uint32Array.from({ length: 16 }, (_, i) => (0xff000000 | mix(16, i / 15) | mix(8, i / 15) | mix(0, i / 15)) >>> 0);
 }
 
 /** Draws a VM's letter into a stamp, with a rim of the base colour so that no texture swallows it. */

@@ -17,6 +17,8 @@ export class Legend {
   private readonly rows = new Map<string, Row>();
   private order: Order = "map";
   private pages: [Owner, number][] = [];
+  private shown = "";
+  private turn = 0;
 
   constructor(private readonly isolate: (byte: number) => void, private readonly changed: () => void) {
     const heads = [...this.element.querySelectorAll("th")];
@@ -24,6 +26,7 @@ export class Legend {
       const head = heads[i] as HTMLElement;
       const sort = el("button", { type: "button", class: "sort" }, head.textContent ?? "");
       sort.addEventListener("click", () => {
+        this.turn += 1;
         this.order = this.order === order ? "map" : order;
         heads.forEach((each, at) => each.setAttribute("aria-sort", at === i && this.order !== "map" ? (order === "owner" ? "ascending" : "descending") : "none"));
         this.changed();
@@ -33,6 +36,9 @@ export class Legend {
   }
 
   show(state: MapState, model: MapModel, isolated: number | null): void {
+    const key = `${model.version} ${state.seq} ${this.order} ${isolated} ${this.turn}`;
+    if (key === this.shown) return;
+    this.shown = key;
     this.pages = model.owners.map((owner): [Owner, number] => [owner, state.counts[owner.byte] ?? 0])
       .filter(([owner, pages]) => pages > 0 || owner.byte < 3 || owner.byte === isolated);
     if (this.order === "owner") this.pages.sort(([a], [b]) => a.name.localeCompare(b.name));
@@ -89,6 +95,7 @@ export class Legend {
     if (other === undefined) return;
     if (pinned) passPin(owner, other);
     else passPin(other, owner);
+    this.turn += 1;
     this.changed();
   }
 }

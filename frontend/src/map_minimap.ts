@@ -6,12 +6,14 @@ import type { MapModel } from "./map_model";
 import { lookOf, pixel } from "./palette";
 
 const SIDE = 128;
+const RED = pixel("#FF3B30");
 
 export class Minimap {
   private readonly canvas = el("canvas", { class: "map-mini", role: "img", "aria-label": "The whole map with the part that is shown; the buttons Pan move that part" });
   readonly element = el("figure", { class: "map-mini-figure" }, this.canvas, el("figcaption", { class: "muted" }, "Whole host. Click to look there."));
   private image: ImageData | null = null;
   private painted = "";
+  private filled = "";
 
   /** `move` is told the cell that shall stand in the middle. */
   constructor(private readonly move: (column: number, row: number) => void) {
@@ -41,23 +43,35 @@ export class Minimap {
     }
     const context = this.canvas.getContext("2d");
     if (context === null) return;
-    const colours = new Uint32Array(256).fill(pixel("#000000"));
-    for (const owner of model.owners) colours[owner.byte] = pixel(lookOf(owner).colour);
-    const pixels = new Uint32Array(this.image.data.buffer);
-    const plane = model.level(per);
-    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) pixels[y * width + x] = colours[plane.bytes[y * plane.width + x] as number] as number;
-    context.putImageData(this.image, 0, 0);
-    const wrong = model.wrong.levels[Math.log2(per)];
-    context.fillStyle = "#FF3B30";
-    if (wrong !== undefined && model.violations.length > 0) {
-      for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) if ((wrong.bytes[y * wrong.width + x] as number) > 0) context.fillRect(x - 1, y - 1, 3, 3);
+    const still = `${model.version} ${grid.order}`;
+    if (still !== this.filled) {
+      this.filled = still;
+      this.fill(model, this.image, per);
     }
+    context.putImageData(this.image, 0, 0);
     const scale = 1 / per;
     const [w, h] = [Math.max(3, (window.width / window.cell) * scale), Math.max(3, (window.height / window.cell) * scale)];
     for (const [colour, grow] of [["#000000", 1.5], ["#FFFFFF", 0.5]] as const) {
       context.strokeStyle = colour;
       context.lineWidth = 1;
       context.strokeRect(Math.min(window.column * scale, width - w) - grow, Math.min(window.row * scale, height - h) - grow, w + 2 * grow, h + 2 * grow);
+    }
+  }
+
+  private fill(model: MapModel, image: ImageData, per: number): void {
+    const { width, height } = image;
+    const colours = new Uint32Array(256).fill(pixel("#000000"));
+    for (const owner of model.owners) colours[owner.byte] = pixel(lookOf(owner).colour);
+    const pixels = new Uint32Array(image.data.buffer);
+    const [plane, wrong] = [model.level(per), model.wrong.levels[Math.log2(per)]];
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) pixels[y * width + x] = colours[plane.bytes[y * plane.width + x] as number] as number;
+    if (wrong === undefined || model.violations.length === 0) return;
+    // Three pixels square, so that one page is seen.
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        if ((wrong.bytes[y * wrong.width + x] as number) === 0) continue;
+        for (let i = Math.max(0, y - 1); i <= Math.min(height - 1, y + 1); i++) pixels.fill(RED, i * width + Math.max(0, x - 1), i * width + Math.min(width, x + 2));
+      }
     }
   }
 }

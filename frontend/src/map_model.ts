@@ -85,7 +85,8 @@ export class MapModel {
   /** One byte a frame, laid out as the grid is; `none` where there is no frame. */
   lay(bytes: Uint8Array, none: number): Plane {
     const { grid } = this;
-    const made = plane(grid.columns, grid.rows, none);
+    const made = plane(grid.columns, grid.rows);
+    if (made.bytes.length !== bytes.length) made.bytes.fill(none);
     if (grid.order === "hilbert") {
       for (let left = 0; left < grid.columns; left += grid.side) unroll(made.bytes, made.width, bytes, left * grid.side, left, grid.side);
     } else if (made.width === grid.columns) made.bytes.set(bytes);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { frameAt, type Order } from "./map_geometry";
 import { MapModel } from "./map_model";
 import { MaxPyramid } from "./map_pyramid";
-import { BACKGROUND, dimmed, paint, stampOf, stampsOf } from "./map_raster";
+import { BACKGROUND, dimmed, paint, repaint, stampOf, stampsOf } from "./map_raster";
 import { LOOKS, lookOf, pixel } from "./palette";
 import type { MapState } from "./store";
 import { numbers } from "./testing";
@@ -79,7 +79,14 @@ describe("painting", () => {
       const bright = stampsOf(OWNERS, size, () => undefined);
       const faces = [dimmed(bright), bright];
       const out = new Uint32Array(window.width * window.height);
-      paint(out, { plane: model.level(per), marks: marks.levels[Math.log2(per)] as never, faces, background: BACKGROUND }, grid, window);
+      const scene = { plane: model.level(per), marks: marks.levels[Math.log2(per)] as never, faces, background: BACKGROUND };
+      if (round % 2 === 0) paint(out, scene, grid, window);
+      else {
+        // From where the window stood before.
+        const before = { ...window, column: Math.max(0, window.column + (random(21) - 10) * per), row: Math.max(0, window.row + (random(21) - 10) * per) };
+        paint(out, scene, grid, before);
+        repaint(out, scene, grid, window, before);
+      }
       for (let y = 0; y < window.height; y++) {
         for (let x = 0; x < window.width; x++) {
           const column = window.column + Math.floor(x / cell);

@@ -66,9 +66,38 @@ export function dimmed(stamps: Stamps, style: Style = "colour"): (Stamp | undefi
 /** What is painted: a plane of owner bytes (of frames, or of blocks of `per` x `per`), and by mark which stamps are used. */
 export interface Scene { plane: Plane; marks: Plane | null; faces: readonly Stamps[]; background: number }
 
+/** Where in a picture of `stride` pixels a row a window is painted. */
+interface Target { out: Uint32Array; offset: number; stride: number }
+
 /** Fills `out` (window.width x window.height) with the window's part of the map. */
 export function paint(out: Uint32Array, scene: Scene, grid: Grid, window: Window): void {
-  if (window.cell <= 1) return paintSingle(out, scene, grid, window);
+  paintInto({ out, offset: 0, stride: window.width }, scene, grid, window);
+}
+
+/** The same when `out` holds the map as seen from (column, row) of `before`: what stays is moved, only what is new is painted. */
+export function repaint(out: Uint32Array, scene: Scene, grid: Grid, window: Window, before: Pick<Window, "column" | "row">): void {
+  const { cell, width, height } = window;
+  const [dx, dy] = [(window.column - before.column) * cell, (window.row - before.row) * cell];
+  if (Math.abs(dx) >= width || Math.abs(dy) >= height) return paint(out, scene, grid, window);
+  const by = dy * width + dx;
+  if (by > 0) out.copyWithin(0, by);
+  else out.copyWithin(-by, 0, out.length + by);
+  // A cell that the old picture's edge cut is painted again.
+  const whole = (at: number): number => (cell <= 1 ? at : Math.floor(at / cell) * cell);
+  const strip = (left: number, top: number, right: number, bottom: number): void => {
+    if (right <= left || bottom <= top) return;
+    const part = { ...window, column: window.column + left / cell, row: window.row + top / cell, width: right - left, height: bottom - top };
+    paintInto({ out, offset: top * width + left, stride: width }, scene, grid, part);
+  };
+  if (dy > 0) strip(0, whole(height - dy), width, height);
+  else strip(0, 0, width, -dy);
+  if (dx > 0) strip(whole(width - dx), 0, width, height);
+  else strip(0, 0, -dx, height);
+}
+
+function paintInto(target: Target, scene: Scene, grid: Grid, window: Window): void {
+  if (window.cell <= 1) return paintSingle(target, scene, grid, window);
+  const { out, offset, stride } = target;
   const { cell, width, height } = window;
   const { plane, marks, faces, background } = scene;
   const still = faces[0] as Stamps;
@@ -81,7 +110,7 @@ export function paint(out: Uint32Array, scene: Scene, grid: Grid, window: Window
       const stamps = marks === null || !inside ? still : faces[marks.bytes[at] as number] ?? still;
       const stamp = inside ? stamps[plane.bytes[at] as number] : undefined;
       for (let line = 0; line < lines; line++) {
-        const to = (top + line) * width + left;
+        const to = offset + (top + line) * stride + left;
         if (stamp === undefined) out.fill(background, to, to + across);
         else for (let x = 0, from = line * cell; x < across; x++) out[to + x] = stamp[from + x] as number;
       }
@@ -90,22 +119,24 @@ export function paint(out: Uint32Array, scene: Scene, grid: Grid, window: Window
 }
 
 /** One pixel a frame, or a block of frames: colours looked up in one table. */
-function paintSingle(out: Uint32Array, scene: Scene, grid: Grid, window: Window): void {
+function paintSingle({ out, offset, stride }: Target, scene: Scene, grid: Grid, window: Window): void {
   const { plane, marks, faces, background } = scene;
-  const colours = new Uint32Array(faces.length * 256);
-  faces.forEach((stamps, mark) => stamps.forEach((stamp, byte) => (colours[mark * 256 + byte] = stamp?.[0] ?? background)));
-  colours.forEach((colour, i) => (colours[i] = colour === 0 ? background : colour));
+  const colours = new Uint32Array(faces.length * 256).fill(background);
+  faces.forEach((stamps, mark) => stamps.forEach((stamp, byte) => {
+    if (stamp !== undefined) colours[mark * 256 + byte] = stamp[0] as number;
+  }));
   const [left, top] = [window.column * window.cell, window.row * window.cell];
-  const across = Math.min(window.width, Math.ceil(grid.columns * window.cell) - left);
-  for (let y = 0, to = 0; y < window.height; y++, to += window.width) {
+  const across = Math.max(0, Math.min(window.width, Math.ceil(grid.columns * window.cell) - left));
+  const bytes = plane.bytes;
+  for (let y = 0, to = offset; y < window.height; y++, to += stride) {
     const row = top + y;
     if (row >= Math.ceil(grid.rows * window.cell)) {
       out.fill(background, to, to + window.width);
       continue;
     }
     const from = row * plane.width + left;
-    if (marks === null) for (let x = 0; x < across; x++) out[to + x] = colours[plane.bytes[from + x] as number] as number;
-    else for (let x = 0; x < across; x++) out[to + x] = colours[(marks.bytes[from + x] as number) * 256 + (plane.bytes[from + x] as number)] as number;
+    if (marks === null) for (let x = 0; x < across; x++) out[to + x] = colours[bytes[from + x] as number] as number;
+    else for (let x = 0; x < across; x++) out[to + x] = colours[(marks.bytes[from + x] as number) * 256 + (bytes[from + x] as number)] as number;
     if (across < window.width) out.fill(background, to + across, to + window.width);
   }
 }

@@ -28,14 +28,22 @@ export function frameInWords(model: MapModel, mfn: number): string {
   return `Page ${hex(mfn)}, ${model.ownerOf(mfn)?.name ?? "unknown"}${model.isWrong(mfn) ? ", violation" : ""}`;
 }
 
+const NOBODY = { owner: "", letter: "" };
+
 export class CursorPanel {
   readonly element = el("dl", { class: "facts map-cursor" });
   private readonly facts = new Map<string, HTMLElement>();
   /** The run under the cursor, looked for again only when the map or the run is another. */
+  private shown = "";
+  private shownDetails: Details["now"] = null;
   private run = { version: -1, start: 0, length: 0 };
 
   /** `more`: a sentence of the layer that is shown, such as how old the frame is. */
   show(model: MapModel, mfn: number, details: Details, more: [string, string] | null): void {
+    const key = `${model.version} ${mfn} ${more?.join() ?? ""} ${model.ownerOf(mfn)?.name ?? ""} ${lookOf(model.ownerOf(mfn) ?? NOBODY).className}`;
+    if (key === this.shown && details.now === this.shownDetails) return;
+    this.shown = key;
+    this.shownDetails = details.now;
     const within = mfn >= this.run.start && mfn < this.run.start + this.run.length;
     if (this.run.version !== model.version || !within) this.run = { version: model.version, ...extentAt(model.map, mfn) };
     const { start, length } = this.run;

@@ -97,11 +97,15 @@ export class OwnershipMap {
     this.surface.paint(view);
     this.minimap.show(this.model, window);
     this.words(state);
-    Object.assign(this.root.dataset, {
-      columns: String(this.model.grid.columns), frames: String(state.map.length), cell: String(window.cell), base: String(this.moves.base), zoom: String(window.cell / this.moves.base),
-      column: String(window.column), row: String(window.row), order: this.model.grid.order, overlay: this.layers.overlay, violations: String(this.model.violations.length),
-      isolated: this.isolated === null ? "" : String(this.isolated),
+    this.tell({
+      columns: this.model.grid.columns, frames: state.map.length, cell: window.cell, base: this.moves.base, zoom: window.cell / this.moves.base, column: window.column, row: window.row,
+      order: this.model.grid.order, overlay: this.layers.overlay, violations: this.model.violations.length, isolated: this.isolated ?? "",
     });
+  }
+
+  /** For tests and for other parts of the page: what is shown, as data-* attributes of the root. */
+  private tell(facts: Record<string, string | number>): void {
+    for (const [name, fact] of Object.entries(facts)) if (this.root.dataset[name] !== String(fact)) this.root.dataset[name] = String(fact);
   }
 
   /** Keeps a moment, or another run's map, as A. */
@@ -146,7 +150,7 @@ export class OwnershipMap {
     this.panel.show(this.model, mfn, this.details, this.layers.fact(mfn));
     const { overlay, comparison, history } = this.layers;
     this.layerPanel.show(comparison === null ? overlay : "none", history, this.model.violations.length);
-    this.comparePanel.show(comparison, this.b?.label ?? `now, op ${count(state.op)}`, state.map.length);
+    if (comparison !== null || !this.comparePanel.element.hidden) this.comparePanel.show(comparison, this.b?.label ?? `now, op ${count(state.op)}`, state.map.length);
     this.legend.show(state, this.model, this.isolated);
     this.selectPanel.show(this.model);
     this.histogram.show(this.model, this.redraw);
