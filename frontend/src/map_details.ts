@@ -21,21 +21,21 @@ export class Details {
   constructor(private readonly root: HTMLElement, private readonly changed: () => void) {}
 
   get offered(): boolean {
-    return (this.root.dataset["frames"] ?? "") !== "";
+    return (this.root.dataset["facts"] ?? "") !== "";
   }
 
   /** The cursor is on this frame, at this moment. */
   look(mfn: number): void {
-    const { frames, state, op } = this.root.dataset;
-    if (frames === undefined || frames === "") return;
-    const address = `${frames}${mfn}/${state === "recording" ? `?op=${op ?? 0}` : ""}`;
-    const key = `${address} ${op}`;
-    if (key === this.asked) return;
+    const { facts, state, op } = this.root.dataset;
+    if (facts === undefined || facts === "") return;
+    const address = `${facts}${mfn}/${state === "recording" ? `?op=${op ?? 0}` : ""}`;
+    // While the run goes on a frame is asked for once, when the cursor comes to it: the server plays the run for it.
+    if (address === this.asked) return;
     // The same frame a moment later: what is known stays until the answer is there.
     if (this.now === "none" || this.now?.mfn !== mfn) this.now = null;
-    this.asked = key;
+    this.asked = address;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.ask(address, key, mfn), REST);
+    this.timer = setTimeout(() => void this.ask(address, mfn), REST);
   }
 
   /** The guest page that a frame is known to be, or "". */
@@ -43,7 +43,7 @@ export class Details {
     return this.guests.get(mfn) ?? "";
   }
 
-  private async ask(address: string, key: string, mfn: number): Promise<void> {
+  private async ask(address: string, mfn: number): Promise<void> {
     let found: FrameDetails | "none";
     try {
       const answer = await fetch(address, { headers: { Accept: "application/json" } });
@@ -56,7 +56,7 @@ export class Details {
       if (this.guests.size > KEPT) this.guests.clear();
       this.guests.set(mfn, found.maps[0] === undefined ? "" : pageName(found.maps[0].gpn));
     }
-    if (key !== this.asked) return;
+    if (address !== this.asked) return;
     this.now = found;
     this.changed();
   }
