@@ -129,13 +129,13 @@ export class MapCanvas {
     context.clearRect(0, 0, window.width, window.height);
     if (bare) return;
     if (window.cell >= NUMBERS_FROM) this.paintGuests(context, view);
-    if (view.selection !== null) for (const box of boxesIn(model.grid, view.selection)) this.paintBox(context, window, box, ratio);
+    if (view.selection !== null) this.paintSelection(context, view, boxesIn(model.grid, view.selection), ratio);
     for (const ring of rings(model.grid, window, model.wrong, RING * ratio)) {
       for (const [colour, line] of [["#000000", 6], ["#FFFFFF", 3], ["#D50000", 1.5]] as const) {
         context.strokeStyle = colour;
         context.lineWidth = line * ratio;
         context.beginPath();
-        context.arc(ring.x, ring.y, (RING / 2) * ratio, 0, 2 * Math.PI);
+        context.arc(...inside(ring, window, 9 * ratio), (RING / 2) * ratio, 0, 2 * Math.PI);
         context.stroke();
       }
       const right = ring.x + 40 * ratio > window.width;
@@ -165,15 +165,20 @@ export class MapCanvas {
     }
   }
 
-  private paintBox(context: CanvasRenderingContext2D, window: Window, box: Box, ratio: number): void {
-    const [x, y] = [(box.left - window.column) * window.cell, (box.top - window.row) * window.cell];
-    const [width, height] = [(box.right - box.left + 1) * window.cell, (box.bottom - box.top + 1) * window.cell];
-    context.fillStyle = "rgb(255 255 255 / 0.22)";
-    context.fillRect(x, y, width, height);
-    context.lineWidth = ratio;
-    for (const [colour, grow] of [["#000000", 1.5], ["#FFFFFF", 0.5]] as const) {
-      context.strokeStyle = colour;
-      context.strokeRect(x - grow * ratio, y - grow * ratio, width + 2 * grow * ratio, height + 2 * grow * ratio);
+  /** The squares of a range along the curve have no outlines: they would look like several selections. */
+  private paintSelection(context: CanvasRenderingContext2D, { window, style }: View, boxes: Box[], ratio: number): void {
+    const outlined = boxes.length <= 3;
+    for (const box of boxes) {
+      const [x, y] = [(box.left - window.column) * window.cell, (box.top - window.row) * window.cell];
+      const [width, height] = [(box.right - box.left + 1) * window.cell, (box.bottom - box.top + 1) * window.cell];
+      context.fillStyle = style === "pattern" ? "rgb(0 64 160 / 0.3)" : `rgb(255 255 255 / ${outlined ? 0.22 : 0.35})`;
+      context.fillRect(x, y, width, height);
+      if (!outlined) continue;
+      context.lineWidth = ratio;
+      for (const [colour, grow] of [["#000000", 1.5], ["#FFFFFF", 0.5]] as const) {
+        context.strokeStyle = colour;
+        context.strokeRect(x - grow * ratio, y - grow * ratio, width + 2 * grow * ratio, height + 2 * grow * ratio);
+      }
     }
   }
 
@@ -191,7 +196,11 @@ export class MapCanvas {
   }
 }
 
-export function label(context: CanvasRenderingContext2D, text: string, x: number, y: number, size: number, align: CanvasTextAlign): void {
+/** A ring at the edge is moved in until it is whole. */
+const inside = ({ x, y }: { x: number; y: number }, { width, height }: Room, rest: number): [number, number] =>
+  [Math.max(rest, Math.min(width - rest, x)), Math.max(rest, Math.min(height - rest, y))];
+
+function label(context: CanvasRenderingContext2D, text: string, x: number, y: number, size: number, align: CanvasTextAlign): void {
   context.font = `700 ${size}px ${FONT}`;
   context.textAlign = align;
   context.textBaseline = "middle";

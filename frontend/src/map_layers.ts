@@ -8,6 +8,8 @@ import { Marks } from "./map_marks";
 import type { MapModel } from "./map_model";
 import type { MapState } from "./store";
 
+export const ENDED = "Comparison ended";
+
 export class Layers {
   readonly history = new History();
   overlay: Overlay = "none";
@@ -58,7 +60,7 @@ export class Layers {
     const { a, model } = this;
     if (this.comparison !== null) {
       this.begin(false);
-      return "Comparison ended";
+      return ENDED;
     }
     if (a === null) return "Nothing is marked as A yet. M marks this moment.";
     if (a.map.length !== model.map.length) return `A has ${count(a.map.length)} pages, this map ${count(model.map.length)}: only maps of one size can be compared.`;

@@ -2,6 +2,7 @@
 
 import { count, el, fillRows, table } from "./dom";
 import type { Comparison } from "./map_compare";
+import { ENDED } from "./map_layers";
 import { extentsOf, histogram } from "./map_extents";
 import type { History, Overlay } from "./map_history";
 import { OVERLAYS, overlayWords } from "./map_marks";
@@ -34,9 +35,15 @@ export class ComparePanel {
   readonly element = el("section", { class: "map-layer", hidden: "" }, el("h3", {}, "A compared with B"), this.lead, this.twin.element);
   private said = "";
 
-  show(comparison: Comparison | null, b: string, frames: number): void {
-    this.element.hidden = comparison === null;
-    if (comparison === null) return;
+  /** What came of asking for a comparison: nothing to compare, or that it ended. */
+  tell(words: string): void {
+    this.lead.textContent = this.said = words;
+    this.twin.element.hidden = true;
+    this.element.hidden = words === ENDED;
+  }
+
+  show(comparison: Comparison, b: string, frames: number): void {
+    this.element.hidden = this.twin.element.hidden = false;
     const rows = comparison.rows();
     const total = rows.reduce((sum, row) => sum + row.pages, 0);
     const lead = `A: ${comparison.side.label}. B: ${b}. ${count(total)} of ${count(frames)} pages differ; they stay bright.`;

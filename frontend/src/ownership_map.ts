@@ -76,8 +76,9 @@ export class OwnershipMap {
     root.querySelector("h2")?.append(" ", this.inTitle);
     root.append(
       this.controls.toolbar,
-      el("div", { class: "map-body" }, this.room, el("div", { class: "map-side" },
-        this.minimap.element, this.panel.element, this.layerPanel.element, this.comparePanel.element, this.legend.element, this.selectPanel.element, this.histogram.element)),
+      el("div", { class: "map-body" }, this.room,
+        el("div", { class: "map-side" }, this.minimap.element, this.panel.element, this.layerPanel.element, this.legend.element),
+        el("div", { class: "map-under" }, this.comparePanel.element, this.selectPanel.element, this.histogram.element)),
       this.twin.element, this.voice.element,
     );
     this.listen();
@@ -98,7 +99,7 @@ export class OwnershipMap {
     this.minimap.show(this.model, window);
     this.words(state);
     this.tell({
-      columns: this.model.grid.columns, frames: state.map.length, cell: window.cell, base: this.moves.base, zoom: window.cell / this.moves.base, column: window.column, row: window.row,
+      columns: this.model.grid.columns, pages: state.map.length, cell: window.cell, base: this.moves.base, zoom: window.cell / this.moves.base, column: window.column, row: window.row,
       order: this.model.grid.order, overlay: this.layers.overlay, violations: this.model.violations.length, isolated: this.isolated ?? "",
     });
   }
@@ -150,7 +151,7 @@ export class OwnershipMap {
     this.panel.show(this.model, mfn, this.details, this.layers.fact(mfn));
     const { overlay, comparison, history } = this.layers;
     this.layerPanel.show(comparison === null ? overlay : "none", history, this.model.violations.length);
-    if (comparison !== null || !this.comparePanel.element.hidden) this.comparePanel.show(comparison, this.b?.label ?? `now, op ${count(state.op)}`, state.map.length);
+    if (comparison !== null) this.comparePanel.show(comparison, this.b?.label ?? `now, op ${count(state.op)}`, state.map.length);
     this.legend.show(state, this.model, this.isolated);
     this.selectPanel.show(this.model);
     this.histogram.show(this.model, this.redraw);
@@ -230,7 +231,9 @@ export class OwnershipMap {
   }
 
   private compare(): void {
-    this.voice.say(this.layers.toggleComparison());
+    const words = this.layers.toggleComparison();
+    this.voice.say(words);
+    this.comparePanel.tell(words);
     this.redraw();
   }
 

@@ -29,7 +29,7 @@ print("OWNERS" + json.dumps({{"seq": run.seq, "owners": owners}}))
 """
 READ_CELLS = """root => {
   const canvas = root.querySelector('canvas');
-  const cell = Number(root.dataset.cell), columns = Number(root.dataset.columns), frames = Number(root.dataset.frames);
+  const cell = Number(root.dataset.cell), columns = Number(root.dataset.columns), frames = Number(root.dataset.pages);
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   const hex = [];
   for (let mfn = 0; mfn < frames; mfn++) {
