@@ -4,7 +4,10 @@ export class WireError extends Error {}
 
 export interface Owner { byte: number; owner: string; name: string; letter: string }
 export interface Geometry { cores: number; l1: { sets: number; ways: number }; l2: { sets: number; ways: number } }
-export interface TlbEntry { index: number; vpn: string; owner: number; size: number; perm: string; age: number; state: TlbState }
+/** `dim` 1: `vpn` is a guest page, 2: a virtual page of the guest's own tables. `mfn` is the first frame that it reaches. */
+export interface TlbEntry {
+  index: number; vpn: string; owner: number; size: number; perm: string; age: number; state: TlbState; dim: number; mfn: number;
+}
 export type TlbState = "ok" | "STALE" | "PENDING";
 export interface TlbData { geometry: Geometry; entries: TlbEntry[]; emptied: number[] }
 export interface Counts { references: number; l1: number; l2: number; miss: number; faults: number }
@@ -252,7 +255,7 @@ function readTlb(d: Record<string, unknown>): TlbData {
     if (state !== "ok" && state !== "STALE" && state !== "PENDING") throw new WireError(`unknown entry state ${String(state)}`);
     entries.push({
       index, vpn: text(r[1], "vpn"), owner: integer(r[2], "owner", 0, 254), size: integer(r[3], "size", 1), perm: text(r[4], "perm"),
-      age: integer(r[5], "age", 0), state,
+      age: integer(r[5], "age", 0), state, dim: integer(r[7], "dim", 1, 2), mfn: integer(r[8], "mfn", 0),
     });
   }
   return { geometry, entries, emptied };

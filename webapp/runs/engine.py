@@ -20,6 +20,7 @@ from django.conf import settings
 # The one place of this app that imports the engine: the others take what they need from here.
 import hsvm_engine
 from hsvm_engine import wire as wire
+from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import builtin
 from hsvm_engine.moment import FOREVER as FOREVER
 from hsvm_engine.moment import Looker as Looker
@@ -118,6 +119,17 @@ def scenario_of(*, document: dict[str, Any], seed: int) -> dict[str, Any]:
         "architecture": "hsvm" if protects else "nested",
     }
     return {"machine": machine, "seed": seed}
+
+
+def tlb_facts(*, machine: dict[str, Any], flush: str) -> dict[str, Any]:
+    """What decides how long a TLB entry lasts on a run's machine; `flush` in the scenario's words, "" if unknown."""
+    skipped = machine.get("options", {}).get("skip", ())
+    return {
+        "architecture": machine["architecture"],
+        "shoots": ARCHITECTURES[machine["architecture"]].tlb_shootdown and "tlb_shootdown" not in skipped,
+        "lru": machine.get("tlb", {}).get("policy") == "lru",
+        "flush": flush,
+    }
 
 
 def terms_of(values: dict[str, dict[str, str]], *, flush: str, agreement: str) -> dict[str, Any]:

@@ -228,6 +228,11 @@ def _terms(*, host: Host, agreement: str) -> dict[str, Any]:
     return engine.terms_of(values, flush=options["flush"], agreement=agreement)
 
 
+def tlb_facts(*, run: Run) -> dict[str, Any]:
+    """What decides how long a TLB entry lasts on the run's machine, under the agreement in force."""
+    return engine.tlb_facts(machine=run.scenario["machine"], flush=_terms(host=run.host, agreement="")["flush"])
+
+
 def _spec(*, run: Run, vm: VirtualMachine, host: Host) -> dict[str, Any]:
     """The VM as the engine starts it: its size, its program, the core with the fewest VMs, and what it agreed to."""
     cores: list[int] = [0] * run.scenario["machine"]["cores"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -170,6 +171,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     }
     if run is not None:
         context |= _watched(user, run)
+        context["machines"] = json.dumps({run.pk: services.tlb_facts(run=run)})
         context["asked"] = selectors.waiting_acts(run=run)
     return render(request, "runs/host.html", context)
 
