@@ -51,7 +51,8 @@ def test_the_states_are_those_of_a_machine_that_nobody_watches(attack: str, arch
     for state, (owners, found, tlb) in zip(states, dumps, strict=True):
         for mfn, frame in state.frames.items():
             assert frame.owner == owners[mfn] and frame.holds_bytes == (mfn in found["nonzero"])
-            maps = [(vm, leaf[0], leaf[3]) for vm, leaves in found["leaves"].items() for leaf in leaves if leaf[1] == mfn]
+            held = ((vm, leaf) for vm, leaves in found["leaves"].items() for leaf in leaves)
+            maps = [(vm, leaf[0], leaf[3]) for vm, leaf in held if leaf[1] == mfn]
             assert sorted(frame.maps) == sorted(maps)
         assert len(state.tlb) == int((tlb["valid"] != 0).sum())
         assert [entry.stale for entry in state.tlb] == [bool(s) for s in tlb["state"][tlb["valid"] != 0]]
