@@ -189,3 +189,8 @@ def files() -> dict[str, str]:
 def declared(attack: str) -> Mapping[str, Any]:
     """The architectures on which nothing is run, because there the outcome follows from the threat model."""
     return builtin(attack).declared
+
+
+def evidence(attack: str, architecture: str) -> str:
+    """Where the expectation for a cell comes from."""
+    return builtin(attack).evidence.get(architecture, "")

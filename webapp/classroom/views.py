@@ -11,10 +11,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.classroom import replay, scenes, selectors, services, walk
+from webapp.classroom import mine, replay, scenes, selectors, services, walk
 from webapp.classroom.models import Cell
 from webapp.classroom.wording import EVIDENCE, OUTCOMES, column_label, column_name
-from webapp.roles import teacher_required
+from webapp.roles import teacher_required, tenant_required
+from webapp.tenants import selectors as tenants
 
 
 def _table(**more: Any) -> dict[str, Any]:
@@ -84,6 +85,14 @@ def cell(request: HttpRequest, pk: int) -> HttpResponse:
             "differs": film["digest"] != found.digest,
         }
     return render(request, "classroom/cell.html", context)
+
+
+@require_GET
+@tenant_required
+def my_drill(request: HttpRequest, name: str) -> HttpResponse:
+    """The drill, executed with what follows from the terms of one of the person's VMs. Nobody else sees it."""
+    vm = tenants.vm_get(user=request.user, name=name)  # type: ignore[arg-type]
+    return render(request, "classroom/my_drill.html", mine.drill_of(user=request.user, vm=vm))
 
 
 @require_GET
