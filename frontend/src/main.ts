@@ -10,6 +10,7 @@ import { OwnershipMap } from "./ownership_map";
 import { PlayerControls } from "./player";
 import { Player, readRecording } from "./recording";
 import { follow } from "./refresh";
+import { ReplayView } from "./replay";
 import { LiveSocket } from "./socket";
 import { Store, type MapState, type TopicState } from "./store";
 import { Timeline } from "./timeline";
@@ -226,4 +227,5 @@ class Page {
 }
 
 for (const root of document.querySelectorAll<HTMLElement>("[data-view=walk]")) new WalkView(root);
+for (const root of document.querySelectorAll<HTMLElement>("[data-view=replay]")) new ReplayView(root);
 void new Page().start();

@@ -85,6 +85,24 @@ export function takeAway(panel: Panel): HTMLElement {
   return details;
 }
 
+/** A button that copies a link, or shows it where the browser keeps the clipboard to itself. */
+export function linkButton(name: string, address: () => string): HTMLElement {
+  const told = el("span", { role: "status" });
+  const made = el("button", { type: "button", class: "button button-quiet" }, name);
+  made.addEventListener("click", () => void (async () => {
+    try {
+      await navigator.clipboard.writeText(address());
+      told.textContent = "Copied";
+      setTimeout(() => { told.textContent = ""; }, 3000);
+    } catch {
+      const shown = el("input", { readonly: "", "aria-label": name, value: address() });
+      told.replaceChildren(shown);
+      shown.select();
+    }
+  })());
+  return el("span", { class: "inline" }, made, told);
+}
+
 /** A canvas inside a drawing stays a raster. */
 function asDrawing(picture: HTMLCanvasElement | Drawing): Drawing {
   if (!(picture instanceof HTMLCanvasElement)) return picture;

@@ -20,6 +20,8 @@ export interface LogEvent {
 export interface MatrixCell {
   attack: string; title: string; architecture: string; state: "queued" | "running" | "done"; outcome: string; evidence: string;
   check: string; seed: string; digest: string; url: string;
+  /** The word that the page shows, and of a stale result the word that no longer counts. */
+  word: string; oldWord: string; engine: string; durationMs: string; ops: string;
 }
 
 interface Numbered { topic: string; seq: number; base: number; op: number }
@@ -298,6 +300,7 @@ function readCell(row: unknown): MatrixCell {
   return {
     attack: text(r["attack"], "attack"), title: s("title"), architecture: text(r["architecture"], "architecture"), state, outcome: s("outcome"),
     evidence: s("evidence"), check: s("check"), seed: s("seed"), digest: s("digest"), url: s("url"),
+    word: s("word") || s("outcome").replaceAll("_", " "), oldWord: s("old_word"), engine: s("engine"), durationMs: s("duration_ms"), ops: s("ops"),
   };
 }
 
