@@ -1,4 +1,4 @@
-"""One demo and one browser for all browser tests."""
+"""One demo and one browser for each file of browser tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, find
@@ -20,7 +21,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
-@pytest.fixture(scope="session")
+def serious(page: Page, *rules: str) -> list[str]:
+    """Axe's serious and critical findings on the page as it stands, by all rules or by these alone."""
+    if not page.evaluate("() => 'axe' in window"):  # once a page: it is half a megabyte to parse
+        page.evaluate(Axe().axe_script)
+    options: dict[str, Any] = {"resultTypes": ["violations"]}  # what passes need not be described
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    found = page.evaluate("options => axe.run(options).then(results => results.violations)", options)
+    return [
+        f"{row['id']} {[node['target'] for node in row['nodes']][:3]}"
+        for row in found
+        if row["impact"] in ("serious", "critical")
+    ]
+
+
+# A demo that nobody looks at any more would take half a core from the tests that come after.
+@pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     with running(tmp_path_factory.mktemp("demo")) as started:
         yield started
@@ -34,7 +51,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cookies() -> dict[str, Any]:
     """What a browser keeps of each person's first sign-in, so that the others need none."""
     return {}

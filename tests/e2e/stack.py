@@ -95,8 +95,8 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running(run_dir: Path, **environment: str) -> Iterator[Demo]:
-    demo = Demo(run_dir, **environment)
+def running(run_dir: Path, port: int | None = None, **environment: str) -> Iterator[Demo]:
+    demo = Demo(run_dir, port, **environment)
     try:
         demo.wait_ready()
         yield demo

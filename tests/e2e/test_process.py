@@ -12,18 +12,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.stack import ROOT, Demo, free_port
+from tests.e2e.stack import ROOT, Demo, free_port, running
 
 
-def test_the_demo_leaves_no_process_and_finds_its_data_again(tmp_path: Path) -> None:
-    first = Demo(tmp_path / "run")
-    first.wait_ready()
-    assert len(first.family()) >= 5
-    assert first.stop(signal.SIGTERM) == []
-    again = Demo(tmp_path / "run", port=first.port)
-    again.wait_ready(30)
-    assert again.get("/readyz")[0] == 200
-    assert again.stop(signal.SIGINT) == []
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Filled by the first demo that runs in it; those after it find their data there, and start sooner."""
+    return tmp_path_factory.mktemp("process") / "run"
+
+
+def test_the_demo_leaves_no_process_and_finds_its_data_again(run_dir: Path) -> None:
+    with running(run_dir) as first:
+        assert len(first.family()) >= 5
+        assert first.stop(signal.SIGTERM) == []
+    with running(run_dir, port=first.port) as again:
+        assert again.get("/readyz")[0] == 200
+        assert again.stop(signal.SIGINT) == []
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
@@ -38,11 +42,11 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_make_demo_ends_also_when_make_alone_is_signalled(tmp_path: Path, how: signal.Signals) -> None:
+def test_make_demo_ends_also_when_make_alone_is_signalled(run_dir: Path, tmp_path: Path, how: signal.Signals) -> None:
     port, log = free_port(), tmp_path / "log"
     with log.open("w") as output:
         make = subprocess.Popen(
-            ["make", "demo", f"PORT={port}", f"RUN_DIR={tmp_path / 'run'}"],
+            ["make", "demo", f"PORT={port}", f"RUN_DIR={run_dir}"],
             cwd=ROOT,
             env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "HSVM_"))},
             stdout=output,
@@ -50,13 +54,16 @@ def test_make_demo_ends_also_when_make_alone_is_signalled(tmp_path: Path, how: s
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
         )
-    end = time.monotonic() + 120
-    while f"ready http://127.0.0.1:{port}" not in log.read_text():
-        assert make.poll() is None and time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
-    family = [psutil.Process(make.pid), *psutil.Process(make.pid).children(recursive=True)]
-    assert len(family) >= 6
-    make.send_signal(how)
-    make.wait(60)
-    _, left = psutil.wait_procs(family, timeout=5)
-    assert left == []
+    try:
+        end = time.monotonic() + 120
+        while f"ready http://127.0.0.1:{port}" not in log.read_text():
+            assert make.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        family = [psutil.Process(make.pid), *psutil.Process(make.pid).children(recursive=True)]
+        assert len(family) >= 6
+        make.send_signal(how)
+        make.wait(60)
+        _, left = psutil.wait_procs(family, timeout=5)
+        assert left == []
+    finally:  # a demo that is left would hold the run directory
+        (run_dir / "demo.pid").unlink(missing_ok=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests.e2e.conftest import serious
 from tests.e2e.stack import PASSWORD, Demo, running
 
 
@@ -91,9 +91,7 @@ def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, tmp
 
 
 def assert_accessible(page: Page) -> None:
-    found = Axe().run(page)
-    bad = [v["id"] for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
-    assert not bad
+    assert serious(page) == []
     page.set_viewport_size({"width": 320, "height": 700})
     page.wait_for_function("() => document.documentElement.scrollWidth <= 320")
     page.set_viewport_size({"width": 1280, "height": 900})
