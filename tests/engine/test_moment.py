@@ -60,6 +60,19 @@ def test_a_moment_is_that_of_a_run_played_access_by_access_and_from_an_other_sav
         assert quick == told(at(Looker, first, op))
 
 
+def test_a_million_operations_back_and_forth_end_in_the_same_digest() -> None:
+    player, saves = Player(scenario()), []
+    while player.machine.op < 1_000_000:
+        saves.append((player.machine.op, player.save()))
+        player.step(40_000)
+    end = player.machine.op
+    for begun, save in (saves[len(saves) // 2], saves[0]):
+        looker = Looker.load(save)
+        while not looker.step_until(40_000, end):
+            assert begun < looker.machine.op < end
+        assert (looker.machine.op, looker.digest()) == (end, player.digest())
+
+
 def test_the_last_moment_of_a_step_is_what_onlookers_were_sent() -> None:
     player = Player(scenario())
     save = player.save()
