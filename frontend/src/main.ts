@@ -168,8 +168,8 @@ class Page {
   /** The map shows where two moments differ; nulls end it. */
   private compare(a: Moment | null, b: Moment | null): void {
     for (const { root, kind } of this.roots) {
-      const topic = root.dataset["topic"] ?? "";
-      if (kind === "map") root.dispatchEvent(new CustomEvent("compare", { detail: a === null || b === null ? null : { a: a.store.get(topic), b: b.store.get(topic) } }));
+      const map = (of: Moment): MapState => of.store.get(`run/${of.run}/map`) as MapState;
+      if (kind === "map") root.dispatchEvent(new CustomEvent("compare", { detail: a === null || b === null ? null : { a: map(a), b: map(b) } }));
     }
   }
 

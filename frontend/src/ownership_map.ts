@@ -1,6 +1,6 @@
 /** The ownership map: one cell is one 4 KiB machine page. Joins model, canvases, controls and what stands beside them in words. */
 
-import { count, el, Voice } from "./dom";
+import { count, el, hex, Voice } from "./dom";
 import { MapCanvas, type View } from "./map_canvas";
 import { Controls } from "./map_controls";
 import { Details } from "./map_details";
@@ -13,7 +13,7 @@ import { MapMoves } from "./map_moves";
 import { ComparePanel, HistogramPanel, OverlayPanel, SelectPanel } from "./map_panels";
 import { mapMenu } from "./map_picture";
 import type { Style } from "./map_raster";
-import type { Selection } from "./map_select";
+import { pageOf, type Selection } from "./map_select";
 import { CursorPanel, frameInWords } from "./map_side";
 import { TableTwin } from "./map_table";
 import type { MapState } from "./store";
@@ -44,6 +44,7 @@ export class OwnershipMap {
   private state: MapState | null = null;
   private isolated: number | null = null;
   private selection: Selection | null = null;
+  private linked = new URL(location.href).searchParams.get("pages");
   private patterned = false;
   private printing = false;
   /** A moment shown instead of what comes in; null: the present. */
@@ -87,6 +88,7 @@ export class OwnershipMap {
   draw(given: MapState): void {
     const state = this.b?.state ?? given;
     this.follow(state);
+    this.selectLinked(state.map.length);
     const window = this.moves.settle(this.measureRoom());
     this.surface.resize(window, this.stage);
     const layer = this.layers.layer();
@@ -249,8 +251,17 @@ export class OwnershipMap {
     this.redraw();
   }
 
+  /** The pages that the address names, once. */
+  private selectLinked(frames: number): void {
+    const [first, last] = this.linked?.split("-").map((each) => pageOf(each, frames)) ?? [];
+    this.linked = null;
+    if (first != null && last != null && first <= last) this.select({ from: first, to: last });
+  }
+
   private select(selection: Selection | null): void {
     this.selection = selection;
+    // What a link to this moment repeats; a rectangle has no such name.
+    this.root.dataset["selected"] = selection !== null && "from" in selection ? `${hex(selection.from)}-${hex(selection.to)}` : "";
     this.redraw();
   }
 

@@ -35,6 +35,8 @@ export class Timeline {
   private readonly marks = new LongTable("Marks and events", ["At", "What", ""], [0]);
   private readonly marking = el("input", { type: "text", maxlength: "120", required: "", placeholder: "what is to be seen here", "aria-label": "Name of the mark" });
   private readonly ab = el("span", { class: "timeline-ab mono" });
+  private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": "Number of the other run" });
+  private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": "Moment of the other run" });
   private readonly link = el("input", { type: "text", readonly: "", "aria-label": "Link to this moment" });
 
   constructor(private readonly root: HTMLElement, private readonly page: Timed) {
@@ -46,6 +48,12 @@ export class Timeline {
     this.slider.addEventListener("input", () => void this.go(fromSlider(this.reach, Number(this.slider.value), POSITIONS)));
     this.build();
     document.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("click", (event) => {
+      const link = event.target instanceof Element ? event.target.closest<HTMLElement>("a[data-moment]") : null;
+      if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      void this.go(Number(link.dataset["moment"]));
+    });
     this.started = this.start();
   }
 
@@ -77,6 +85,11 @@ export class Timeline {
       void this.mark();
     });
     const share = el("div", { class: "actions" }, button("Copy a link to this moment", () => void this.share()), this.link);
+    const other = el("form", { class: "actions" }, el("span", {}, "Compare run"), this.otherRun, el("span", {}, "at"), this.otherAt, el("button", { class: "button button-quiet" }, "with this moment"));
+    other.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.compareRun(Number(this.otherRun.value), Number(this.otherAt.value));
+    });
     const runTo = el("span", { class: "timeline-find actions" }, this.what, button("Last", () => void this.find("last")), button("Next", () => void this.find("next")));
     const bar = el("div", { class: "timeline-bar" },
       this.play, button("Step back", () => void this.step(-1), "step-back"), button("Step forward", () => void this.step(1), "step-forward"),
@@ -85,7 +98,7 @@ export class Timeline {
       el("div", { class: "timeline-sheet" }, mark,
         el("div", { class: "actions" }, button("Set A here", () => this.set("a")), button("Set B here", () => this.set("b")), this.ab,
           button("Compare A with B", () => void this.compare()), button("End the comparison", () => this.page.compare(null, null))),
-        share, this.marks.element));
+        other, share, this.marks.element));
     this.root.replaceChildren(el("h2", { class: "visually-hidden" }, "Timeline"),
       el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, more, this.voice.element);
   }
@@ -201,6 +214,16 @@ export class Timeline {
     });
   }
 
+  private async compareRun(run: number, at: number): Promise<void> {
+    await this.guarded(async () => {
+      const first = await new Moments(`/runs/${run}/`).at(this.reach.unit, at);
+      const second = await this.moments.at(this.reach.unit, this.at ?? this.reach.newest);
+      if (first === null || second === null) return;
+      this.page.compare(first, second);
+      this.tell(`The map compares run ${count(run)} at ${this.reach.unit} ${count(at)} with this run at ${count(second.at)}.`);
+    });
+  }
+
   private async mark(): Promise<void> {
     await this.guarded(async () => {
       await this.moments.mark(this.at ?? this.reach.newest, this.marking.value, this.token());
@@ -230,7 +253,8 @@ export class Timeline {
   private here(): string {
     const { run, engine, seed } = this.root.dataset;
     const view = document.activeElement?.closest<HTMLElement>("[data-view]")?.dataset["view"] ?? "";
-    return momentLink(location.href, { unit: this.reach.unit, at: this.at ?? this.reach.newest }, { run, engine, seed, ...this.cursors }, view);
+    const pages = document.querySelector<HTMLElement>("[data-view=ownership-map]")?.dataset["selected"];
+    return momentLink(location.href, { unit: this.reach.unit, at: this.at ?? this.reach.newest }, { run, engine, seed, pages, ...this.cursors }, view);
   }
 
   /** A reload opens the same moment. */
