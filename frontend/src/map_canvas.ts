@@ -147,7 +147,7 @@ export class MapCanvas {
   /** Guest pages, for the few frames of which they are known. */
   private paintGuests(context: CanvasRenderingContext2D, { model, window, style, guestPage }: View): void {
     const { cell } = window;
-    const size = Math.min(10, cell / 4);
+    const size = Math.min(11, cell / 4);
     context.font = `600 ${size}px ${FONT}`;
     context.textAlign = "center";
     context.textBaseline = "top";
@@ -239,11 +239,11 @@ const lettering: Lettering = (stamp, size, look) => {
   if (context === null) return;
   context.putImageData(new ImageData(new Uint8ClampedArray(stamp.slice().buffer), size, size), 0, 0);
   const heavy = document.documentElement.dataset["theme"] === "projector";
-  const height = Math.round(size * (size >= NUMBERS_FROM ? 0.55 : heavy ? 0.95 : 0.8));
+  const height = Math.round(size * (size >= NUMBERS_FROM ? 0.42 : heavy ? 0.95 : 0.8));
   context.font = `${heavy ? 900 : 700} ${height}px ${FONT}`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const y = size >= NUMBERS_FROM ? size * 0.38 : size / 2;
+  const y = size >= NUMBERS_FROM ? size * 0.47 : size / 2;
   context.strokeStyle = look.colour;
   context.lineWidth = Math.max(2, size / 6);
   context.strokeText(look.letter, size / 2, y);
