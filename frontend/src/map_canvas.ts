@@ -35,24 +35,34 @@ export class MapCanvas {
   private painted = "";
   private drawn = "";
   private bare = false;
+  private layout = "";
 
-  /** Sizes both canvases to whole device pixels at a whole position: anything else blurs the cells. */
+  /** Sizes both canvases to whole device pixels. */
   resize({ width, height }: Room, stage: HTMLElement): void {
     if (this.image?.data.width === width && this.image.data.height === height) return;
     const ratio = devicePixelRatio || 1;
-    stage.style.margin = "0";
     for (const canvas of [this.canvas, this.overlay]) {
       canvas.width = width;
       canvas.height = height;
       canvas.style.width = `${width / ratio}px`;
       canvas.style.height = `${height / ratio}px`;
     }
-    const box = this.canvas.getBoundingClientRect();
-    const rest = (value: number): number => Math.ceil(value * ratio - 0.001) / ratio - value;
-    stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
     const data = new ImageData(width, height);
     this.image = { data, pixels: new Uint32Array(data.data.buffer) };
     this.painted = this.scene = this.drawn = "";
+    // Where the canvas begins does not hang on its size: measured again only in another layout, because measuring costs one.
+    const layout = `${innerWidth} ${innerHeight} ${ratio} ${document.documentElement.dataset["theme"] ?? ""}`;
+    if (layout === this.layout) return;
+    this.layout = layout;
+    this.align(stage, ratio);
+  }
+
+  /** To a whole device pixel: anything else blurs the cells. */
+  private align(stage: HTMLElement, ratio: number): void {
+    stage.style.margin = "0";
+    const box = this.canvas.getBoundingClientRect();
+    const rest = (value: number): number => Math.ceil(value * ratio - 0.001) / ratio - value;
+    stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
   }
 
   paint(view: View): void {
