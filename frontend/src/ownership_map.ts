@@ -204,6 +204,12 @@ export class OwnershipMap {
       this.redraw();
     };
     addEventListener("resize", this.redraw);
+    // Other parts of the page, such as the timeline, set A and B this way.
+    this.root.addEventListener("map-moment", (event) => {
+      const { side, state, label } = (event as CustomEvent<{ side: "a" | "b"; state: MapState | null; label?: string }>).detail;
+      if (side === "b") this.setB(state, label);
+      else if (state !== null) this.setA(state, label);
+    });
     forced.addEventListener("change", again);
     new MutationObserver(again).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     void document.fonts.ready.then(again);
