@@ -6,6 +6,7 @@ everybody. Bounded: of a long attack the steps around what matters are shown, of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -33,6 +34,7 @@ SEEN: Final = (
     "freed",
     "hit",
 )  # of an answer: what is no name of a place
+IMAGE: Final = re.compile(r"^[0-9a-f]*\.\.\. ")
 START: Final = "Nothing is done yet: the machine has just been switched on."
 
 
@@ -214,6 +216,8 @@ def _fields(fields: Mapping[str, Any], called: Mapping[int, str]) -> str:
         if name == "op":
             continue
         known = called.get(value) if name in VM_FIELDS and isinstance(value, int) else None
+        if name == "image":  # sealed bytes tell nobody anything
+            known = IMAGE.sub("", str(value))
         shown.append(f"{name}={known or worded(value)}")
     return ", ".join(shown)
 
@@ -355,6 +359,13 @@ class Divergence(NamedTuple):
     @property
     def first(self) -> int:
         return min((number for number in (self.answer, self.state) if number), default=0)
+
+    @property
+    def in_order(self) -> list[str]:
+        """Both in words, the earlier first; what the same step left says no more than its answers."""
+        if self.answer and self.answer <= (self.state or self.answer):
+            return [self.answer_says]
+        return [says for says in (self.state_says, self.answer_says) if says]
 
 
 @lru_cache(maxsize=128)
