@@ -66,9 +66,14 @@ class Summary(NamedTuple):
     answers: tuple[tuple[str, str], ...]  # of every step: status, and what the asker learned
 
 
+@lru_cache(maxsize=4)  # film, summary and reasons of one execution are asked for together
+def _verdict(execution: Execution) -> Verdict:
+    return execution.run()
+
+
 @lru_cache(maxsize=256)
 def summary_of(execution: Execution) -> Summary:
-    return _summary(execution.run())
+    return _summary(_verdict(execution))
 
 
 def _summary(verdict: Verdict) -> Summary:
@@ -90,7 +95,7 @@ def film_of(execution: Execution, also: tuple[int, ...] = ()) -> dict[str, Any]:
     """
     attack = builtin(execution.attack)
     options = options_of(skip=execution.skip)
-    verdict = execution.run()
+    verdict = _verdict(execution)
     at = shown_steps(len(verdict.steps), verdict.step.number if verdict.step else 0, also)
     recording = record(attack, execution.architecture, seed=execution.seed, options=options, at=at)
     rows = _Rows()
@@ -122,7 +127,7 @@ def film_of(execution: Execution, also: tuple[int, ...] = ()) -> dict[str, Any]:
 @lru_cache(maxsize=128)
 def why_of(execution: Execution) -> dict[str, Any]:
     """What decided an execution, in words: the check with its comparison, or the harm and where it could be stopped."""
-    verdict = execution.run()
+    verdict = _verdict(execution)
     elsewhere = None
     if verdict.outcome == "SUCCEEDED" and (execution.architecture, execution.skip) != ("hsvm", ""):
         there = Execution(execution.attack, "hsvm", "", execution.seed)
@@ -139,7 +144,7 @@ def _elsewhere(there: Execution, end: Summary) -> checks.Elsewhere:
 
 def _acted(execution: Execution, end: Summary) -> int:
     """The step at which a check that refused nothing acted, found by experiment: there its absence shows first."""
-    if end.outcome != "BLOCKED" or not may_switch_off(end.check) or end.refused:
+    if execution.skip or end.outcome != "BLOCKED" or not may_switch_off(end.check) or end.refused:
         return 0
     return compared(execution, execution._replace(skip=end.check))[0].first
 
