@@ -99,3 +99,39 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
         assert dark - light > 300, (theme, fills)
     page.keyboard.press("Home")
     assert page.locator('.walk-ref[data-state="coming"]').count() == 20
+
+
+CLOSED = {  # beginnings of the sentences, written again here
+    1009: "This page sent a message that is too big",
+    4001: "This page fell behind the server",
+    4003: "You no longer have access",
+    4008: "This device read too slowly",
+    4009: "The server did not understand this page",
+    4029: "Too many live pages or messages at once",
+}
+REFUSED = """window.WebSocket = class {
+  readyState = 3;
+  constructor() { setTimeout(() => this.onclose?.({code: 1006, reason: ""}), 5); }
+  send() {}
+  close() {}
+}"""
+
+
+def test_each_close_code_puts_its_own_sentence_on_the_page(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    codes: list[int] = []
+    page.route_web_socket(re.compile("/ws/$"), lambda socket: socket.close(code=codes[-1]))
+    for code, words in CLOSED.items():
+        codes.append(code)
+        page.goto("/operator/host/h2/")
+        page.locator(".notice[data-part=connection]").filter(has_text=words).first.wait_for()
+
+
+def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    page.add_init_script(REFUSED)
+    page.goto("/operator/host/h2/")
+    page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
+    first = int(page.get_attribute('[data-view="ownership-map"]', "data-seq") or 0)
+    page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]').dataset.seq) > {first}")
+    assert "asks for the newest state every 2 s" in page.locator(".notice[data-part=connection]").first.inner_text()
