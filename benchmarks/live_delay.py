@@ -50,7 +50,7 @@ def main() -> None:
                     if topic == run:
                         sent[int(seq)] = time.time() * 1000
             painted = page.evaluate("window.painted")
-            size = page.evaluate("document.querySelector('[data-view=\"ownership-map\"]').dataset.frames")
+            size = page.evaluate("document.querySelector('[data-view=\"ownership-map\"]').dataset.pages")
     delays = sorted(at - sent[seq] for seq, at in painted if seq in sent)
     print(
         json.dumps(

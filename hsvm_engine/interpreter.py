@@ -6,7 +6,7 @@ fresh machines with one check switched off at a time, and the one without which 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,10 @@ class Done:
     result: dict[str, Any]
 
 
+Watch = Callable[[Machine, Done | None, str | None], None]
+"""Called before the first step (None) and after each with the name that its result got; leaves the machine as it is."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What was observed, and the step, check, inputs and section that explain it."""
@@ -108,7 +112,12 @@ def boot(attack: Attack, architecture: str, *, seed: int, options: Mapping[str, 
 
 
 def run_attack(
-    attack: Attack, architecture: str, *, seed: int = 0, options: Mapping[str, Any] | None = None
+    attack: Attack,
+    architecture: str,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Verdict:
     """Run every phase on a fresh machine and report what was observed. The same arguments give the same verdict."""
     options = dict(options or {})
@@ -116,7 +125,7 @@ def run_attack(
         outcome, reason = attack.declared[architecture]
         return Verdict(outcome=outcome, reason=reason, **_heading(attack, architecture, seed))
     machine = boot(attack, architecture, seed=seed, options=options)
-    run = Run(attack, machine, secret_of(seed))
+    run = Run(attack, machine, secret_of(seed), watch=watch)
     verdict = run.verdict(architecture, seed, PHASES)
     if verdict.outcome == "BLOCKED" and verdict.check is None:
         verdict = _by_experiment(verdict, attack, architecture, seed, options)
@@ -147,9 +156,14 @@ class Run:
     """One execution of an attack against one machine."""
 
     def __init__(
-        self, attack: Attack, machine: Machine, secret: bytes, bindings: Mapping[str, int | str] | None = None
+        self,
+        attack: Attack,
+        machine: Machine,
+        secret: bytes,
+        bindings: Mapping[str, int | str] | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        self.attack, self.machine = attack, machine
+        self.attack, self.machine, self.watch = attack, machine, watch
         bindings = bindings or {}
         victim = bindings.get("victim")
         cores = {core: (handle, vcpu) for core, handle, vcpu in machine.dump()["cores"]}
@@ -164,6 +178,8 @@ class Run:
 
     def verdict(self, architecture: str, seed: int, phases: tuple[str, ...], *, digest: bool = True) -> Verdict:
         heading = _heading(self.attack, architecture, seed)
+        if self.watch:
+            self.watch(self.machine, None, None)
         try:
             for phase in phases:
                 for step, whose in _unroll(self.attack.phases[phase], phase):
@@ -202,10 +218,11 @@ class Run:
         if isinstance(step, OperationStep) and step.bind:
             self._bind(step.bind, None)
         op = {"op": step.op if isinstance(step, OperationStep) else "note"}
-        self._record(phase, step.line, op, {"status": SKIPPED, "reason": missing})
+        self._watched(self._record(phase, step.line, op, {"status": SKIPPED, "reason": missing}))
 
     def _note(self, step: NoteStep, value: int | str, phase: str) -> None:
         done = self._record(phase, step.line, {"op": "note", "value": value}, {"status": NOTED})
+        self._watched(done)
         self._settle("SUCCEEDED", self.observer.note(value), done)
 
     def _operate(self, step: OperationStep, op: dict[str, Any], phase: str) -> None:
@@ -221,12 +238,17 @@ class Run:
                 self.observer.handles = {result["vm"]}
         if result["status"] == "OK" and Reference("secret", "page") in _references(step):
             self.observer.next_bit()
+        self._watched(done, step.bind)
         self._observe(done, op, result, phase)
 
     def _record(self, phase: str, line: int, op: dict[str, Any], result: dict[str, Any]) -> Done:
         done = Done(len(self.done) + 1, phase, line, self._kept(op), self._kept(result))
         self.done.append(done)
         return done
+
+    def _watched(self, done: Done, bind: str | None = None) -> None:
+        if self.watch:
+            self.watch(self.machine, done, bind)
 
     def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What the replay keeps: the header of an image, and bytes until those of a long attack fill their budget."""

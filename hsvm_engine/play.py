@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from hsvm_engine.step import FIRST_VM, WAY, Frames, Geometry, Slots, Step, Ways
 from hsvm_engine.tracefile import Trace, builtin_trace
 from hsvm_engine.watch import geometry_of, violations_of, ways_of
 from hsvm_engine.wire import COUNTS, OTHER, State, letter, seal, unseal
+
+if TYPE_CHECKING:
+    from hsvm_engine.core.machine import TraceResult
 
 SAVE_MAGIC = b"HSVR"
 GIVE_BACK = (3, 4)  # share of its spare pages that a guest with a balloon driver gives back when a process ends
@@ -126,8 +129,7 @@ class Player:
         while count > 0:
             if vm.cursor == len(vm.trace):
                 self._end_process(vm, core)
-            part = slice(vm.cursor, vm.cursor + count)
-            result = self.machine.run_trace(core, vm.trace.addresses[part].data, vm.trace.kinds[part].data)
+            result = self._access(vm, core, count)
             done = result["done"]
             vm.cursor += done
             count -= done
@@ -135,14 +137,20 @@ class Player:
             vm.counts["l1"] += result["l1"]
             vm.counts["l2"] += result["l2"]
             vm.counts["miss"] += result["miss"]
+            retries = 0 if done else retries
             if result["status"] != "OK":
                 vm.counts["faults"] += 1
-                retries = 1 if done else retries + 1
+                retries += 1
                 gva = int(vm.trace.addresses[vm.cursor])
                 if retries > MAX_RETRIES:
                     raise GuestError(f"{result['status']} again and again at {gva:#x}")
                 vm.guest.fault(core, result["status"], gva, int(vm.trace.kinds[vm.cursor]))
                 vm.waiting = False
+
+    def _access(self, vm: Vm, core: int, count: int) -> TraceResult:
+        """At most `count` references of the program, up to the first that faults."""
+        part = slice(vm.cursor, vm.cursor + count)
+        return self.machine.run_trace(core, vm.trace.addresses[part].data, vm.trace.kinds[part].data)
 
     def _enter(self, vm: Vm, vcpu: int = 0) -> bool:
         """Put a vcpu on its core. Only an attack can have made that impossible; then the VM is halted."""

@@ -351,11 +351,11 @@ def _shown(ways: Ways, visible: Visible) -> npt.NDArray[np.bool_]:
 
 def _entries(state: State, ways: Ways, visible: Visible) -> dict[str, Any]:
     bytes_of = _bytes_of(state.vms, visible)[ways["slot"]].tolist()
-    names = ("index", "vpn", "size", "perm", "age", "state")
+    names = ("index", "vpn", "size", "perm", "age", "state", "dim", "mfn")
     columns = [ways[name].tolist() for name in names]
     entries = [
-        [index, hex(vpn), byte, size, permission(perm), age, STATES[condition]]
-        for byte, index, vpn, size, perm, age, condition in zip(bytes_of, *columns, strict=True)
+        [index, hex(vpn), byte, size, permission(perm), age, STATES[condition], dim, mfn]
+        for byte, index, vpn, size, perm, age, condition, dim, mfn in zip(bytes_of, *columns, strict=True)
     ]
     return {"geometry": state.geometry.to_dict(), "entries": entries}
 

@@ -13,6 +13,8 @@ ENGINE_USERS = {
     "webapp/vpms/documents.py",
     "webapp/runs/engine.py",
     "webapp/classroom/services.py",
+    "webapp/classroom/checks.py",
+    "webapp/classroom/replay.py",
     "webapp/classroom/walk.py",
 }
 GUARD = """

@@ -64,6 +64,8 @@ class RefusalMiddleware:
             return page_not_found(request, exception)
         if exception.http_status == 403:
             return permission_denied(request, exception)
+        if request.headers.get("Accept") == "application/json":
+            return JsonResponse(exception.as_dict(), status=exception.http_status)
         faults = exception.faults if isinstance(exception, BadInput) else []
         context = {"reason": exception.message, "faults": faults}
         return render(request, "accounts/refused.html", context, status=exception.http_status)

@@ -2,6 +2,7 @@
 
 import { count, el, outcomeClass, Voice } from "./dom";
 import type { LogState } from "./store";
+import { tableDrawing, takeAway, type Sheet } from "./take_away";
 import type { LogEvent } from "./wire";
 
 export class AttackLog {
@@ -10,13 +11,20 @@ export class AttackLog {
   private readonly voice = new Voice();
   private newest = -1;
   private oldest = -1;
+  private events: readonly LogEvent[] = [];
 
   constructor(root: HTMLElement) {
+    const sheet = (): Sheet => sheetOf(this.events);
+    root.querySelector(".panel-header")?.append(takeAway({
+      root, name: "events", title: "Events", sheet, json: () => this.events,
+      picture: () => tableDrawing(sheet().heads, sheet().rows.map((cells) => cells.map((text) => ({ text })))),
+    }));
     root.append(this.empty, el("div", { class: "log-scroll", tabindex: "0", role: "region", "aria-label": "Events" }, this.list), this.voice.element);
   }
 
   draw(state: LogState): void {
     const { events } = state;
+    this.events = events;
     const last = events.at(-1);
     this.empty.hidden = last !== undefined;
     const first = events[0]?.number ?? -1;
@@ -32,13 +40,25 @@ export class AttackLog {
   }
 }
 
+/** A link that the timeline follows without a new page. */
+const moment = (op: number): HTMLElement => el("a", { href: `?op=${op}`, "data-moment": String(op) }, `op ${count(op)}`);
+
+/** Oldest first; the inputs of a check stand in one cell. */
+export function sheetOf(events: readonly LogEvent[]): Sheet {
+  const worded = (detail: Record<string, unknown>): string => Object.entries(detail).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join("; ");
+  return {
+    heads: ["number", "operation", "at", "kind", "VM", "event", "outcome", "check", "detail"],
+    rows: events.map((each) => [String(each.number), each.op === null ? "" : String(each.op), each.at, each.kind, each.vm, each.title, each.outcome, each.check, worded(each.detail)]),
+  };
+}
+
 function row(event: LogEvent): HTMLElement {
   const at = /T(\d\d:\d\d:\d\d)/.exec(event.at)?.[1] ?? event.at;
   const facts = [...(event.check === "" ? [] : [["check", event.check] as const]), ...Object.entries(event.detail)];
   const head = [
     el("time", { class: "log-at", datetime: event.at }, at),
     el("span", { class: "log-title" }, event.title || event.kind),
-    el("span", { class: "log-meta muted" }, [event.vm, event.op === null ? "" : `op ${count(event.op)}`].filter((part) => part !== "").join(", ")),
+    el("span", { class: "log-meta muted" }, event.vm, event.vm !== "" && event.op !== null ? ", " : "", event.op === null ? "" : moment(event.op)),
     event.outcome === "" ? "" : el("span", { class: outcomeClass(event.outcome) || "chip" }, event.outcome),
   ];
   const item = el("li", { "data-number": String(event.number), "data-kind": event.kind });

@@ -48,7 +48,9 @@ export class Voice {
   }
 }
 
-export const count = (value: number): string => value.toLocaleString("en-US");
+// toLocaleString looks its rules up at every call, which shows where a frame says a dozen numbers.
+const grouped = new Intl.NumberFormat("en-US");
+export const count = (value: number): string => grouped.format(value);
 export const hex = (value: number): string => `0x${value.toString(16)}`;
 export const share = (part: number, whole: number): string => (whole === 0 ? "-" : `${((100 * part) / whole).toFixed(1)} %`);
 

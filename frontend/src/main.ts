@@ -6,12 +6,15 @@ import { Chip, type Shown } from "./chip";
 import { tellConnection } from "./closed";
 import { Counters } from "./counters";
 import { el, schedule } from "./dom";
+import type { Moment } from "./moments";
 import { OwnershipMap } from "./ownership_map";
 import { PlayerControls } from "./player";
 import { Player, readRecording } from "./recording";
 import { follow } from "./refresh";
+import { ReplayView } from "./replay";
 import { LiveSocket } from "./socket";
-import { Store, type TopicState } from "./store";
+import { Store, type MapState, type TopicState } from "./store";
+import { Timeline } from "./timeline";
 import { TlbGrid } from "./tlb_grid";
 import { WalkView } from "./walk";
 
@@ -21,6 +24,7 @@ type Draw = (state: TopicState, store: Store) => void;
 const VIEWS: Record<string, { kind: TopicState["type"]; mount: (root: HTMLElement, redraw: () => void) => Draw }> = {
   "ownership-map": { kind: "map", mount: (root, redraw) => {
     const view = new OwnershipMap(root, redraw);
+    root.addEventListener("compare", (event) => view.compareMoments((event as CustomEvent<{ a: MapState; b: MapState } | null>).detail));
     return (state) => state.type === "map" && view.draw(state);
   } },
   tlb: { kind: "tlb", mount: (root, redraw) => {
@@ -55,6 +59,9 @@ class Page {
   private readonly chip: Chip | null;
   private paused = false;
   private player: Player | null = null;
+  private timeline: Timeline | null = null;
+  /** The moment that all views show; null: what comes from the socket. */
+  private past: Moment | null = null;
 
   constructor() {
     const address = new URL("/ws/", location.href);
@@ -74,6 +81,8 @@ class Page {
       follow(part, this.store, this.socket);
       this.topics.add(part.dataset["refresh"] ?? "");
     }
+    const dock = document.querySelector<HTMLElement>("[data-view=timeline]");
+    if (dock !== null) this.timeline = new Timeline(dock, { show: (moment) => this.travel(moment), compare: (a, b) => this.compare(a, b) });
     const live = this.roots.length > 0 || document.querySelector("[data-refresh]") !== null;
     if (live) this.socket.connect();
     else if (roots.length === 0) this.chip?.remove();
@@ -96,14 +105,15 @@ class Page {
     // The names of a TLB's owners come with the map of the same run.
     for (const each of view.kind === "tlb" ? [topic.replace(/tlb$/, "map"), topic] : [topic]) {
       this.topics.add(each);
-      this.store.subscribe(each, () => schedule(draw));
+      this.store.subscribe(each, () => this.past === null && schedule(draw));
       this.socket.watch(each);
     }
   }
 
   /** Paints the topic's newest state and, in the same animation frame, says which one it was. */
   private paint(mounted: Mounted, topic: string): void {
-    const state = this.store.get(topic);
+    const store = this.past?.store ?? this.store;
+    const state = store.get(topic);
     if (state === undefined) return;
     const { root } = mounted;
     root.dataset["shown"] = topic;
@@ -112,9 +122,9 @@ class Page {
       for (const fallback of root.querySelectorAll<HTMLElement>("[data-part=fallback]")) fallback.hidden = true;
       mounted.draw = VIEWS[root.dataset["view"] ?? ""]?.mount(root, () => schedule(() => this.paint(mounted, root.dataset["shown"] ?? topic))) ?? null;
     }
-    mounted.draw?.(state, this.store);
-    // When this number was first painted: the far end of the delay from the engine to the screen.
-    if (root.dataset["seq"] !== String(state.seq)) root.dataset["paintedAt"] = String(Date.now());
+    mounted.draw?.(state, store);
+    // When this state was first painted: the far end of the delay from the engine to the screen.
+    if (root.dataset["seq"] !== String(state.seq) || root.dataset["op"] !== String(state.op)) root.dataset["paintedAt"] = String(Date.now());
     root.dataset["seq"] = String(state.seq);
     root.dataset["op"] = String(state.op);
     root.dataset["state"] = this.stateOf(mounted);
@@ -149,8 +159,23 @@ class Page {
     }
   }
 
+  /** All views show this moment, or again what is live. */
+  private travel(moment: Moment | null): void {
+    this.past = moment;
+    for (const each of this.roots) if (each.player === null) schedule(() => this.paint(each, each.root.dataset["topic"] ?? ""));
+    this.status();
+  }
+
+  /** The map shows where two moments differ; nulls end it. */
+  private compare(a: Moment | null, b: Moment | null): void {
+    for (const { root, kind } of this.roots) {
+      const map = (of: Moment): MapState => of.store.get(`run/${of.run}/map`) as MapState;
+      if (kind === "map") root.dispatchEvent(new CustomEvent("compare", { detail: a === null || b === null ? null : { a: map(a), b: map(b) } }));
+    }
+  }
+
   private stateOf(mounted: Mounted): Shown {
-    if (mounted.player !== null) return "recording";
+    if (mounted.player !== null || this.past !== null) return "recording";
     if (mounted.refused) return "offline";
     if (this.socket.connection === "live" && this.store.get(mounted.root.dataset["topic"] ?? "") === undefined) return "reconnecting";
     return this.socket.connection !== "live" ? this.socket.connection : this.paused ? "paused" : "live";
@@ -163,10 +188,12 @@ class Page {
     }
     const seconds = (this.player?.time ?? 0) / 1000;
     const socket = this.socket;
-    const state: Shown = this.player !== null ? "recording" : socket.connection !== "live" ? socket.connection : this.paused ? "paused" : "live";
+    const head = this.store.get(this.roots.find(({ kind }) => kind === "map")?.root.dataset["topic"] ?? "");
+    if (head !== undefined) this.timeline?.advance(head.op, head.seq);
+    const state: Shown = this.player !== null || this.past !== null ? "recording" : socket.connection !== "live" ? socket.connection : this.paused ? "paused" : "live";
     this.chip?.draw({
       state, ageSeconds: Math.max(0, Math.round((Date.now() - socket.heardAt) / 1000)),
-      moment: `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`,
+      moment: this.timeline?.viewing ?? `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`,
     });
     for (const { root, player } of this.roots) if (player === null) tellConnection(root, socket.notice);
   }
@@ -201,4 +228,5 @@ class Page {
 }
 
 for (const root of document.querySelectorAll<HTMLElement>("[data-view=walk]")) new WalkView(root);
+for (const root of document.querySelectorAll<HTMLElement>("[data-view=replay]")) new ReplayView(root);
 void new Page().start();

@@ -1,9 +1,10 @@
-/** What stands beside the map in words: the frame under the cursor, the exact legend, and the table twin. */
+/** What stands beside the map in words: the frame under the cursor, and what only the server knows of it. */
 
-import { count, el, fillRows, hex, LongTable, share, table } from "./dom";
-import { extents, extentStep, type Extent } from "./map_geometry";
+import { count, el, hex } from "./dom";
+import { pageName, type Details, type FrameDetails } from "./map_details";
+import { extentAt } from "./map_extents";
+import type { MapModel } from "./map_model";
 import { lookOf } from "./palette";
-import type { MapState } from "./store";
 import type { Owner } from "./wire";
 
 const PAGE_BYTES = 4096;
@@ -13,79 +14,85 @@ export function swatch(owner: Pick<Owner, "owner" | "letter">): HTMLElement {
   return el("span", { class: `owner ${look.className}`, "aria-hidden": "true" }, look.letter);
 }
 
-export const ownerOf = (state: MapState, mfn: number): Owner | undefined => state.owners.find((owner) => owner.byte === state.map[mfn]);
+export function named(owner: Owner | undefined): (string | Node)[] {
+  if (owner === undefined) return ["unknown"];
+  const { letter } = lookOf(owner);
+  return [swatch(owner), ` ${owner.name}${letter === "" ? "" : ` (${letter})`}`];
+}
 
-const named = (owner: Owner | undefined): (string | Node)[] =>
-  owner === undefined ? ["unknown"] : [swatch(owner), ` ${owner.name}${owner.letter === "" ? "" : ` (${owner.letter})`}`];
+export const ownerCell = (owner: Owner | undefined): HTMLElement => el("span", { class: "map-owner" }, ...named(owner));
+export const mono = (text: string): HTMLElement => el("span", { class: "mono" }, text);
 
 /** The sentence the live region says about a frame. */
-export function frameInWords(state: MapState, mfn: number): string {
-  const wrong = state.violations.includes(mfn) ? ", violation" : "";
-  return `Page ${hex(mfn)}, ${ownerOf(state, mfn)?.name ?? "unknown"}${wrong}`;
+export function frameInWords(model: MapModel, mfn: number): string {
+  return `Page ${hex(mfn)}, ${model.ownerOf(mfn)?.name ?? "unknown"}${model.isWrong(mfn) ? ", violation" : ""}`;
 }
+
+const NOBODY = { owner: "", letter: "" };
 
 export class CursorPanel {
   readonly element = el("dl", { class: "facts map-cursor" });
-
-  show(state: MapState, mfn: number): void {
-    const start = extentStep(state.map, mfn, -1);
-    const first = start === mfn || state.map[start] === state.map[mfn] ? start : mfn;
-    const next = extentStep(state.map, mfn, 1);
-    const length = (next === mfn ? state.map.length : next) - first;
-    const wrong = state.violations.includes(mfn);
-    this.element.replaceChildren(
-      this.row("Page", el("span", { class: "mono" }, hex(mfn)), ` (${count(mfn)})`),
-      this.row("Address", el("span", { class: "mono" }, hex(mfn * PAGE_BYTES))),
-      this.row("Owner", el("span", { class: "map-owner" }, ...named(ownerOf(state, mfn)))),
-      this.row("In extent", el("span", { class: "mono" }, `${hex(first)}-${hex(first + length - 1)}`), ` ${count(length)} ${length === 1 ? "page" : "pages"}`),
-      this.row("Violation", el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? "yes" : "none")),
-    );
-  }
-
-  private row(term: string, ...value: (string | Node)[]): HTMLElement {
-    return el("div", {}, el("dt", {}, term), el("dd", {}, ...value));
-  }
-}
-
-export class Legend {
-  private readonly twin = table("Pages by owner, exact", ["Owner", "Pages", "Share"], [1, 2]);
-  readonly element = this.twin.element;
+  private readonly facts = new Map<string, HTMLElement>();
+  /** The run under the cursor, looked for again only when the map or the run is another. */
   private shown = "";
+  private shownDetails: Details["now"] = null;
+  private run = { version: -1, start: 0, length: 0 };
 
-  show(state: MapState): void {
-    const key = state.owners.map((owner) => `${owner.name} ${owner.letter} ${state.counts[owner.byte] ?? 0}`).join();
-    if (key === this.shown) return;
+  /** `more`: a sentence of the layer that is shown, such as how old the frame is. */
+  show(model: MapModel, mfn: number, details: Details, more: [string, string] | null): void {
+    const key = `${model.version} ${mfn} ${more?.join() ?? ""} ${model.ownerOf(mfn)?.name ?? ""} ${lookOf(model.ownerOf(mfn) ?? NOBODY).className}`;
+    if (key === this.shown && details.now === this.shownDetails) return;
     this.shown = key;
-    const rows = state.owners
-      .map((owner) => ({ owner, pages: state.counts[owner.byte] ?? 0 }))
-      .filter(({ owner, pages }) => pages > 0 || owner.byte < 3)
-      .map(({ owner, pages }) => [el("span", { class: "map-owner" }, ...named(owner)), count(pages), share(pages, state.map.length)]);
-    fillRows(this.twin.body, rows, [1, 2]);
-  }
-}
-
-/** Violations and extents as tables: what the canvas shows, without sight and without a pointer. */
-export class TableTwin {
-  private readonly extents = new LongTable("Extents: runs of pages with one owner", ["First page", "Last page", "Pages", "Owner"], [2]);
-  private readonly violations = new LongTable("Violations", ["Page", "Owner"]);
-  readonly element = el("div", { class: "map-table", hidden: "" }, this.violations.element, this.extents.element);
-
-  constructor(id: string) {
-    this.element.id = id;
+    this.shownDetails = details.now;
+    const within = mfn >= this.run.start && mfn < this.run.start + this.run.length;
+    if (this.run.version !== model.version || !within) this.run = { version: model.version, ...extentAt(model.map, mfn) };
+    const { start, length } = this.run;
+    const wrong = model.isWrong(mfn);
+    this.fact("Page", mono(hex(mfn)), ` (${count(mfn)})`);
+    this.fact("Address", mono(hex(mfn * PAGE_BYTES)));
+    this.fact("Owner", ownerCell(model.ownerOf(mfn)));
+    this.fact("In extent", mono(`${hex(start)}-${hex(start + length - 1)}`), ` ${count(length)} ${length === 1 ? "page" : "pages"}`);
+    this.fact("Violation", el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? "yes" : "none"));
+    if (more !== null) this.fact(...more);
+    for (const term of ["Changed", "Was"]) if (term !== more?.[0]) this.drop(term);
+    if (details.offered) this.showDetails(details.now);
   }
 
-  show(state: MapState): void {
-    if (this.element.hidden) return;
-    const mono = (mfn: number): Node => el("span", { class: "mono" }, hex(mfn));
-    const owner = (mfn: number): Node => el("span", { class: "map-owner" }, ...named(ownerOf(state, mfn)));
-    this.extents.show(() => {
-      const all = extents(state.map);
-      return { total: all.length, row: (i) => {
-        const { start, length } = all[i] as Extent;
-        return [mono(start), mono(start + length - 1), count(length), owner(start)];
-      } };
-    });
-    const wrong = state.violations;
-    this.violations.show(() => ({ total: wrong.length, row: (i) => [mono(wrong[i] as number), owner(wrong[i] as number)] }));
+  private showDetails(details: FrameDetails | "none" | null): void {
+    const terms = ["Guest page", "Mappings", "Protected", "Cleared on release", "TLB entries", "Last operations"];
+    if (details === "none") {
+      terms.forEach((term) => this.drop(term));
+      return this.fact("Details", "details not available");
+    }
+    this.drop("Details");
+    if (details === null) return terms.forEach((term) => this.fact(term, "..."));
+    const { maps, tlb, operations } = details;
+    this.fact("Guest page", maps.length === 0 ? "none" : maps.map((each) => `${pageName(each.gpn)} of ${each.vm} (${each.perm})`).join(", "));
+    this.fact("Mappings", count(maps.length));
+    this.fact("Protected", details.protected ? "yes" : "no");
+    this.fact("Cleared on release", details.cleared ? "yes" : "no");
+    const stale = tlb.filter((entry) => entry.state === "STALE").length;
+    this.fact("TLB entries", tlb.length === 0 ? "none" : el("ul", { class: "plain" }, ...tlb.map((entry) =>
+      el("li", {}, `core ${entry.core}, ${typeof entry.level === "number" ? `level ${entry.level}` : entry.level}, set ${entry.set}, way ${entry.way} `,
+        entry.state === "ok" ? "" : el("span", { class: entry.state === "STALE" ? "status status-violation" : "status status-warning" }, entry.state)))));
+    if (stale > 0) this.element.dataset["stale"] = String(stale);
+    else delete this.element.dataset["stale"];
+    this.fact("Last operations", operations.length === 0 ? "none" : el("ul", { class: "plain" }, ...operations.slice(0, 3).map((each) => el("li", {}, mono(`op ${count(each.op)}`), ` ${each.what}`))));
+    if (details.since_op !== null) (this.facts.get("Owner") as HTMLElement).append(` since op ${count(details.since_op)}`);
+  }
+
+  private fact(term: string, ...value: (string | Node)[]): void {
+    let its = this.facts.get(term);
+    if (its === undefined) {
+      its = el("dd");
+      this.facts.set(term, its);
+      this.element.append(el("div", {}, el("dt", {}, term), its));
+    }
+    its.replaceChildren(...value);
+  }
+
+  private drop(term: string): void {
+    this.facts.get(term)?.parentElement?.remove();
+    this.facts.delete(term);
   }
 }

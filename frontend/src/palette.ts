@@ -19,11 +19,21 @@ const FIXED: Record<string, Look> = {
 };
 const OTHER: Look = { colour: "#656B71", letter: "", texture: "none", className: "owner-other" };
 
+/** Letters that the reader gave away otherwise than the server did, by owner; "" is none. */
+const repinned = new Map<string, string>();
+
 export function lookOf(owner: Pick<Owner, "owner" | "letter">): Look {
-  const pinned = owner.letter.length === 1 ? owner.letter.charCodeAt(0) - 65 : -1;
+  const letter = repinned.get(owner.owner) ?? owner.letter;
+  const pinned = letter.length === 1 ? letter.charCodeAt(0) - 65 : -1;
   const row = PINNED[pinned];
-  if (row !== undefined) return { colour: row[0], letter: owner.letter, texture: row[1], className: `owner-${owner.letter.toLowerCase()}` };
+  if (row !== undefined) return { colour: row[0], letter, texture: row[1], className: `owner-${letter.toLowerCase()}` };
   return FIXED[owner.owner] ?? OTHER;
+}
+
+/** Gives `to` the colour, letter and texture of `from`, which becomes neutral: there are seven for any number of VMs. */
+export function passPin(from: Owner, to: Owner): void {
+  repinned.set(to.owner, lookOf(from).letter);
+  repinned.set(from.owner, "");
 }
 
 export const LOOKS: readonly Look[] = [

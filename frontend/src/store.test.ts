@@ -56,12 +56,12 @@ describe("the store", () => {
   it("fills and empties TLB entries and says which were touched", async () => {
     const store = new Store();
     const geometry = { cores: 1, l1: { sets: 1, ways: 2 }, l2: { sets: 1, ways: 2 } };
-    const message = { topic: "run/1/tlb", op: 0, data: { geometry, entries: [[0, "0x1", 3, 1, "r", 0, "ok"], [3, "0x2", 4, 1, "r", 0, "ok"]] as unknown[] } };
+    const message = { topic: "run/1/tlb", op: 0, data: { geometry, entries: [[0, "0x1", 3, 1, "r", 0, "ok", 2, 20], [3, "0x2", 4, 1, "r", 0, "ok", 2, 20]] as unknown[] } };
     store.apply(await text({ ...message, kind: "keyframe", seq: 1, base: 1 }));
     const state = store.get("run/1/tlb");
     if (state?.type !== "tlb") throw new Error("no TLB");
     state.touched = new Set();
-    message.data.entries = [[0], [1, "0x9", 3, 512, "rw", 2, "STALE"]];
+    message.data.entries = [[0], [1, "0x9", 3, 512, "rw", 2, "STALE", 1, 512]];
     expect(store.apply(await text({ ...message, kind: "delta", seq: 2, base: 1 }))).toBe("applied");
     expect(state.entries.map((entry) => entry?.vpn ?? null)).toEqual([null, "0x9", null, "0x2"]);
     expect(state.touched).toEqual(new Set([0, 1]));

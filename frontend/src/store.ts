@@ -9,6 +9,10 @@ export interface MapState {
   counts: Uint32Array;
   /** Changes of the last delta, for the announcement. */
   changed: number;
+  /** Which frames the newest deltas changed, for whoever follows this very state. */
+  deltas?: Deltas;
+  /** The map is still the keyframe's own; the first delta takes a copy. */
+  shared?: boolean;
 }
 export interface TlbState { type: "tlb"; seq: number; op: number; geometry: Geometry; entries: (TlbEntry | null)[]; touched: Set<number> | "all" }
 export interface CountersState { type: "counters"; seq: number; op: number; data: CountersData }
@@ -17,9 +21,31 @@ export interface MatrixState { type: "matrix"; seq: number; op: number; cells: M
 export interface OtherState { type: "other"; seq: number; op: number; data: unknown }
 export type TopicState = MapState | TlbState | CountersState | LogState | MatrixState | OtherState;
 
+/** The frames of the newest deltas, at most about a million of them. */
+export class Deltas {
+  private kept: Uint32Array[] = [];
+  private frames = 0;
+  /** Deltas ever added. */
+  total = 0;
+
+  add(frames: Uint32Array): void {
+    this.kept.push(frames);
+    this.frames += frames.length;
+    this.total += 1;
+    while (this.kept.length > 256 || (this.frames > KEPT_FRAMES && this.kept.length > 1)) this.frames -= this.kept.shift()?.length ?? 0;
+  }
+
+  /** Those after the first `seen`; null when some of them are no longer held. */
+  since(seen: number): Uint32Array[] | null {
+    const missing = this.total - seen;
+    return missing < 0 || missing > this.kept.length ? null : this.kept.slice(this.kept.length - missing);
+  }
+}
+
 export type Applied = "applied" | "ignored" | "gap";
 
 const LOG_LENGTH = 500;
+const KEPT_FRAMES = 1 << 20;
 
 export class Store {
   private readonly states = new Map<string, TopicState>();
@@ -80,17 +106,20 @@ function next(old: TopicState | undefined, frame: Frame): TopicState | null {
 }
 
 function mapKeyframe(frame: MapKeyframe): MapState {
-  const counts = new Uint32Array(256);
-  const map = frame.map.slice();
-  for (const byte of map) counts[byte] = (counts[byte] ?? 0) + 1;
-  return { type: "map", seq: frame.seq, op: frame.op, owners: frame.owners, map, violations: frame.violations, counts, changed: map.length };
+  const { seq, op, owners, map, violations } = frame;
+  return { type: "map", seq, op, owners, map, violations, counts: frame.counts.slice(), changed: map.length, deltas: new Deltas(), shared: true };
 }
 
 function mapDelta(state: MapState, frame: MapDelta): MapState | null {
-  const { map, counts } = state;
+  const { counts } = state;
+  const frames = state.map.length;
   const known = new Set(state.owners.map((owner) => owner.byte));
-  if (frame.frames.some((mfn) => mfn >= map.length) || frame.bytes.some((byte) => !known.has(byte))) return null;
-  if (frame.violations.some((mfn) => mfn >= map.length)) return null;
+  if (frame.frames.some((mfn) => mfn >= frames) || frame.bytes.some((byte) => !known.has(byte))) return null;
+  if (frame.violations.some((mfn) => mfn >= frames)) return null;
+  // A recording shows its keyframes again, so nobody writes into them.
+  if (state.shared === true) state.map = state.map.slice();
+  state.shared = false;
+  const { map } = state;
   for (let i = 0; i < frame.frames.length; i++) {
     const mfn = frame.frames[i] as number;
     const byte = frame.bytes[i] as number;
@@ -100,6 +129,7 @@ function mapDelta(state: MapState, frame: MapDelta): MapState | null {
     map[mfn] = byte;
   }
   state.violations = frame.violations;
+  state.deltas?.add(frame.frames);
   state.changed = frame.frames.length;
   return state;
 }

@@ -85,6 +85,24 @@ export function takeAway(panel: Panel): HTMLElement {
   return details;
 }
 
+/** A button that copies a link, or shows it where the browser keeps the clipboard to itself. */
+export function linkButton(name: string, address: () => string): HTMLElement {
+  const told = el("span", { role: "status" });
+  const made = el("button", { type: "button", class: "button button-quiet" }, name);
+  made.addEventListener("click", () => void (async () => {
+    try {
+      await navigator.clipboard.writeText(address());
+      told.textContent = "Copied";
+      setTimeout(() => { told.textContent = ""; }, 3000);
+    } catch {
+      const shown = el("input", { readonly: "", "aria-label": name, value: address() });
+      told.replaceChildren(shown);
+      shown.select();
+    }
+  })());
+  return el("span", { class: "inline" }, made, told);
+}
+
 /** A canvas inside a drawing stays a raster. */
 function asDrawing(picture: HTMLCanvasElement | Drawing): Drawing {
   if (!(picture instanceof HTMLCanvasElement)) return picture;
@@ -117,7 +135,8 @@ async function png(picture: HTMLCanvasElement | Drawing, label: string, scale: n
   return await new Promise((resolve, reject) => out.toBlob((blob) => (blob === null ? reject(new Error("the picture is too large for this browser")) : resolve(blob)), "image/png"));
 }
 
-function give(name: string, blob: Blob): void {
+/** Hands a file to the reader. */
+export function give(name: string, blob: Blob): void {
   const url = URL.createObjectURL(blob);
   el("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

@@ -1,73 +1,141 @@
 /** The TLB: per core both levels as sets x ways; every entry with tag, owner, size, permission and age; STALE in words. */
 
-import { button, count, el, LongTable, Voice } from "./dom";
-import { swatch } from "./map_side";
+import { button, count, el, Voice } from "./dom";
 import { lookOf } from "./palette";
 import type { MapState, TlbState } from "./store";
-import { waysPerCore, type Geometry, type Owner, type TlbEntry } from "./wire";
+import { takeAway } from "./take_away";
+import type { Machine } from "./tlb_flush";
+import { alike, changes, covers, nextOf, pageWord, pinWords, readPin, setOf, sizeWord, slotOf, placeWords, type Cell, type Pin, type PinKind } from "./tlb_model";
+import { ChangeList, EntryPanel } from "./tlb_side";
+import { entriesShown, gridDrawing, TlbTable } from "./tlb_table";
+import { waysPerCore, type Owner, type TlbEntry } from "./wire";
 
-export interface Slot { core: number; level: 1 | 2; set: number; way: number }
-
-/** Where entry `index` of the wire lies: per core first level 1, then level 2, each set by set. */
-export function slotOf(geometry: Geometry, index: number): Slot {
-  const perCore = waysPerCore(geometry);
-  const core = Math.floor(index / perCore);
-  const first = geometry.l1.sets * geometry.l1.ways;
-  const inCore = index % perCore;
-  const level = inCore < first ? 1 : 2;
-  const shape = level === 1 ? geometry.l1 : geometry.l2;
-  const at = level === 1 ? inCore : inCore - first;
-  return { core, level, set: Math.floor(at / shape.ways), way: at % shape.ways };
-}
+/** Marks of changes are renewed at most so often: fewer than three flashes a second. */
+const MARK_EVERY = 400;
+const PULSE = 180;
+const KEYS: Record<string, [number, number]> = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], PageUp: [-8, 0], PageDown: [8, 0], Home: [0, -64], End: [0, 64] };
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class TlbGrid {
   private core = 0;
-  private cells: HTMLTableCellElement[] = [];
+  private vm = -1;
+  private pin: Pin | null = null;
+  private chosen = -1;
   private built = "";
   private state: TlbState | null = null;
+  private map: MapState | undefined;
+  private ownerRows: readonly Owner[] = [];
   private owners = new Map<number, Owner>();
+  /** What each cell of the shown core shows (undefined: must be drawn anew), and its element. */
+  private drawn: (Cell | undefined)[] = [];
+  private cells: HTMLTableCellElement[] = [];
+  private uses: HTMLElement[] = [];
+  private marks = new Map<number, string>();
+  private marked: Cell[] | null = null;
+  private markedAt = -Infinity;
+  private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly cores = el("div", { class: "actions", role: "group", "aria-label": "Core" });
+  private readonly vms = el("select", { "aria-label": "VM to show" });
+  private readonly pinKind = el("select", { "aria-label": "What to pin" }, ...([["page", "Page"], ["address", "Address"], ["frame", "Frame"]] as const).map(([value, name]) => el("option", { value }, name)));
+  private readonly pinText = el("input", { type: "text", "aria-label": "Number to pin, in hex", placeholder: "0x...", size: "12", spellcheck: "false", autocomplete: "off" });
+  private readonly pinned = el("p", { class: "tlb-pinned-words", role: "status" });
   private readonly grids = el("div", { class: "tlb-grids" });
   private readonly summary = el("p", { class: "tlb-summary" });
-  private readonly twin = new LongTable("TLB entries in use", ["Core", "Level", "Set", "Way", "Tag", "Owner", "Size", "Permission", "Age", "State"], [0, 1, 2, 3, 8]);
+  private readonly next: Record<"STALE" | "PENDING", HTMLButtonElement>;
+  private readonly table = new TlbTable((entry) => this.ownerOf(entry));
   private readonly tableButton: HTMLButtonElement;
+  private readonly panel = new EntryPanel(() => this.choose(-1));
+  private readonly list = new ChangeList(still.matches);
   private readonly voice = new Voice();
+  private readonly title: HTMLElement | null;
+  private readonly name: string;
 
   constructor(private readonly root: HTMLElement, private readonly redraw: () => void) {
-    this.twin.element.hidden = true;
+    this.title = root.querySelector("h2");
+    this.name = this.title?.textContent ?? "TLB";
     this.tableButton = button("Table", () => {
-      this.twin.element.hidden = !this.twin.element.hidden;
-      this.grids.hidden = !this.twin.element.hidden;
-      this.tableButton.setAttribute("aria-pressed", String(!this.twin.element.hidden));
+      this.table.element.hidden = !this.table.element.hidden;
+      this.grids.hidden = !this.table.element.hidden;
+      this.tableButton.setAttribute("aria-pressed", String(!this.table.element.hidden));
       redraw();
     });
     this.tableButton.setAttribute("aria-pressed", "false");
+    this.next = { STALE: button("Next STALE", () => this.goTo("STALE")), PENDING: button("Next PENDING", () => this.goTo("PENDING")) };
+    this.vms.addEventListener("change", () => {
+      this.vm = Number(this.vms.value);
+      this.again();
+    });
+    const form = el("form", { class: "inline" }, this.pinKind, this.pinText, el("button", { class: "button button-quiet" }, "Pin"), button("Unpin", () => this.setPin(null)));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const pin = readPin(this.pinKind.value as PinKind, this.pinText.value);
+      this.setPin(pin);
+      if (pin === null) this.pinned.textContent = "Type a number in hex, such as 0x1a2f3.";
+    });
+    this.grids.addEventListener("keydown", (event) => this.key(event));
+    this.grids.addEventListener("click", (event) => this.press(event.target));
+    this.grids.addEventListener("focusin", (event) => this.focused(event.target));
+    const menu = takeAway({
+      root, name: "tlb", title: this.name, json: () => ({ geometry: this.state?.geometry, entries: this.shown() }),
+      sheet: () => this.table.sheet(this.state, this.shown(), this.pin), picture: () => this.drawing(),
+    });
     root.append(
-      el("div", { class: "tlb-toolbar" }, this.summary, this.cores, this.tableButton), this.grids,
-      this.twin.element, this.voice.element,
+      el("div", { class: "tlb-toolbar" }, this.summary, this.next.STALE, this.next.PENDING, this.cores, this.vms, form, this.tableButton, menu), this.pinned,
+      el("div", { class: "tlb-body" }, this.grids, this.panel.element), this.table.element, this.list.element,
+      el("p", { class: "muted tlb-legend" }, "Arrow keys move, Enter chooses, N and P go to the next and previous STALE entry. ✓ the core held the page before, ✗ it did not: a miss. The bar beside a set's number shows how many of its ways are in use."),
+      this.voice.element,
     );
   }
 
-  /** `map` names the owners; without one an entry still shows its owner byte. */
+  /** `map` names the owners; without one an entry still shows its owner byte. The state may be of any moment. */
   draw(state: TlbState, map: MapState | undefined): void {
-    const touched = this.state === state ? state.touched : "all";
-    this.state = state;
-    if (map !== undefined && map.owners.length !== this.owners.size) {
+    this.map = map;
+    if (map !== undefined && map.owners !== this.ownerRows) {
+      this.ownerRows = map.owners;
       this.owners = new Map(map.owners.map((owner) => [owner.byte, owner]));
-      this.built = "";
+      this.drawn = [];
+      this.offerVms();
     }
-    const key = `${JSON.stringify(state.geometry)} ${this.core}`;
-    if (key !== this.built) this.build(state, key);
-    else if (touched === "all") this.fillCore(state);
-    else for (const index of touched) this.fill(index, state.entries[index] ?? null, state);
+    this.state = state;
     state.touched = new Set();
+    const key = `${this.root.dataset["shown"]} ${JSON.stringify(state.geometry)} ${this.core}`;
+    if (key !== this.built) this.build(state, key);
+    this.mark(state);
+    const first = this.first();
+    this.cells.forEach((_, at) => this.fill(first + at));
+    this.fillUses(state);
     this.summarise(state);
-    if (!this.twin.element.hidden) this.fillTable(state);
+    if (this.pin !== null) this.pinned.textContent = pinWords(state.geometry, state.entries, this.pin, (entry) => this.ownerOf(entry).name);
+    if (this.chosen >= 0) this.panel.show(this.chosen, { geometry: state.geometry, cells: state.entries, map, machine: this.machine(), ownerOf: (entry) => this.ownerOf(entry) });
+    if (!this.table.element.hidden) this.table.show(state, this.shown(), this.pin);
   }
+
+  private first(): number {
+    return this.core * waysPerCore((this.state as TlbState).geometry);
+  }
+
+  private again(): void {
+    this.drawn = [];
+    this.redraw();
+  }
+
+  private shown(): TlbEntry[] {
+    return this.state === null ? [] : entriesShown(this.state.entries, this.vm, this.pin);
+  }
+
+  /** The machine that this run goes on, as the page says it. */
+  private machine(): Machine | undefined {
+    const run = /^run\/(\d+)\//.exec(this.root.dataset["shown"] ?? "")?.[1] ?? "";
+    const told = this.root.dataset["machines"] ?? document.querySelector<HTMLElement>("[data-machines]")?.dataset["machines"];
+    return told === undefined || told === "" ? undefined : (JSON.parse(told) as Record<string, Machine>)[run];
+  }
+
+  // ---- building ----
 
   private build(state: TlbState, key: string): void {
     this.built = key;
     const { geometry } = state;
+    this.core = Math.min(this.core, geometry.cores - 1);
     this.cores.replaceChildren(...Array.from({ length: geometry.cores }, (_, core) => {
       const made = button(`Core ${core}`, () => {
         this.core = core;
@@ -76,79 +144,217 @@ export class TlbGrid {
       made.setAttribute("aria-pressed", String(core === this.core));
       return made;
     }));
-    this.cells = [];
+    [this.cells, this.uses, this.drawn, this.marked] = [[], [], [], null];
+    this.marks.clear();
     this.grids.replaceChildren(this.level(`Level 1: ${geometry.l1.sets} sets x ${geometry.l1.ways} ways`, geometry.l1),
       this.level(`Level 2: ${geometry.l2.sets} sets x ${geometry.l2.ways} ways`, geometry.l2));
-    this.fillCore(state);
   }
 
   private level(caption: string, shape: { sets: number; ways: number }): HTMLElement {
     const body = el("tbody");
     for (let set = 0; set < shape.sets; set++) {
-      const row = el("tr", {}, el("th", { scope: "row" }, String(set)));
+      const use = el("span", { class: "tlb-use" });
+      this.uses.push(use);
+      const row = el("tr", {}, el("th", { scope: "row" }, String(set), use));
       for (let way = 0; way < shape.ways; way++) {
-        const cell = el("td", { class: "tlb-cell" });
+        // One stop of the Tab key for each level; the arrow keys move it.
+        const cell = el("td", { class: "tlb-cell", role: "gridcell", tabindex: set === 0 && way === 0 ? "0" : "-1" });
         this.cells.push(cell);
         row.append(cell);
       }
       body.append(row);
     }
     const heads = Array.from({ length: shape.ways }, (_, way) => el("th", { scope: "col" }, `way ${way}`));
-    const grid = el("table", { class: "tlb-grid" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "set"), ...heads)), body);
-    return el("div", { class: "tlb-level", tabindex: "0", role: "region", "aria-label": caption }, grid);
+    const grid = el("table", { class: "tlb-grid", role: "grid", "aria-label": caption }, el("caption", {}, caption), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "set"), ...heads)), body);
+    return el("div", { class: "tlb-level" }, grid);
   }
 
-  private fillCore(state: TlbState): void {
-    const first = this.core * waysPerCore(state.geometry);
-    for (let i = 0; i < this.cells.length; i++) this.fill(first + i, state.entries[first + i] ?? null, state);
+  // ---- cells ----
+
+  /** Marks what changed since the state marked before; what comes sooner is marked together with what follows. */
+  private mark(state: TlbState): void {
+    const wait = this.markedAt + MARK_EVERY - performance.now();
+    if (wait > 0 && this.marked !== null) {
+      this.timer ??= setTimeout(() => {
+        this.timer = undefined;
+        this.redraw();
+      }, wait);
+      return;
+    }
+    const lru = this.machine()?.lru ?? false;
+    const found = this.marked === null ? [] : changes(state.geometry, this.marked, state.entries, this.core, (entry) => `${this.ownerOf(entry).name} ${entry.vpn}`, lru);
+    const first = this.first();
+    if (this.marked !== null && found.length === 0 && this.marked.every((cell, i) => cell === state.entries[i])) return;
+    for (const index of this.marks.keys()) this.drawn[index - first] = undefined;
+    this.marks = new Map(found.filter(({ mark }) => mark !== "").map(({ index, mark }) => [index, mark]));
+    for (const index of this.marks.keys()) this.drawn[index - first] = undefined;
+    if (this.marked !== null) this.list.show(found);
+    this.marked = state.entries.slice();
+    this.markedAt = performance.now();
+    if (!still.matches) for (const index of this.marks.keys()) this.cells[index - first]?.animate([{ boxShadow: "inset 0 0 0 20px var(--accent-surface)" }, { boxShadow: "none" }], { duration: PULSE, easing: "ease-out" });
   }
 
-  private fill(index: number, entry: TlbEntry | null, state: TlbState): void {
-    const cell = this.cells[index - this.core * waysPerCore(state.geometry)];
-    if (cell === undefined) return;
-    cell.className = entry === null ? "tlb-cell" : `tlb-cell tlb-${entry.state.toLowerCase()}`;
-    if (entry === null) return cell.replaceChildren();
-    const owner = this.ownerOf(entry);
-    const mark = el("span", { class: `owner ${lookOf(owner).className}` }, lookOf(owner).letter);
-    mark.title = owner.name;
+  private fill(index: number): void {
+    const at = index - this.first();
+    const entry = (this.state as TlbState).entries[index] ?? null;
+    const old = this.drawn[at];
+    const cell = this.cells[at] as HTMLTableCellElement;
+    if (old !== undefined && alike(old, entry)) return;
+    if (old !== undefined && old?.vpn !== entry?.vpn) this.marks.delete(index);  // it spoke of what was here before
+    this.drawn[at] = entry;
+    const classes = ["tlb-cell"];
+    if (index === this.chosen) classes.push("tlb-chosen");
+    if (this.pin !== null && covers(entry, this.pin)) classes.push("tlb-pinned");
+    if (entry !== null) classes.push(`tlb-${entry.state.toLowerCase()}`);
+    if (entry !== null && this.dim(entry)) classes.push("tlb-dim");
+    cell.className = classes.join(" ");
+    cell.setAttribute("aria-selected", String(index === this.chosen));
+    if (cell.hasAttribute("aria-label")) cell.setAttribute("aria-label", this.words(index));
+    const words = [this.pin !== null && covers(entry, this.pin) ? "pinned" : "", this.marks.get(index) ?? ""].filter(Boolean).join(" ");
+    const mark = el("span", { class: "tlb-mark" }, words);
+    if (entry === null) return cell.replaceChildren(mark);
+    const look = lookOf(this.ownerOf(entry));
     const fields = `${sizeWord(entry.size)} ${entry.perm} ${entry.age}`;
-    cell.replaceChildren(mark, el("span", { class: "tlb-tag mono" }, entry.vpn), el("span", { class: "tlb-fields" }, entry.state === "ok" ? fields : `${entry.state} ${fields}`));
+    cell.replaceChildren(el("span", { class: `owner ${look.className}` }, look.letter), el("span", { class: "tlb-tag mono" }, entry.vpn),
+      el("span", { class: "tlb-fields" }, entry.state === "ok" ? fields : `${entry.state} ${fields}`), mark);
+  }
+
+  /** Not the VM asked for. What contradicts the tables stays bright, whoever's it is. */
+  private dim(entry: TlbEntry): boolean {
+    return this.vm >= 0 && entry.owner !== this.vm && entry.state !== "STALE";
+  }
+
+  private words(index: number): string {
+    const state = this.state as TlbState;
+    const entry = state.entries[index] ?? null;
+    const place = placeWords(slotOf(state.geometry, index));
+    if (entry === null) return `${place}: empty`;
+    const pinned = this.pin !== null && covers(entry, this.pin) ? ", pinned" : "";
+    return `${place}: ${this.ownerOf(entry).name}, ${pageWord(entry)} ${entry.vpn}, ${sizeWord(entry.size)}, ${entry.perm}, age ${entry.age}${entry.state === "ok" ? "" : `, ${entry.state}`}${pinned}`;
   }
 
   private ownerOf(entry: TlbEntry): Owner {
+    if (entry.owner < 3) return { byte: entry.owner, owner: "other", name: "a VM that is gone", letter: "" };
     return this.owners.get(entry.owner) ?? { byte: entry.owner, owner: "other", name: `owner ${entry.owner}`, letter: "" };
   }
 
+  private fillUses(state: TlbState): void {
+    const { l1, l2 } = state.geometry;
+    let index = this.first();
+    this.uses.forEach((use, row) => {
+      const ways = row < l1.sets ? l1.ways : l2.ways;
+      const words = `${setOf(state.geometry, state.entries, index).filter((entry) => entry !== null).length}/${ways}`;
+      index += ways;
+      if (use.textContent === words) return;
+      use.textContent = words;
+      use.style.setProperty("--used", `${(100 * Number(words.split("/")[0])) / ways}%`);
+    });
+  }
+
+  // ---- choosing, pinning, going to ----
+
+  private offerVms(): void {
+    const rows = this.ownerRows.filter((owner) => owner.byte >= 3 && owner.owner !== "other");
+    this.vms.replaceChildren(el("option", { value: "-1" }, "All VMs"), ...rows.map((owner) => el("option", { value: String(owner.byte) }, `Only ${owner.name}${owner.letter === "" ? "" : ` (${owner.letter})`}`)));
+    if (!rows.some((owner) => owner.byte === this.vm)) this.vm = -1;
+    this.vms.value = String(this.vm);
+  }
+
+  private setPin(pin: Pin | null): void {
+    this.pin = pin;
+    this.pinned.textContent = "";
+    this.again();
+  }
+
+  private choose(index: number): void {
+    this.chosen = index;
+    if (index < 0) {
+      this.panel.hide();
+      this.cells.find((cell) => cell.classList.contains("tlb-chosen"))?.focus();
+    }
+    this.again();
+  }
+
+  private indexOf(target: EventTarget | null): number {
+    const cell = target instanceof Element ? target.closest<HTMLTableCellElement>("td.tlb-cell") : null;
+    const at = cell === null ? -1 : this.cells.indexOf(cell);
+    return at < 0 ? -1 : this.first() + at;
+  }
+
+  private press(target: EventTarget | null): void {
+    const index = this.indexOf(target);
+    if (index < 0) return;
+    this.choose(index);
+    this.focusOn(index);
+  }
+
+  private focused(target: EventTarget | null): void {
+    const index = this.indexOf(target);
+    if (index >= 0) this.cells[index - this.first()]?.setAttribute("aria-label", this.words(index));
+  }
+
+  private focusOn(index: number): void {
+    const cell = this.cells[index - this.first()];
+    if (cell === undefined) return;
+    const before = cell.closest("table")?.querySelector("td[tabindex='0']");
+    before?.setAttribute("tabindex", "-1");
+    before?.removeAttribute("aria-label");
+    cell.setAttribute("tabindex", "0");
+    cell.focus();
+  }
+
+  private key(event: KeyboardEvent): void {
+    const index = this.indexOf(event.target);
+    if (index < 0 || this.state === null || event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = KEYS[event.key];
+    if (event.key === "Enter" || event.key === " ") this.choose(index);
+    else if (event.key === "Escape" && this.chosen >= 0) this.choose(-1);
+    else if (event.key === "n" || event.key === "p") this.goTo("STALE", event.key === "n" ? 1 : -1, index);
+    else if (move !== undefined) {
+      const { level, set, way } = slotOf(this.state.geometry, index);
+      const { sets, ways } = level === 1 ? this.state.geometry.l1 : this.state.geometry.l2;
+      const to = (value: number, limit: number): number => Math.min(Math.max(value, 0), limit - 1);
+      this.focusOn(index + (to(set + move[0], sets) - set) * ways + to(way + move[1], ways) - way);
+    } else return;
+    event.preventDefault();
+  }
+
+  private goTo(wanted: "STALE" | "PENDING", step: 1 | -1 = 1, from = this.chosen): void {
+    if (this.state === null) return;
+    const index = nextOf(this.state.entries, wanted, from, step);
+    if (index < 0) return this.voice.say(`No ${wanted} entry`);
+    const core = slotOf(this.state.geometry, index).core;
+    this.chosen = index;
+    if (core !== this.core) this.core = core;
+    this.drawn = [];
+    if (!this.table.element.hidden) this.tableButton.click();
+    this.draw(this.state, this.map);
+    this.focusOn(index);
+  }
+
+  // ---- words about all ----
+
   private summarise(state: TlbState): void {
     const used = state.entries.filter((entry) => entry !== null);
-    const stale = used.filter((entry) => entry.state === "STALE").length;
-    const pending = used.filter((entry) => entry.state === "PENDING").length;
+    const of = (word: string): number => used.filter((entry) => entry.state === word).length;
+    const [stale, pending] = [of("STALE"), of("PENDING")];
     const words = `${count(stale)} STALE`;
     if (this.root.dataset["stale"] !== undefined && this.root.dataset["stale"] !== String(stale)) this.voice.say(`${words} TLB entries`);
     this.root.dataset["stale"] = String(stale);
+    this.root.dataset["pending"] = String(pending);
     this.summary.replaceChildren(
       `${count(used.length)} of ${count(state.entries.length)} entries in use `,
       el("span", { class: stale > 0 ? "status status-violation" : "status status-ok" }, words),
       pending > 0 ? ` ${count(pending)} PENDING` : "",
     );
+    this.next.STALE.disabled = stale === 0;
+    this.next.PENDING.hidden = pending === 0;
+    const title = [this.name, ...(stale > 0 ? [words] : []), ...(pending > 0 ? [`${count(pending)} PENDING`] : [])].join(": ");
+    if (this.title !== null && this.title.textContent !== title) this.title.textContent = title;
   }
 
-  private fillTable(state: TlbState): void {
-    this.twin.show(() => {
-      // What contradicts the tables comes first.
-      const used = state.entries.filter((entry) => entry !== null).sort((a, b) => Number(a.state === "ok") - Number(b.state === "ok"));
-      return { total: used.length, row: (i) => this.tableRow(state.geometry, used[i] as TlbEntry) };
-    });
-  }
-
-  private tableRow(geometry: Geometry, entry: TlbEntry): (string | Node)[] {
-    const { core, level, set, way } = slotOf(geometry, entry.index);
-    const owner = this.ownerOf(entry);
-    return [
-      String(core), String(level), String(set), String(way), el("span", { class: "mono" }, entry.vpn),
-      el("span", { class: "map-owner" }, swatch(owner), ` ${owner.name}`), sizeWord(entry.size), entry.perm, count(entry.age), entry.state,
-    ];
+  private drawing(): ReturnType<typeof gridDrawing> {
+    const state = this.state as TlbState;
+    return gridDrawing(state.geometry, state.entries, this.core, (entry) => this.ownerOf(entry), (entry) => this.dim(entry));
   }
 }
-
-const sizeWord = (pages: number): string => (pages === 1 ? "4K" : pages === 512 ? "2M" : `${pages}p`);

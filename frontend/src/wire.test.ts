@@ -94,7 +94,7 @@ describe("the golden bytes of the server", () => {
     if (!isFrame(frame)) throw new Error("not a frame");
     if (frame.type === "counters") expect(frame.data).toEqual(data);
     if (frame.type !== "tlb") return;
-    const filled = frame.data.entries.map((e) => [e.index, e.vpn, e.owner, e.size, e.perm, e.age, e.state]);
+    const filled = frame.data.entries.map((e) => [e.index, e.vpn, e.owner, e.size, e.perm, e.age, e.state, e.dim, e.mfn]);
     expect([...filled, ...frame.data.emptied.map((index) => [index])].sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual(data.entries);
   });
 });
@@ -106,9 +106,9 @@ describe("text messages", () => {
   it("reads TLB rows, filled and emptied", () => {
     const message = readText(say({
       topic: "run/1/tlb", kind: "delta", seq: 3, base: 2, op: 9,
-      data: { geometry: GEOMETRY, entries: [[1, "0x1a2f3", 3, 512, "rw", 4, "STALE"], [2]] },
+      data: { geometry: GEOMETRY, entries: [[1, "0x1a2f3", 3, 512, "rw", 4, "STALE", 1, 512], [2]] },
     }));
-    expect(message).toMatchObject({ type: "tlb", data: { entries: [{ index: 1, vpn: "0x1a2f3", owner: 3, size: 512, perm: "rw", age: 4, state: "STALE" }], emptied: [2] } });
+    expect(message).toMatchObject({ type: "tlb", data: { entries: [{ index: 1, vpn: "0x1a2f3", owner: 3, size: 512, perm: "rw", age: 4, state: "STALE", dim: 1, mfn: 512 }], emptied: [2] } });
   });
 
   it("reads the log, the matrix and topics it does not know", () => {

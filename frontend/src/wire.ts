@@ -4,7 +4,10 @@ export class WireError extends Error {}
 
 export interface Owner { byte: number; owner: string; name: string; letter: string }
 export interface Geometry { cores: number; l1: { sets: number; ways: number }; l2: { sets: number; ways: number } }
-export interface TlbEntry { index: number; vpn: string; owner: number; size: number; perm: string; age: number; state: TlbState }
+/** `dim` 1: `vpn` is a guest page, 2: a virtual page of the guest's own tables. `mfn` is the first frame that it reaches. */
+export interface TlbEntry {
+  index: number; vpn: string; owner: number; size: number; perm: string; age: number; state: TlbState; dim: number; mfn: number;
+}
 export type TlbState = "ok" | "STALE" | "PENDING";
 export interface TlbData { geometry: Geometry; entries: TlbEntry[]; emptied: number[] }
 export interface Counts { references: number; l1: number; l2: number; miss: number; faults: number }
@@ -17,10 +20,12 @@ export interface LogEvent {
 export interface MatrixCell {
   attack: string; title: string; architecture: string; state: "queued" | "running" | "done"; outcome: string; evidence: string;
   check: string; seed: string; digest: string; url: string;
+  /** The word that the page shows, and of a stale result the word that no longer counts. */
+  word: string; oldWord: string; engine: string; durationMs: string; ops: string;
 }
 
 interface Numbered { topic: string; seq: number; base: number; op: number }
-export interface MapKeyframe extends Numbered { type: "map"; kind: "keyframe"; owners: Owner[]; map: Uint8Array; violations: Uint32Array }
+export interface MapKeyframe extends Numbered { type: "map"; kind: "keyframe"; owners: Owner[]; map: Uint8Array; counts: Uint32Array; violations: Uint32Array }
 export interface MapDelta extends Numbered { type: "map"; kind: "delta"; frames: Uint32Array; bytes: Uint8Array; violations: Uint32Array }
 interface Json<T extends string, D> extends Numbered { type: T; kind: "keyframe" | "delta"; data: D }
 export type TlbFrame = Json<"tlb", TlbData>;
@@ -39,8 +44,11 @@ export type Control =
   | { type: "state"; topic: string; state: string }
   | { type: "pong" }
   | { type: "caption"; text: string }
+  | ({ type: "moment" } & MomentHead)
   | { type: "mark"; name: string };
 export type Message = Frame | Control;
+/** A moment of a run: where it is, how far the run can be looked at, and what was being done. `unit`: what `at` counts. */
+export interface MomentHead { run: number; at: number; oldest: number; newest: number; unit: "op" | "step"; says: string }
 
 export const isFrame = (message: Message): message is Frame => "seq" in message && "base" in message;
 
@@ -96,7 +104,7 @@ function readDelta(reader: Reader): Pick<MapDelta, "frames" | "bytes" | "violati
   return { frames, bytes, violations };
 }
 
-async function readKeyframe(reader: Reader): Promise<Pick<MapKeyframe, "owners" | "map" | "violations">> {
+async function readKeyframe(reader: Reader): Promise<Pick<MapKeyframe, "owners" | "map" | "counts" | "violations">> {
   const head = object(parse(new TextDecoder("utf-8", { fatal: true }).decode(reader.take(reader.u32()))), "keyframe");
   const frames = integer(head["frames"], "frames", 1, MAX_FRAMES);
   const owners = list(head["owners"], "owners").map((row, i): Owner => {
@@ -110,11 +118,27 @@ async function readKeyframe(reader: Reader): Promise<Pick<MapKeyframe, "owners" 
   if (!owners.some((owner) => owner.byte === OTHER)) owners.push({ byte: OTHER, owner: "other", name: "other", letter: "" });
   const violations = readViolations(reader);
   const map = await inflate(reader.take(reader.left), frames);
-  const known = new Uint8Array(256);
-  for (const owner of owners) known[owner.byte] = 1;
-  for (const byte of map) if (known[byte] === 0) throw new WireError(`owner byte ${byte} is not in the keyframe's table`);
+  const counts = countsOf(map);
+  const known = new Set(owners.map((owner) => owner.byte));
+  counts.forEach((pages, byte) => {
+    if (pages > 0 && !known.has(byte)) throw new WireError(`owner byte ${byte} is not in the keyframe's table`);
+  });
   for (const mfn of violations) if (mfn >= frames) throw new WireError(`violation at frame ${mfn} of ${frames}`);
-  return { owners, map, violations };
+  return { owners, map, counts, violations };
+}
+
+/** Frames per owner byte. Real maps are runs, so four equal frames are counted at once. */
+export function countsOf(map: Uint8Array): Uint32Array {
+  const counts = new Uint32Array(256);
+  const words = new Uint32Array(map.buffer, map.byteOffset, map.length >> 2);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as number;
+    const byte = word & 0xff;
+    if (word === (byte * 0x01010101) >>> 0) counts[byte] = (counts[byte] as number) + 4;
+    else for (let at = i * 4; at < i * 4 + 4; at++) counts[map[at] as number] = (counts[map[at] as number] as number) + 1;
+  }
+  for (let at = words.length * 4; at < map.length; at++) counts[map[at] as number] = (counts[map[at] as number] as number) + 1;
+  return counts;
 }
 
 function readViolations(reader: Reader): Uint32Array {
@@ -195,6 +219,12 @@ function readControl(m: Record<string, unknown>): Control {
   switch (type) {
     case "pong": return { type };
     case "caption": return { type, text: text(m["text"], "text") };
+    case "moment": {
+      const unit = m["unit"];
+      if (unit !== "op" && unit !== "step") throw new WireError(`unknown unit ${String(unit)}`);
+      const n = (name: string): number => integer(m[name], name, 0);
+      return { type, run: n("run"), at: n("at"), oldest: n("oldest"), newest: n("newest"), unit, says: text(m["says"], "says") };
+    }
     case "mark": return { type, name: text(m["name"], "name") };
     case "current": return { type, topic: text(m["topic"], "topic"), seq: integer(m["seq"], "seq", 0) };
     case "replay": return { type, topic: text(m["topic"], "topic"), from: integer(m["from"], "from", 0), to: integer(m["to"], "to", 0) };
@@ -227,7 +257,7 @@ function readTlb(d: Record<string, unknown>): TlbData {
     if (state !== "ok" && state !== "STALE" && state !== "PENDING") throw new WireError(`unknown entry state ${String(state)}`);
     entries.push({
       index, vpn: text(r[1], "vpn"), owner: integer(r[2], "owner", 0, 254), size: integer(r[3], "size", 1), perm: text(r[4], "perm"),
-      age: integer(r[5], "age", 0), state,
+      age: integer(r[5], "age", 0), state, dim: integer(r[7], "dim", 1, 2), mfn: integer(r[8], "mfn", 0),
     });
   }
   return { geometry, entries, emptied };
@@ -270,6 +300,7 @@ function readCell(row: unknown): MatrixCell {
   return {
     attack: text(r["attack"], "attack"), title: s("title"), architecture: text(r["architecture"], "architecture"), state, outcome: s("outcome"),
     evidence: s("evidence"), check: s("check"), seed: s("seed"), digest: s("digest"), url: s("url"),
+    word: s("word") || s("outcome").replaceAll("_", " "), oldWord: s("old_word"), engine: s("engine"), durationMs: s("duration_ms"), ops: s("ops"),
   };
 }
 

@@ -323,7 +323,8 @@ class Machine:
 
         Columns: core, level 1|2, set, way, valid, dim (1 gpa, 2 gva), slot (0: the VM is gone), cr3, vpn (4 KiB pages,
         also for a 2 MiB entry), mfn, size (1|512), perm (r 1, w 2, x 4), age (how many ways of the set are replaced
-        later, 0 = replaced last; under "lru" 0 is the way used last), state (0 agrees with a walk now, 1 STALE).
+        later, 0 = replaced last; under "lru" 0 is the way used last), state (0 agrees with a walk now, 1 STALE,
+        2 PENDING: it does not agree, and its shootdown is still to come: its page's release was stopped before).
         """
 
     def events(self, since_op: int) -> list[dict[str, Any]]:

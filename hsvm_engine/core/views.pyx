@@ -7,7 +7,7 @@ from libc.stdlib cimport free
 from hsvm_engine.core.bus cimport BUS_SETS, Passage
 from hsvm_engine.core.calls cimport call_name, owner_names
 from hsvm_engine.core.context cimport Tally, Vm, vm_find
-from hsvm_engine.core.invariants cimport entry_agrees
+from hsvm_engine.core.invariants cimport entry_agrees, is_due
 from hsvm_engine.core.frames cimport LENT_SHIFT
 from hsvm_engine.core.journal cimport (
     EVENTS, Change, Event, Journal, change_after, change_before, change_op, changed_frame, changed_frames,
@@ -148,7 +148,7 @@ cdef void fill_row(Host *h, uint32_t which, uint32_t place, uint32_t way, TlbRow
     row.vpn = tag >> 28 << (9 if tag & 1 else 0)
     row.mfn = level.data[at] >> 4
     row.perm = <uint8_t>(level.data[at] & 7)
-    row.state = 0 if entry_agrees(h, which, at, True) else 1
+    row.state = 0 if entry_agrees(h, which, at, True) else 2 if is_due(h, level, at) else 1
 
 
 cdef object tlb_table(Host *h, uint32_t first, uint32_t end):

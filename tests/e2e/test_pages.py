@@ -77,6 +77,38 @@ def test_the_map_is_read_by_keyboard_alone(sign_in: Callable[..., Page]) -> None
     page.wait_for_function("() => document.querySelector('[data-view=ownership-map]').innerText.includes('0x81')")
 
 
+def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    page.goto("/operator/host/h2/")
+    page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
+    dock, said = page.locator('[data-view="timeline"]'), page.locator(".timeline-says")
+    page.keyboard.press(",")
+    page.wait_for_selector('[data-view="timeline"]:not([data-at="live"])')
+    at = int(dock.get_attribute("data-at") or "")
+    for view in ("ownership-map", "tlb", "counters"):
+        page.wait_for_selector(f'[data-view="{view}"][data-op="{at}"][data-state="recording"]')
+    assert f"Recording (viewing op {at:,}, not now)" in page.locator("[data-part=live-chip]").inner_text()
+    for key, to in ((",", at - 1), (",", at - 2), (".", at - 1)):
+        page.keyboard.press(key)
+        page.wait_for_selector(f'[data-view="timeline"][data-at="{to}"]')
+    said_there = said.inner_text()
+    page.reload()
+    page.wait_for_selector(f'[data-view="timeline"][data-at="{at - 1}"]')
+    page.wait_for_selector(f'[data-view="tlb"][data-op="{at - 1}"]')
+    assert said.inner_text() == said_there
+    dock.get_by_label("Run to").select_option("denied")
+    dock.get_by_role("button", name="Last").click()
+    page.wait_for_function(
+        "() => document.querySelector('.timeline-says').innerText.includes('was found before') || "
+        "Number(document.querySelector('[data-view=timeline]').dataset.at) < " + str(at - 1)
+    )
+    dock.get_by_label("Go to operation").fill("1000")
+    page.keyboard.press("Enter")
+    page.wait_for_selector('[data-view="ownership-map"][data-op="1000"]')
+    dock.get_by_role("button", name="Back to live").click()
+    page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
+
+
 def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Callable[..., Page]) -> None:
     page = sign_in(None)
     page.goto("/learn/walk/?case=guest-fault")

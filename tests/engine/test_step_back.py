@@ -152,6 +152,26 @@ def test_a_trace_is_taken_back_whole() -> None:
     assert host.digest() == digest
 
 
+def test_a_million_operations_are_taken_back_and_done_again_with_the_same_digests() -> None:
+    host = machine("hsvm")
+    vm = host.hypervisor.create_vm(vcpus=1)["vm"]
+    for gpn in range(PAGES * 20):
+        host.hypervisor.page_map(vm=vm, gpn=gpn, mfn=300 + gpn)
+    host.hypervisor.context_restore(vm=vm, vcpu=0, core=0)
+    before, digest = host.op, host.digest()
+    draw = np.random.default_rng(7)
+    bursts = [draw.integers(0, PAGES * 20, 10_000, np.uint64) << np.uint64(12) for _ in range(100)]
+    ends = []
+    for _ in range(2):
+        for burst in bursts:
+            assert host.run_trace(0, burst, np.zeros(len(burst), np.uint8))["done"] == len(burst)
+        ends.append((host.op, host.digest(), host.counters()))
+        assert host.step_back(before) == before
+        assert host.digest() == digest
+    assert ends[0] == ends[1]
+    assert ends[0][0] - before == 1_000_000
+
+
 def test_what_the_journal_has_forgotten_is_refused_and_nothing_changes() -> None:
     host = machine("hsvm")
     for _ in range(200):

@@ -116,7 +116,7 @@ def test_a_way_that_another_vm_took_is_empty_for_a_tenant() -> None:
     change = known.apply(step(8, [A, B], {}, ways(way(2, 3), way(3, 3, vpn=0x99))))
     assert json.loads(tlb_delta(known, 1, change, OWN))["data"]["entries"] == [[2]]
     full = json.loads(tlb_delta(known, 1, change))["data"]["entries"]
-    assert full == [[2, "0x10", 3, 1, "rw", 5, "ok"], [3, "0x99", 3, 1, "rw", 5, "ok"]]
+    assert full == [[2, "0x10", 3, 1, "rw", 5, "ok", 2, 20], [3, "0x99", 3, 1, "rw", 5, "ok", 2, 20]]
 
 
 def test_violations_reach_the_owner_of_the_frame_and_the_operator() -> None:

@@ -19,10 +19,15 @@ class CellOut(Schema):
     architecture: str
     state: str
     outcome: str
+    word: str
+    old_word: str
     evidence: str
     check: str
     seed: int
     digest: str
+    engine: str
+    duration_ms: float | None
+    ops: int
     url: str
 
 
@@ -31,10 +36,11 @@ class Queued(Schema):
 
 
 @router.get("/matrix", response=list[CellOut], auth=None)
-def matrix(request: HttpRequest) -> Any:
-    """Every cell of the attack table."""
-    titles = services.titles()
-    return [selectors.shown(cell, title=titles.get(cell.attack, "")) for cell in selectors.cells()]
+def matrix(request: HttpRequest, what_if: bool = False) -> Any:
+    """Every cell of the attack table; with `what_if` also those of columns in which something is switched off."""
+    titles, files = services.titles(), services.files()
+    cells = selectors.columns_all() if what_if else selectors.cells()
+    return [selectors.shown(cell, title=titles.get(cell.attack, ""), files=files) for cell in cells]
 
 
 @router.get("/matrix/{cell_id}", auth=None)

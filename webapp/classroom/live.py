@@ -19,8 +19,8 @@ def messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
     cells = selectors.changed_since(last or 0)
     if not cells:
         return []
-    titles = services.titles()
-    shown = [selectors.shown(cell, title=titles.get(cell.attack, "")) for cell in cells]
+    titles, files = services.titles(), services.files()
+    shown = [selectors.shown(cell, title=titles.get(cell.attack, ""), files=files) for cell in cells]
     kind, seq = ("keyframe" if last is None else "delta"), cells[-1].number
     return [{"topic": "matrix", "kind": kind, "seq": seq, "base": last or seq, "op": 0, "data": {"cells": shown}}]
 

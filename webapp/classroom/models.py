@@ -18,7 +18,7 @@ class Cell(Job):
 
     attack = models.CharField(max_length=8)
     architecture = models.CharField(max_length=16)
-    skip = models.CharField(max_length=64, blank=True, default="")  # a check switched off, for what-if columns
+    skip = models.CharField(max_length=64, blank=True, default="")  # a what-if column: the check, or rule, that is off
     number = models.PositiveIntegerField(default=0)  # rises with every change of any cell: the topic's sequence number
     state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
     outcome = models.CharField(max_length=16, blank=True, default="")
@@ -26,6 +26,8 @@ class Cell(Job):
     check_name = models.CharField(max_length=32, blank=True, default="")
     digest = models.CharField(max_length=64, blank=True, default="")
     seed = models.PositiveBigIntegerField(default=0)
+    file_digest = models.CharField(max_length=64, blank=True, default="")  # of the attack's file as it was executed
+    ops = models.PositiveIntegerField(default=0)  # operations executed: 1 to this number
     engine_version = models.CharField(max_length=32, blank=True, default="")
     duration_ms = models.FloatField(null=True, blank=True)
     verdict = models.JSONField(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from hsvm_engine.architectures import ARCHITECTURES
-from hsvm_engine.attackfile import builtin, builtin_ids
-from hsvm_engine.interpreter import run_attack
+from hsvm_engine.architectures import ARCHITECTURES, SKIPPABLE
+from hsvm_engine.attackfile import BUILTIN, builtin, builtin_ids
+from hsvm_engine.interpreter import NOTED, SKIPPED, run_attack
 from webapp import jobs
 from webapp.audit import services as audit
 from webapp.classroom.models import Cell
-from webapp.errors import VpmsError
+from webapp.classroom.wording import LITERAL
+from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 from webapp.runs.engine import ENGINE_VERSION
 
@@ -24,31 +28,56 @@ if TYPE_CHECKING:
 
 ATTACKS: Final = builtin_ids()
 COLUMNS: Final = tuple(ARCHITECTURES)
+WHAT_IFS: Final = (("hsvm", "owner_check"), ("hsvm", LITERAL))  # the columns that every table has beside its own
+CHECKED: Final = ("hsvm", "hsvm-smm")  # columns that have something to switch off
 SEED: Final = 0  # the command line's default: page and command line give the same digests
 
 
 @transaction.atomic
 def table_prepare() -> int:
     """Every cell of the table exists; new ones are due. The number of new ones."""
-    fresh = 0
-    for attack in ATTACKS:
-        for architecture in COLUMNS:
-            _, made = Cell.objects.get_or_create(
-                attack=attack,
-                architecture=architecture,
-                skip="",
-                defaults={"due_at": timezone.now(), "number": _next_number(), "seed": SEED},
-            )
-            fresh += made
+    columns = [(name, "") for name in COLUMNS]
+    fresh = sum(_column_prepare(architecture, skip) for architecture, skip in [*columns, *WHAT_IFS])
     publish.wake_keeper()
     return fresh
+
+
+def _column_prepare(architecture: str, skip: str) -> int:
+    fresh = 0
+    for attack in ATTACKS:
+        _, made = Cell.objects.get_or_create(
+            attack=attack,
+            architecture=architecture,
+            skip=skip,
+            defaults={"due_at": timezone.now(), "number": _next_number(), "seed": SEED},
+        )
+        fresh += made
+    return fresh
+
+
+@transaction.atomic
+def what_if_add(*, by: User, architecture: str, skip: str) -> int:
+    """Add a column with one check off, to be executed. The number of new cells. Teachers only: it costs a worker."""
+    _teacher(by)
+    if architecture not in CHECKED or skip not in (*SKIPPABLE, LITERAL):
+        reason = f"{architecture[:32]} has no switch {skip[:64]}; there are {', '.join((*SKIPPABLE, LITERAL))}"
+        raise BadInput([Fault("$.skip", reason)])
+    fresh = _column_prepare(architecture, skip)
+    audit.record(by=by, type="matrix.what_if", subject="matrix", data={"architecture": architecture, "skip": skip})
+    publish.changed("matrix")
+    publish.wake_keeper()
+    return fresh
+
+
+def _teacher(by: User) -> None:
+    if not by.is_teacher:
+        raise VpmsError("forbidden", 403, message="Only a teacher can run the table again or add to it.")
 
 
 @transaction.atomic
 def cells_run_again(*, by: User, cells: list[int] | None = None) -> int:
     """Queue these cells (None: all) for a new execution; what they showed stays until it is done. Teachers only."""
-    if not by.is_teacher:
-        raise VpmsError("forbidden", 403, message="Only a teacher can run the table again.")
+    _teacher(by)
     chosen = Cell.objects.exclude(state=Cell.State.RUNNING)
     if cells is not None:
         chosen = chosen.filter(pk__in=cells)
@@ -87,6 +116,8 @@ def cell_run(*, cell_id: int) -> None:
             evidence=verdict["evidence"] or "",
             check_name=verdict["check"] or "",
             digest=verdict["digest"] or "",
+            ops=operations_in(verdict),
+            file_digest=file_digest(cell.attack),
             engine_version=ENGINE_VERSION,
             duration_ms=round(duration, 2),
             verdict=verdict,
@@ -97,8 +128,25 @@ def cell_run(*, cell_id: int) -> None:
 
 def execute(*, attack: str, architecture: str, skip: str, seed: int) -> dict[str, Any]:
     """The verdict of one built-in attack on one architecture, as the command line would print it."""
-    options = {"skip": [skip]} if skip else {}
-    return run_attack(builtin(attack), architecture, seed=seed, options=options).to_dict()
+    return run_attack(builtin(attack), architecture, seed=seed, options=options_of(skip=skip)).to_dict()
+
+
+def options_of(*, skip: str) -> dict[str, Any]:
+    """The engine's options for what a column switches off."""
+    if not skip:
+        return {}
+    return {"page_map_rule": LITERAL} if skip == LITERAL else {"skip": [skip]}
+
+
+def operations_in(verdict: Mapping[str, Any]) -> int:
+    """How many operations the machine did; notes and steps passed over are none."""
+    return sum(step["result"]["status"] not in (NOTED, SKIPPED) for step in verdict["steps"])
+
+
+@cache
+def file_digest(attack: str) -> str:
+    """SHA-256 of the attack's file: another file, another attack."""
+    return hashlib.sha256((BUILTIN / f"{attack}.yaml").read_bytes()).hexdigest()
 
 
 @transaction.atomic
@@ -131,3 +179,18 @@ def _next_number() -> int:
 def titles() -> dict[str, str]:
     """The plain title of each attack of the table."""
     return {attack: builtin(attack).title for attack in ATTACKS}
+
+
+def files() -> dict[str, str]:
+    """The digest of each attack's file now."""
+    return {attack: file_digest(attack) for attack in ATTACKS}
+
+
+def declared(attack: str) -> Mapping[str, Any]:
+    """The architectures on which nothing is run, because there the outcome follows from the threat model."""
+    return builtin(attack).declared
+
+
+def evidence(attack: str, architecture: str) -> str:
+    """Where the expectation for a cell comes from."""
+    return builtin(attack).evidence.get(architecture, "")

@@ -11,14 +11,17 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.classroom import selectors, services, walk
-from webapp.classroom.wording import ARCHITECTURES, EVIDENCE, OUTCOMES
-from webapp.roles import teacher_required
+from webapp.classroom import mine, replay, scenes, selectors, services, walk
+from webapp.classroom.models import Cell
+from webapp.classroom.wording import EVIDENCE, OUTCOMES, column_label, column_name
+from webapp.roles import teacher_required, tenant_required
+from webapp.tenants import selectors as tenants
 
 
 def _table(**more: Any) -> dict[str, Any]:
     letters = [(letter, meaning) for letter, meaning in EVIDENCE.values() if letter]
-    return {**selectors.table(titles=services.titles()), "outcomes": OUTCOMES.values(), "letters": letters, **more}
+    table = selectors.table(titles=services.titles(), files=services.files())
+    return {**table, "outcomes": OUTCOMES.values(), "letters": letters, **more}
 
 
 @require_GET
@@ -44,20 +47,63 @@ def run_again(request: HttpRequest) -> HttpResponse:
     return redirect(f"/teach/cell/{chosen}/" if cells else "/teach/")
 
 
+@require_POST
+@teacher_required
+def what_if(request: HttpRequest) -> HttpResponse:
+    """One more column of the table, with one check off."""
+    services.what_if_add(
+        by=request.user,  # type: ignore[arg-type]
+        architecture=request.POST.get("architecture", ""),
+        skip=request.POST.get("skip", ""),
+    )
+    messages.success(request, "The column is there; it fills as its cells are executed.")
+    return redirect("/teach/")
+
+
 @require_GET
 def cell(request: HttpRequest, pk: int) -> HttpResponse:
-    """Open to everybody: the steps of one execution and what decided it."""
+    """Open to everybody: one execution at one step. A link holds the step, so it opens at that moment for everybody."""
     found = selectors.cell_get(pk=pk)
-    title = services.titles().get(found.attack, "")
-    context = {
-        "cell": selectors.shown(found, title=title),
+    shown = selectors.shown(found, title=services.titles().get(found.attack, ""), files=services.files())
+    context: dict[str, Any] = {
+        "cell": shown,
         "row": found,
-        "label": ARCHITECTURES.get(found.architecture, ""),
+        "label": column_label(found.architecture, found.skip),
         "outcome": OUTCOMES.get(found.outcome),
-        "replay": selectors.replay_of(found),
         "may_run": request.user.is_authenticated and request.user.is_teacher,
     }
+    if found.state == Cell.State.DONE:
+        execution = scenes.execution_of(found)
+        film = replay.film_of(execution)
+        context |= {
+            "film": film,
+            "why": replay.why_of(execution),
+            "data": scenes.data_of(film),
+            "scene": scenes.scene(film, replay.step_of(film, request.GET.get("step", ""))),
+            "others": scenes.others(found),
+            "switch": scenes.switch(found),
+            "differs": film["digest"] != found.digest,
+        }
     return render(request, "classroom/cell.html", context)
+
+
+@require_GET
+@tenant_required
+def my_drill(request: HttpRequest, name: str) -> HttpResponse:
+    """The drill, executed with what follows from the terms of one of the person's VMs. Nobody else sees it."""
+    vm = tenants.vm_get(user=request.user, name=name)  # type: ignore[arg-type]
+    return render(request, "classroom/my_drill.html", mine.drill_of(user=request.user, vm=vm))
+
+
+@require_GET
+def compare(request: HttpRequest, pk: int) -> HttpResponse:
+    """Open to everybody: a cell beside another machine, or beside itself with one check off, in lock-step."""
+    found = selectors.cell_get(pk=pk)
+    other = scenes.other_of(found, with_=request.GET.get("with", ""), without=request.GET.get("without", ""))
+    pair = scenes.pair(scenes.execution_of(found), other, request.GET.get("step", ""))
+    shown = selectors.shown(found, title=services.titles().get(found.attack, ""))
+    context = {"cell": shown, "others": scenes.others(found), "query": scenes.query_of(found, other), **pair}
+    return render(request, "classroom/compare.html", context)
 
 
 @require_GET
@@ -66,7 +112,7 @@ def verdict(request: HttpRequest, pk: int) -> HttpResponse:
     found = selectors.cell_get(pk=pk)
     body = json.dumps({**found.verdict, "engine": found.engine_version}, indent=2)
     answer = HttpResponse(body, content_type="application/json")
-    name = f"{found.attack}-{found.architecture}.json"
+    name = f"{found.attack}-{column_name(found.architecture, found.skip).replace(' ', '-')}.json"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
 

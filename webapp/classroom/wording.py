@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Outcome(NamedTuple):
@@ -18,7 +18,7 @@ OUTCOMES: Final = {
     "OUT_OF_SCOPE": Outcome("OUT OF SCOPE", "out-of-scope", "excluded by the threat model; not a pass"),
     "NOT_APPLICABLE": Outcome("NOT APPLICABLE", "not-applicable", "the thing attacked does not exist there"),
     "ERROR": Outcome("ERROR", "error", "the run failed; never counted as BLOCKED"),
-    "STALE": Outcome("STALE RESULT", "stale", "the engine changed since the run; the old word no longer counts"),
+    "STALE": Outcome("STALE RESULT", "stale", "engine or attack file changed since; the old word no longer counts"),
 }
 PROGRESS: Final = {"queued": "queued", "running": "running"}
 ARCHITECTURES: Final = {
@@ -27,6 +27,8 @@ ARCHITECTURES: Final = {
     "hsvm": "H-SVM, microcode",
     "hsvm-smm": "SMM prototype",
 }
+LITERAL: Final = "literal"  # beside the names of checks: the strict rule is off, the paper's words alone are kept
+LETTERS: Final = 128  # of a value that is shown
 EVIDENCE: Final = {
     "stated": ("", "stated in the paper"),
     "derived": ("d", "derived from the text of the paper"),
@@ -40,3 +42,28 @@ PHASES: Final = {
     "attacker": "The attacker",
     "after": "The victim again",
 }
+
+
+def column_name(architecture: str, skip: str) -> str:
+    """The name of a column: an architecture, or one with something switched off."""
+    if not skip:
+        return architecture
+    return f"{architecture} {LITERAL} rule" if skip == LITERAL else f"{architecture} without {skip}"
+
+
+def column_label(architecture: str, skip: str) -> str:
+    if not skip:
+        return ARCHITECTURES[architecture]
+    return "what if: only the paper's own words" if skip == LITERAL else "what if: this check is off"
+
+
+def worded(value: Any) -> str:
+    """A value of an operation for people: frames and addresses in hex, everything else as it is."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, int):
+        return hex(value) if value > 9 else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {worded(part)}" for name, part in value.items())
+    text = str(value)
+    return text if len(text) <= LETTERS else f"{text[: LETTERS // 2]}... ({len(text)} digits)"

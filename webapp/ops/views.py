@@ -28,6 +28,7 @@ def demo(request: HttpRequest) -> HttpResponse:
     """The recorded story, open to everybody; in words too."""
     story = recording.story()
     context: dict[str, Any] = {"recording": "/demo/recording" if story else "", "story": story}
+    context["machines"] = json.dumps(recording.machines())
     return render(request, "demo.html", context)
 
 

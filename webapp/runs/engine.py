@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,13 +20,17 @@ from django.conf import settings
 # The one place of this app that imports the engine: the others take what they need from here.
 import hsvm_engine
 from hsvm_engine import wire as wire
+from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import builtin
+from hsvm_engine.moment import FOREVER as FOREVER
+from hsvm_engine.moment import Looker as Looker
 from hsvm_engine.play import Player as Player
 from hsvm_engine.play import PlayError
 from hsvm_engine.scenarios import PAGES_PER_MIB as PAGES_PER_MIB
 from hsvm_engine.scenarios import Scenario as Scenario
 from hsvm_engine.scenarios import VmSpec as VmSpec
 from hsvm_engine.step import Step as Step
+from hsvm_engine.tracefile import builtin_trace, builtin_traces
 
 ENGINE_VERSION: Final[str] = hsvm_engine.__version__
 SLICES_A_SECOND: Final = 4  # of a paced run
@@ -35,6 +40,7 @@ PROTECTED_FRAMES: Final = 1024
 HOT_PLAYERS: Final = 8
 FORWARD_AT_MOST: Final = 4_000_000  # accesses: playing them again costs less than loading a checkpoint
 NONCE_BYTES: Final = 12
+PAGES_NAMED: Final = 8  # of those that break a rule
 FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
 
 
@@ -63,6 +69,11 @@ class Plan(NamedTuple):
     def total(self) -> int:
         return self.steps * self.accesses + self.rest
 
+    @property
+    def sizes(self) -> list[int]:
+        """Accesses of each step."""
+        return [self.accesses] * self.steps + ([self.rest] if self.rest else [])
+
 
 @dataclass(frozen=True)
 class Order:
@@ -83,6 +94,7 @@ class Outcome:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by act
     events: list[dict[str, Any]] = field(default_factory=list)
     living: set[str] = field(default_factory=set)
+    wrong: int = 0  # violations that stand
 
 
 def plan_of(*, rate: int | None, length: int | None, slice_no: int) -> Plan:
@@ -107,6 +119,17 @@ def scenario_of(*, document: dict[str, Any], seed: int) -> dict[str, Any]:
         "architecture": "hsvm" if protects else "nested",
     }
     return {"machine": machine, "seed": seed}
+
+
+def tlb_facts(*, machine: dict[str, Any], flush: str) -> dict[str, Any]:
+    """What decides how long a TLB entry lasts on a run's machine; `flush` in the scenario's words, "" if unknown."""
+    skipped = machine.get("options", {}).get("skip", ())
+    return {
+        "architecture": machine["architecture"],
+        "shoots": ARCHITECTURES[machine["architecture"]].tlb_shootdown and "tlb_shootdown" not in skipped,
+        "lru": machine.get("tlb", {}).get("policy") == "lru",
+        "flush": flush,
+    }
 
 
 def terms_of(values: dict[str, dict[str, str]], *, flush: str, agreement: str) -> dict[str, Any]:
@@ -230,13 +253,55 @@ def play(player: Player, plan: Plan, orders: Sequence[Order], outcome: Outcome) 
     """Carry out the orders and play the slice; each step as it is done, and everything that came of it in `outcome`."""
     for order in orders:
         outcome.results[order.act] = _carry_out(player, order, outcome)
-    sizes = [plan.accesses] * plan.steps + ([plan.rest] if plan.rest else [])
-    for accesses in sizes:
+    for accesses in plan.sizes:
         step = player.step(accesses)
         outcome.events += [{**event, "act": None} for event in step.events]
+        outcome.events += _watched(step, outcome)
         yield step
     outcome.seq, outcome.op = player.number, player.machine.op
     outcome.living = {vm.spec.name for vm in player.vms}
+
+
+def _watched(step: Step, outcome: Outcome) -> list[dict[str, Any]]:
+    """The event that pages came to break a rule of ownership, or that none does any more."""
+    before, outcome.wrong = outcome.wrong, len(step.violations)
+    if outcome.wrong == before or (before and outcome.wrong):
+        return []
+    event = {"op": step.op, "vm": "", "outcome": "", "check": "", "act": None, "kind": "violation", "detail": {}}
+    if not outcome.wrong:
+        return [{**event, "kind": "mended", "title": "No page breaks a rule of ownership any more"}]
+    pages = f"{outcome.wrong:,} page" + (" breaks" if outcome.wrong == 1 else "s break")
+    shown = [hex(mfn) for mfn in step.violations[:PAGES_NAMED].tolist()]
+    return [{**event, "title": f"{pages} a rule of ownership", "detail": {"pages": ", ".join(shown)}}]
+
+
+def look_until(looker: Looker, plan: Plan, orders: Sequence[Order], op: int) -> bool:
+    """Play a slice, but not past operation `op`. True: it is reached, and the looker stands there."""
+    for order in orders:
+        if looker.command_until(partial(_carry_out, looker, order, Outcome(0, 0)), op):
+            return True
+    return any(looker.step_until(accesses, op) for accesses in plan.sizes)
+
+
+def looker_at(*, run: int, scenario: dict[str, Any], checkpoint: tuple[int, bytes] | None) -> Looker:
+    """The run at a checkpoint, or at its very beginning, to be looked at."""
+    if checkpoint is None:
+        return Looker(Scenario(**scenario))
+    at, sealed = checkpoint
+    looker = Looker.load(unseal(sealed, run=run, slice_no=at))
+    assert isinstance(looker, Looker)
+    return looker
+
+
+def warm() -> None:
+    """Read the built-in traces, so that the first moment that somebody looks at does not wait for it."""
+    for name in builtin_traces():
+        builtin_trace(name)
+
+
+def carry_out(player: Player, order: Order) -> None:
+    """Do one act again, as it was done."""
+    _carry_out(player, order, Outcome(0, 0))
 
 
 def _carry_out(player: Player, order: Order, outcome: Outcome) -> dict[str, Any]:

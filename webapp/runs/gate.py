@@ -35,6 +35,7 @@ KINDS: Final = {
     "memory": "note",
     "crash": "note",
     "drill": "drill",
+    "violation": "violation",
 }
 WORDS: Final = {"start_vm": "The start", "stop_vm": "The stop", "reclaim": "The reclaim", "drill": "The drill"}
 

@@ -45,6 +45,9 @@ class Run(Job):
     op = models.PositiveBigIntegerField(default=0)
     accesses = models.PositiveBigIntegerField(default=0)
     digest = models.CharField(max_length=64, blank=True, default="")
+    oldest_op = models.PositiveBigIntegerField(default=0)  # how far back it can be looked at, marks apart
+    oldest_seq = models.PositiveBigIntegerField(default=0)
+    wrong = models.PositiveIntegerField(default=0)  # violations that stand after the last step
     figures = models.JSONField(default=dict)  # by VM, as of the newest checkpoint: pages mapped, pages owned
     wanted = models.CharField(max_length=8, blank=True, default="")  # pause or cancel, read at every slice start
     reason = models.TextField(blank=True, default="")
@@ -117,7 +120,7 @@ class Event(models.Model):
     number = models.PositiveIntegerField()
     op = models.PositiveBigIntegerField()
     at = models.DateTimeField(auto_now_add=True)
-    kind = models.CharField(max_length=16)  # started stopped denied allowed drill breach note
+    kind = models.CharField(max_length=16)  # started stopped denied allowed drill breach violation note
     vm = models.ForeignKey(VirtualMachine, models.PROTECT, null=True, blank=True, related_name="events")
     title = models.CharField(max_length=200)
     outcome = models.CharField(max_length=16, blank=True, default="")
@@ -129,3 +132,19 @@ class Event(models.Model):
     class Meta:
         ordering = ["number"]
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="runs_event_once")]
+
+
+class Mark(models.Model):
+    """A moment of a run that somebody named. Operators read each other's marks; a tenant those of its own people."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="marks")
+    view = models.TextField()  # whose view of the run it was made in
+    op = models.PositiveBigIntegerField()  # in that view's count
+    seq = models.PositiveBigIntegerField()
+    slice_no = models.PositiveIntegerField()  # of the checkpoint that is kept for it
+    text = models.CharField(max_length=120)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["op", "id"]

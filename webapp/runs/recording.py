@@ -21,7 +21,7 @@ from webapp.runs import engine
 from webapp.runs.engine import PAGES_PER_MIB, Player, Scenario, Step, VmSpec
 from webapp.runs.picture import OPERATOR, RunPicture
 
-VERSION: Final = 2
+VERSION: Final = 3
 RECORD: Final = struct.Struct("<IBI")
 TEXT, BINARY = 0, 1
 TICK: Final = 200  # milliseconds between two pictures of the map
@@ -43,6 +43,12 @@ class Line(NamedTuple):
 def path() -> Path:
     """The file, by engine version: another engine makes its own."""
     return Path(settings.RUN_DIR) / f"story-{engine.ENGINE_VERSION}-{VERSION}.recording"
+
+
+def machines() -> dict[int, dict[str, Any]]:
+    """What decides how long a TLB entry lasts, for each run of the recording."""
+    rows = ((NESTED, "nested"), (HSVM, "hsvm"))
+    return {run: engine.tlb_facts(machine={"architecture": row}, flush="tagged") for run, row in rows}
 
 
 def story() -> list[Line]:

@@ -71,12 +71,14 @@ def events_of(*, user: User, run: Run) -> EventQuerySet:
     return Event.objects.visible_to(user).filter(run=run).select_related("vm").order_by("-number")
 
 
-def log_of(*, run_id: int, view: str, after: int) -> list[dict[str, Any]]:
-    """The view's events after number `after`, oldest first, at most the newest 200.
+def log_of(*, run_id: int, view: str, after: int, until_op: int | None = None) -> list[dict[str, Any]]:
+    """The view's events after number `after`, oldest first, at most the newest 200; those up to an operation.
 
     A tenant's events are numbered among themselves: the numbers of a run would count what happens to others.
     """
     events = Event.objects.filter(run=run_id).select_related("vm").order_by("number")
+    if until_op is not None:
+        events = events.filter(op__lte=until_op)
     if view != OPERATOR:
         events = events.filter(vm__tenant__slug__in=view.removeprefix(TENANT).split(","))
     if view == OPERATOR:

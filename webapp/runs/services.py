@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEMO_RATE: Final = 100_000  # accesses a second of a host's run: slow enough to watch
-CHECKPOINT_SECONDS: Final = 5
-CHECKPOINTS_KEPT: Final = 2
+CHECKPOINT_SECONDS: Final = 2  # of work: to look at a moment is to play at most so much again
+CHECKPOINTS_KEPT: Final = 300  # how far back a run that goes on can be looked at: ten minutes
+CHECKPOINT_BYTES: Final = 32 << 20  # of one run
 KEYFRAME_STEPS: Final = 32
 RETRY_SECONDS: Final = 1
 # Attacks that may be tried on a living VM: none of them ends with the victim deleted, as A13 does.
@@ -227,6 +228,11 @@ def _terms(*, host: Host, agreement: str) -> dict[str, Any]:
     return engine.terms_of(values, flush=options["flush"], agreement=agreement)
 
 
+def tlb_facts(*, run: Run) -> dict[str, Any]:
+    """What decides how long a TLB entry lasts on the run's machine, under the agreement in force."""
+    return engine.tlb_facts(machine=run.scenario["machine"], flush=_terms(host=run.host, agreement="")["flush"])
+
+
 def _spec(*, run: Run, vm: VirtualMachine, host: Host) -> dict[str, Any]:
     """The VM as the engine starts it: its size, its program, the core with the fewest VMs, and what it agreed to."""
     cores: list[int] = [0] * run.scenario["machine"]["cores"]
@@ -277,7 +283,7 @@ def _slice(run: Run, token: str) -> None:
     player = player_of(run)
     plan = engine.plan_of(rate=run.rate, length=run.length, slice_no=run.slice_no)
     orders = orders_of(run=run, first=run.slice_no, below=run.slice_no + 1).get(run.slice_no, [])
-    outcome = engine.Outcome(run.seq, run.op)
+    outcome = engine.Outcome(run.seq, run.op, wrong=run.wrong)
     for step in engine.play(player, plan, orders, outcome):
         publish.step(run=run.pk, seq=step.number, entry=engine.entry_of(step))
         if step.number % KEYFRAME_STEPS == 1:
@@ -286,7 +292,7 @@ def _slice(run: Run, token: str) -> None:
     done = run.length is not None and accesses >= run.length
     newest = run.checkpoints.defer("sealed", "picture").first()
     stored = None
-    old = newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS)
+    old = not run.rate or newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS)
     if done or old or orders:  # after acts too, so that pages show what came of them
         stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no + 1)
     if slice_commit(run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began):
@@ -306,6 +312,7 @@ def slice_commit(
 ) -> bool:
     """Keep what the slice did, all or nothing. False: the lease was lost, and nothing of it is kept."""
     changes: dict[str, Any] = {"slice_no": run.slice_no + 1, "seq": outcome.seq, "op": outcome.op, "accesses": accesses}
+    changes["wrong"] = outcome.wrong
     if stored is not None:
         changes["digest"] = stored.digest
         changes["figures"] = stored.figures
@@ -341,8 +348,13 @@ def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -
         sealed=stored.sealed,
         picture=stored.picture,
     )
-    kept = list(run.checkpoints.values_list("pk", flat=True)[:CHECKPOINTS_KEPT])
-    run.checkpoints.exclude(pk__in=kept).delete()
+    most = max(2, min(CHECKPOINTS_KEPT, CHECKPOINT_BYTES // len(stored.sealed)))
+    last = run.checkpoints.values_list("slice_no", "op", "seq")[most - 1 : most]
+    if last:
+        marked = run.marks.values_list("slice_no", flat=True)  # a moment that somebody marked stays
+        gone, _ = run.checkpoints.filter(slice_no__lt=last[0][0]).exclude(slice_no__in=list(marked)).delete()
+        if gone:
+            Run.objects.filter(pk=run.pk).update(oldest_op=last[0][1], oldest_seq=last[0][2])
 
 
 def player_of(run: Run) -> engine.Player:

@@ -30,7 +30,8 @@ class RunSource:
             pk: Head(seq, state) for pk, seq, state in Run.objects.filter(pk__in=runs).values_list("pk", "seq", "state")
         }
 
-    def _picture(self, run: int, state: wire.State) -> RunPicture:
+    def picture(self, run: int, state: wire.State) -> RunPicture:
+        """The state with what is known of whose VMs it shows."""
         self._learn([run])
 
         def slots_of(slug: str) -> frozenset[int]:
@@ -39,7 +40,7 @@ class RunSource:
         return RunPicture(state, slots_of=slots_of, tenant_of=self._tenant_of)
 
     def open(self, run: int, state: bytes) -> RunPicture:
-        return self._picture(run, wire.State.from_bytes(state))
+        return self.picture(run, wire.State.from_bytes(state))
 
     def stored(self, run: int) -> RunPicture | None:
         """The picture of the newest checkpoint: a few seconds old, and read without running the engine."""
@@ -48,7 +49,7 @@ class RunSource:
 
     def load(self, run: int) -> RunPicture | None:
         state = services.state_at_head(run_id=run)
-        return self._picture(run, state) if state is not None else None
+        return self.picture(run, state) if state is not None else None
 
 
 def authorise_run(user: Any, ident: str) -> str | None:

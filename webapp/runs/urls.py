@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.runs import views
+from webapp.runs import time_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/", views.my_vms, name="my-vms"),
@@ -12,4 +12,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/host/<str:name>/", views.host, name="host"),
     path("operator/host/<str:name>/act/", views.act, name="host-act"),
     path("operator/host/<str:name>/run/", views.run_want, name="host-run"),
+    path("runs/<int:pk>/moment/", time_views.moment, name="run-moment"),
+    path("runs/<int:pk>/find/", time_views.find, name="run-find"),
+    path("runs/<int:pk>/frame/<int:mfn>/", time_views.frame, name="run-frame"),
+    path("runs/<int:pk>/marks/", time_views.marks, name="run-marks"),
+    path("runs/<int:pk>/mark/", time_views.mark, name="run-mark"),
+    path("runs/<int:pk>/mark/<int:mark_id>/delete/", time_views.unmark, name="run-unmark"),
 ]

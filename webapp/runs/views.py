@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -18,6 +19,7 @@ from webapp.fleet.selectors import host_get
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
+from webapp.runs.picture import OPERATOR
 from webapp.tenants.selectors import missing, vm_get
 
 HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
@@ -91,13 +93,25 @@ def my_memory(request: HttpRequest, name: str) -> HttpResponse:
     vm = vm_get(user=user, name=name)
     moved = selectors.moved_for(tenant=vm.tenant.slug)  # read first: what comes later has the page fetched anew
     host = vm.placement.host if hasattr(vm, "placement") else None
-    run = selectors.newest_run(user=user, host=host) if host else None
+    run = _asked_run(request, host) if host else None
     context: dict[str, Any] = {"vm": vm, "run": run}
     if run is not None:
         context |= _watched(user, run)
     else:  # the page comes anew when something happens to the tenant's VMs
         context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": moved}
     return render(request, "runs/my_memory.html", context)
+
+
+def _asked_run(request: HttpRequest, host: Host) -> Run | None:
+    """The run of the host that a link names, or its newest."""
+    user: Any = request.user
+    named = request.GET.get("run", "")
+    if named.isascii() and named.isdecimal() and len(named) <= 18:
+        found = selectors.runs_of(user=user).filter(pk=int(named), host=host).first()
+        if found is None:
+            raise missing()
+        return found
+    return selectors.newest_run(user=user, host=host)
 
 
 def _watched(user: Any, run: Run) -> dict[str, Any]:
@@ -109,7 +123,7 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
         "tlb_topic": f"run/{run.pk}/tlb",
         "counters_topic": f"run/{run.pk}/counters",
         "log_topic": f"run/{run.pk}/log",
-        "seed": run.scenario["seed"] if view == selectors.OPERATOR else None,
+        "seed": run.scenario["seed"] if view == OPERATOR else None,
         "events": overview.events_shown(user=user, run=run),
     }
 
@@ -141,7 +155,8 @@ def _host(request: HttpRequest, name: str) -> tuple[Host, Run | None]:
 def host(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
-    found, run = _host(request, name)
+    found = host_get(user=user, name=name)
+    run = _asked_run(request, found)
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
@@ -156,6 +171,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     }
     if run is not None:
         context |= _watched(user, run)
+        context["machines"] = json.dumps({run.pk: services.tlb_facts(run=run)})
         context["asked"] = selectors.waiting_acts(run=run)
     return render(request, "runs/host.html", context)
 

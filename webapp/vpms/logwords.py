@@ -44,8 +44,10 @@ SENTENCES = {
     "run.resume": "The run of host {host} goes on.",
     "run.cancel": "The run of host {host} was asked to end.",
     "run.paused": "The run of host {host} paused after operation {op}.",
+    "run.mark": "A moment of the run was marked.",
     "run.failed": "The run of host {host} was given up: {reason}",
     "matrix.run": "{cells} cells of the attack table were queued for a new execution.",
+    "matrix.what_if": "A column was added to the attack table: {architecture} with {skip} switched off.",
 }
 # States of the protocol as a reader of the log meets them.
 STATES = {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { slotOf } from "./tlb_grid";
+import { slotOf } from "./tlb_model";
 
 it("every index of the wire lies in one place, counted like a slow twin", () => {
   const geometry = { cores: 2, l1: { sets: 16, ways: 4 }, l2: { sets: 128, ways: 12 } };

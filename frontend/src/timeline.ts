@@ -1,0 +1,342 @@
+/** The timeline dock: one time cursor for every view of a run. Where it stands is an operation (for tenants a step). */
+
+import { button, count, el, LongTable, Voice } from "./dom";
+import { fromSlider, momentLink, Moments, toSlider, type Mark, type Moment, type Reach } from "./moments";
+
+const POSITIONS = 1000;
+const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 5, 10, 25];
+const PLAY_EVERY = 200;
+const WHAT: [string, string][] = [
+  ["event", "event of the log"], ["violation", "violation"], ["denied", "denied request"], ["switch", "world switch"], ["miss", "TLB miss"],
+];
+
+/** What the dock tells the page. `show(null)` is: back to live. */
+export interface Timed { show(moment: Moment | null): void; compare(a: Moment | null, b: Moment | null): void }
+
+export class Timeline {
+  private reach: Reach = { oldest: 0, newest: 0, unit: "op", marks: [] };
+  /** null: live. */
+  private at: number | null = null;
+  private cursors: { a: number | null; b: number | null } = { a: null, b: null };
+  private playing = false;
+  private readonly moments: Moments;
+  /** Done when it is known how far the run can be looked at; nothing is gone to before. */
+  private readonly started: Promise<void>;
+  private readonly voice = new Voice();
+  private readonly says = el("p", { class: "timeline-says" });
+  private readonly slider = el("input", { type: "range", min: "0", max: String(POSITIONS), "aria-label": "Moment of the run" });
+  private readonly ticks = el("div", { class: "timeline-ticks", "aria-hidden": "true" });
+  private readonly goTo = el("input", { type: "number", min: "0", inputmode: "numeric", required: "", "aria-label": "Go to operation" });
+  private readonly play: HTMLButtonElement;
+  private readonly live: HTMLButtonElement;
+  private readonly speed = el("select", { "aria-label": "Speed" }, ...SPEEDS.map((each) => el("option", { value: String(each), ...(each === 1 ? { selected: "" } : {}) }, `${each}x`)));
+  private readonly what = el("select", { "aria-label": "Run to" }, ...WHAT.map(([value, words]) => el("option", { value }, words)));
+  private readonly place = el("output", { class: "timeline-place mono" });
+  private readonly marks = new LongTable("Marks and events", ["At", "What", ""], [0]);
+  private readonly marking = el("input", { type: "text", maxlength: "120", required: "", placeholder: "what is to be seen here", "aria-label": "Name of the mark" });
+  private readonly ab = el("span", { class: "timeline-ab mono" });
+  private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": "Number of the other run" });
+  private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": "Moment of the other run" });
+  private readonly link = el("input", { type: "text", readonly: "", "aria-label": "Link to this moment" });
+
+  constructor(private readonly root: HTMLElement, private readonly page: Timed) {
+    this.moments = new Moments(root.dataset["moments"] ?? "");
+    this.play = button("Play", () => this.toggle());
+    this.live = button("Back to live", () => this.goLive());
+    this.live.classList.add("button-primary");
+    this.link.hidden = true;
+    this.slider.addEventListener("input", () => void this.go(fromSlider(this.reach, Number(this.slider.value), POSITIONS)));
+    this.build();
+    document.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("click", (event) => {
+      const link = event.target instanceof Element ? event.target.closest<HTMLElement>("a[data-moment]") : null;
+      if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      void this.go(Number(link.dataset["moment"]));
+    });
+    this.started = this.start();
+  }
+
+  /** The run went on; the cursor of the past stays where it is. */
+  advance(op: number, step: number): void {
+    const newest = this.operator ? op : step;
+    if (newest <= this.reach.newest) return;
+    this.reach.newest = newest;
+    this.draw();
+  }
+
+  get viewing(): string | null {
+    return this.at === null ? null : `${this.reach.unit} ${count(this.at)}`;
+  }
+
+  private get operator(): boolean {
+    return this.reach.unit === "op";
+  }
+
+  private build(): void {
+    const go = el("form", { class: "inline" }, this.goTo, el("button", { class: "button button-quiet" }, "Go"));
+    go.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.go(Number(this.goTo.value));
+    });
+    const mark = el("form", { class: "actions" }, this.marking, el("button", { class: "button" }, "Mark this moment"));
+    mark.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.mark();
+    });
+    const share = el("div", { class: "actions" }, button("Copy a link to this moment", () => void this.share()), this.link);
+    const other = el("form", { class: "actions" }, el("span", {}, "Compare run"), this.otherRun, el("span", {}, "at"), this.otherAt, el("button", { class: "button button-quiet" }, "with this moment"));
+    other.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.compareRun(Number(this.otherRun.value), Number(this.otherAt.value));
+    });
+    const runTo = el("span", { class: "timeline-find actions" }, this.what, button("Last", () => void this.find("last")), button("Next", () => void this.find("next")));
+    const bar = el("div", { class: "timeline-bar" },
+      this.play, button("Step back", () => void this.step(-1), "step-back"), button("Step forward", () => void this.step(1), "step-forward"),
+      this.speed, runTo, this.place, go, this.live);
+    const more = el("details", { class: "timeline-more" }, el("summary", {}, "Marks, A and B, link"),
+      el("div", { class: "timeline-sheet" }, mark,
+        el("div", { class: "actions" }, button("Set A here", () => this.set("a")), button("Set B here", () => this.set("b")), this.ab,
+          button("Compare A with B", () => void this.compare()), button("End the comparison", () => this.page.compare(null, null))),
+        other, share, this.marks.element));
+    this.root.replaceChildren(el("h2", { class: "visually-hidden" }, "Timeline"),
+      el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, more, this.voice.element);
+  }
+
+  private async start(): Promise<void> {
+    await this.guarded(async () => {
+      await this.reload();
+      for (const each of this.root.querySelectorAll<HTMLElement>(".timeline-find")) each.hidden = !this.operator;
+      if (!this.operator) this.goTo.setAttribute("aria-label", "Go to step");
+      const asked = new URL(location.href).searchParams;
+      const engine = asked.get("engine");
+      if (engine !== null && engine !== this.root.dataset["engine"]) this.tell(`The link was made with engine ${engine}; this run was played by engine ${this.root.dataset["engine"] ?? "?"}.`);
+      for (const name of ["a", "b"] as const) if (asked.get(name) !== null) this.cursors[name] = Number(asked.get(name));
+      const at = asked.get(this.reach.unit);
+      if (at !== null && /^\d{1,16}$/.test(at)) await this.go(Number(at));
+      this.draw();
+    });
+  }
+
+  private async reload(): Promise<void> {
+    this.reach = await this.moments.reach();
+    this.drawMarks();
+  }
+
+  /** To this moment of the past; beyond the newest, to live. */
+  private async go(at: number): Promise<void> {
+    await this.guarded(async () => {
+      const moment = await this.moments.at(this.reach.unit, Math.max(0, at));
+      if (moment === null) return;
+      this.at = moment.at;
+      this.reach.oldest = moment.oldest;
+      this.reach.newest = Math.max(moment.newest, this.reach.newest);
+      this.page.show(moment);
+      this.tell(moment.says || `The run after its step ${count(moment.at)}.`);
+      this.address();
+      this.draw();
+    });
+  }
+
+  private async step(by: 1 | -1): Promise<void> {
+    await this.started;
+    this.stop();
+    const from = this.at ?? this.reach.newest;
+    if (by > 0 && from >= this.reach.newest) return this.tell("This is the newest moment.");
+    await this.go(from + by);
+  }
+
+  private async find(direction: "next" | "last"): Promise<void> {
+    await this.started;
+    this.stop();
+    const words = WHAT.find(([value]) => value === this.what.value)?.[1] ?? "";
+    this.tell(`Looking for the ${direction} ${words}.`);
+    await this.guarded(async () => {
+      const found = await this.moments.find(this.what.value, this.at ?? this.reach.newest, direction);
+      if (found === null) return this.tell(`No ${words} was found ${direction === "next" ? "after" : "before"} this moment in what is kept.`);
+      await this.go(found);
+    });
+  }
+
+  private toggle(): void {
+    if (this.playing) return this.stop();
+    if (this.at === null) return this.tell("This is live. Step back or move the slider first, then play from there.");
+    this.playing = true;
+    void this.playOn();
+    this.draw();
+  }
+
+  private async playOn(): Promise<void> {
+    const perSecond = Number(this.root.dataset[this.operator ? "rate" : "steps"] ?? 1);
+    let before = performance.now();
+    while (this.playing && this.at !== null) {
+      await new Promise((later) => setTimeout(later, PLAY_EVERY));
+      const now = performance.now();
+      const by = Math.max(1, Math.round((perSecond * Number(this.speed.value) * (now - before)) / 1000));
+      before = now;
+      if (!this.playing || this.at === null) return;
+      if (this.at >= this.reach.newest) return this.stop();
+      await this.go(Math.min(this.at + by, this.reach.newest));
+    }
+  }
+
+  private stop(): void {
+    this.playing = false;
+    this.draw();
+  }
+
+  private goLive(): void {
+    this.stop();
+    this.at = null;
+    this.page.show(null);
+    this.tell("Live again.");
+    this.address();
+    this.draw();
+    this.slider.focus({ preventScroll: true });
+  }
+
+  private set(name: "a" | "b"): void {
+    this.cursors[name] = this.at ?? this.reach.newest;
+    this.tell(`${name.toUpperCase()} is ${this.reach.unit} ${count(this.cursors[name] ?? 0)}.`);
+    this.address();
+    this.draw();
+  }
+
+  private async compare(): Promise<void> {
+    const { a, b } = this.cursors;
+    if (a === null || b === null) return this.tell("Set A and B first: go to a moment and set it.");
+    await this.guarded(async () => {
+      const first = await this.moments.at(this.reach.unit, a);
+      const second = await this.moments.at(this.reach.unit, b);
+      if (first === null || second === null) return;
+      this.page.compare(first, second);
+      this.tell(`The map compares ${this.reach.unit} ${count(a)} with ${count(b)}.`);
+    });
+  }
+
+  private async compareRun(run: number, at: number): Promise<void> {
+    await this.guarded(async () => {
+      const first = await new Moments(`/runs/${run}/`).at(this.reach.unit, at);
+      const second = await this.moments.at(this.reach.unit, this.at ?? this.reach.newest);
+      if (first === null || second === null) return;
+      this.page.compare(first, second);
+      this.tell(`The map compares run ${count(run)} at ${this.reach.unit} ${count(at)} with this run at ${count(second.at)}.`);
+    });
+  }
+
+  private async mark(): Promise<void> {
+    await this.guarded(async () => {
+      await this.moments.mark(this.at ?? this.reach.newest, this.marking.value, this.token());
+      this.tell(`Marked: ${this.marking.value}.`);
+      this.marking.value = "";
+      await this.reload();
+      this.draw();
+    });
+  }
+
+  private token(): string {
+    return document.querySelector<HTMLInputElement>("input[name=csrfmiddlewaretoken]")?.value ?? "";
+  }
+
+  private async share(): Promise<void> {
+    this.link.hidden = false;
+    this.link.value = this.here();
+    this.link.select();
+    try {
+      await navigator.clipboard.writeText(this.link.value);
+      this.tell("The link is copied. It opens this moment for whoever may see this run.");
+    } catch {
+      this.tell("Copy the link that is selected beside the button.");
+    }
+  }
+
+  private here(): string {
+    const { run, engine, seed } = this.root.dataset;
+    const view = document.activeElement?.closest<HTMLElement>("[data-view]")?.dataset["view"] ?? "";
+    const pages = document.querySelector<HTMLElement>("[data-view=ownership-map]")?.dataset["selected"];
+    return momentLink(location.href, { unit: this.reach.unit, at: this.at ?? this.reach.newest }, { run, engine, seed, pages, ...this.cursors }, view);
+  }
+
+  /** A reload opens the same moment. */
+  private address(): void {
+    const url = new URL(location.href);
+    const named = { [this.reach.unit]: this.at, run: this.at === null ? null : this.root.dataset["run"], ...this.cursors };
+    for (const [name, value] of Object.entries(named)) {
+      if (value === null || value === undefined) url.searchParams.delete(name);
+      else url.searchParams.set(name, String(value));
+    }
+    history.replaceState(null, "", url);
+  }
+
+  private key(event: KeyboardEvent): void {
+    const typing = event.target instanceof HTMLElement && event.target.closest("input:not([type=range]), textarea, select") !== null;
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === ",") void this.step(-1);
+    else if (event.key === ".") void this.step(1);
+    else return;
+    event.preventDefault();
+  }
+
+  /** Whatever fails is told in the dock and changes nothing. */
+  private async guarded(work: () => Promise<void>): Promise<void> {
+    this.root.setAttribute("aria-busy", "true");
+    try {
+      await work();
+    } catch (error) {
+      this.playing = false;
+      this.tell(error instanceof Error ? error.message : String(error));
+    } finally {
+      this.root.setAttribute("aria-busy", "false");
+    }
+  }
+
+  private tell(words: string): void {
+    this.says.textContent = words;
+    this.voice.say(words);
+  }
+
+  private draw(): void {
+    const { oldest, newest, unit } = this.reach;
+    const at = this.at ?? newest;
+    if (document.activeElement !== this.slider || this.at === null) this.slider.value = String(toSlider(this.reach, at, POSITIONS));
+    this.slider.setAttribute("aria-valuetext", this.at === null ? "live" : `${unit} ${count(at)}`);
+    this.goTo.min = String(oldest);
+    this.goTo.max = String(newest);
+    if (document.activeElement !== this.goTo) this.goTo.value = String(at);
+    this.place.textContent = `${this.at === null ? "live, " : ""}${unit} ${count(at)} of ${count(newest)}`;
+    this.live.hidden = this.at === null;
+    this.play.textContent = this.playing ? "Pause" : "Play";
+    this.play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
+    const { a, b } = this.cursors;
+    this.ab.textContent = [a !== null && `A ${count(a)}`, b !== null && `B ${count(b)}`].filter(Boolean).join("  ");
+    this.root.dataset["at"] = this.at === null ? "live" : String(this.at);
+    this.drawTicks();
+  }
+
+  private drawTicks(): void {
+    const { oldest, newest } = this.reach;
+    const shown = [...this.reach.marks.map(({ at, kind }) => ({ at, kind })), ...(["a", "b"] as const).flatMap((kind) => (this.cursors[kind] === null ? [] : [{ at: this.cursors[kind] as number, kind }]))];
+    this.ticks.replaceChildren(...shown.filter(({ at }) => at >= oldest && at <= newest).map(({ at, kind }) => {
+      const tick = el("i", { "data-kind": kind });
+      tick.style.insetInlineStart = `${(100 * (at - oldest)) / Math.max(1, newest - oldest)}%`;
+      return tick;
+    }));
+  }
+
+  private drawMarks(): void {
+    const newestFirst = [...this.reach.marks].sort((x, y) => y.at - x.at);
+    this.marks.show(() => ({ total: newestFirst.length, row: (i) => this.markRow(newestFirst[i] as Mark) }));
+  }
+
+  private markRow(mark: Mark): (string | Node)[] {
+    const at = button(count(mark.at), () => void this.go(mark.at));
+    at.setAttribute("aria-label", `Go to ${this.reach.unit} ${count(mark.at)}`);
+    const { id } = mark;
+    const gone = id === null ? "" : button("Delete", () => void this.guarded(async () => {
+      await this.moments.unmark(id, this.token());
+      await this.reload();
+      this.draw();
+    }));
+    return [at, mark.kind === "mark" ? `Mark: ${mark.text}` : mark.text, gone];
+  }
+}
