@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-policy oracles stories fuzz test-asan coverage mutants clean
+.PHONY: help demo test setup preflight lock bench bench-live bench-policy oracles stories fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks
+
+bench-live: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the live views' budgets in a real browser: one JSON object
+	@$(PY) -m benchmarks.live_speed
 
 bench-policy: setup $(VENV)/.stamp-dev $(VENV)-negmas/.stamp ## the solver, the fleet and their peers: one JSON object
 	@NEGMAS_PYTHON=$(VENV)-negmas/bin/python $(PY) -m benchmarks.policy_speed

@@ -3,6 +3,7 @@
 import { AttackLog } from "./attack_log";
 import { AttackMatrix } from "./attack_matrix";
 import { Chip, type Shown } from "./chip";
+import { tellConnection } from "./closed";
 import { Counters } from "./counters";
 import { el, schedule } from "./dom";
 import type { Moment } from "./moments";
@@ -194,7 +195,7 @@ class Page {
       state, ageSeconds: Math.max(0, Math.round((Date.now() - socket.heardAt) / 1000)),
       moment: this.timeline?.viewing ?? `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`,
     });
-    if (socket.ended !== "") for (const { root } of this.roots) this.say(root, socket.ended);
+    for (const { root, player } of this.roots) if (player === null) tellConnection(root, socket.notice);
   }
 
   private pause(): void {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { backOff, LiveSocket, type World } from "./socket";
 import { Store, type MapState } from "./store";
-import { delta, keyframe } from "./testing";
+import { SENTENCES } from "./closed";
+import { delta, keyframe, record } from "./testing";
 
 class FakeSocket {
   readyState = 0;
@@ -17,7 +18,7 @@ class FakeSocket {
   give(data: string | ArrayBuffer): void { this.onmessage?.({ data }); }
 }
 
-function bench() {
+function bench(get?: World["get"]) {
   const sockets: FakeSocket[] = [];
   const timers: { at: number; then: () => void }[] = [];
   let now = 0;
@@ -42,6 +43,7 @@ function bench() {
     }
     now = end;
   };
+  if (get !== undefined) world.get = get;
   const store = new Store();
   const socket = new LiveSocket("ws://x/ws/", store, () => undefined, () => undefined, world);
   return { sockets, socket, store, pass, latest: () => sockets.at(-1) as FakeSocket };
@@ -148,6 +150,49 @@ describe("the socket", () => {
     expect([sockets.length, socket.connection, socket.ended]).toEqual([1, "offline", "You no longer have access."]);
     socket.reconnectNow();
     expect(sockets.length).toBe(2);
+  });
+
+  it("says a sentence of its own for each close code, and tries again where that can help", () => {
+    const said = new Set<string>();
+    for (const [code, again] of [[1009, false], [4001, true], [4003, false], [4008, true], [4009, false], [4029, true]] as const) {
+      const { socket, latest, sockets, pass } = bench();
+      socket.connect();
+      latest().open();
+      latest().drop(code);
+      expect(socket.notice).toBe(SENTENCES[code]);
+      said.add(socket.notice);
+      pass(15_000);
+      expect([code, sockets.length > 1]).toEqual([code, again]);
+      if (!again) continue;
+      latest().open();
+      expect(socket.notice).toBe("");
+    }
+    expect(said.size).toBe(6);
+  });
+
+  it("polls where no socket ever opens, and stops as soon as one does", async () => {
+    const asked: string[] = [];
+    const answers = [record(keyframe({ run: 1, seq: 3, map: Uint8Array.of(0, 1) })), record(delta({ run: 1, seq: 4, base: 3, changes: [[0, 3]] }))];
+    const { socket, latest, pass, store } = bench((url) => { asked.push(url); return Promise.resolve(answers.shift() ?? new ArrayBuffer(0)); });
+    socket.watch(MAP);
+    socket.connect();
+    for (let i = 0; i < 2; i++) { latest().drop(); pass(15_000); }
+    expect(asked).toEqual([]);
+    latest().drop();
+    await settle();
+    expect([asked, store.seq(MAP), socket.connection]).toEqual([[`/live/newest/?t=${MAP}`], 3, "live"]);
+    expect(socket.notice).toContain("every 2 s");
+    pass(1_999);
+    expect(asked.length).toBe(1);
+    pass(1);
+    await settle();
+    expect([asked[1], store.seq(MAP)]).toEqual([`/live/newest/?t=${MAP}:3`, 4]);
+    pass(15_000);
+    latest().open();
+    const before = asked.length;
+    pass(15_000);
+    await settle();
+    expect([asked.length, socket.notice]).toEqual([before, ""]);
   });
 
   it("gives up a connection that died without a word, and says offline after a minute", () => {

@@ -1,7 +1,9 @@
 /** The page's one websocket. Every topic asked for is live again after any break: back-off, resume by last number, gap -> ask. */
 
+import { FINAL, POLLING, SENTENCES } from "./closed";
+import { readRecording } from "./recording";
 import type { Store } from "./store";
-import { isFrame, readBinary, readText, WireError, type Control, type Request } from "./wire";
+import { isFrame, readBinary, readText, WireError, type Control, type Message, type Request } from "./wire";
 
 export type Connection = "live" | "reconnecting" | "offline";
 
@@ -11,6 +13,8 @@ export interface World {
   random(): number;
   now(): number;
   after(ms: number, then: () => void): () => void;
+  /** What polling asks for; absent: there is no polling. */
+  get?(url: string): Promise<ArrayBuffer>;
 }
 
 const browser: World = {
@@ -21,6 +25,11 @@ const browser: World = {
     const timer = setTimeout(then, ms);
     return () => clearTimeout(timer);
   },
+  get: async (url) => {
+    const answer = await fetch(url, { cache: "no-store" });
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    return answer.arrayBuffer();
+  },
 };
 
 const FIRST = 500;
@@ -29,6 +38,9 @@ const PING_EVERY = 20_000;
 const SILENCE = 45_000;
 const OFFLINE_AFTER = 60_000;
 const RIGHTS_CHANGED = 4003;
+const POLL_EVERY = 2_000;
+/** So many tries in a row that never opened: websockets are refused, not only lost. */
+const REFUSED = 3;
 const ASK_EVERY = 300;
 
 /** Wait before try number `attempt` (0, 1, ...): doubles from 0.5 s to 15 s, of which the upper half is chance. */
@@ -43,13 +55,18 @@ export class LiveSocket {
   heardAt: number;
   /** A sentence for the reader when the server ended the connection for good. */
   ended = "";
+  /** A sentence about the connection while there is something to say of it: why it ended, or that the page polls. */
+  notice = "";
 
   private socket: WebSocket | null = null;
   private attempt = 0;
   private lostAt: number;
   private cancelRetry = (): void => undefined;
   private cancelPing = (): void => undefined;
+  private cancelPoll = (): void => undefined;
   private hidden = false;
+  private unopened = 0;
+  private polling = false;
   private readonly topics = new Set<string>();
   private readonly asked = new Map<string, number>();
   private queue: Promise<void> = Promise.resolve();
@@ -81,7 +98,7 @@ export class LiveSocket {
   /** Leaves the waiting out: the button "Reconnect now". */
   reconnectNow(): void {
     this.attempt = 0;
-    this.ended = "";
+    this.ended = this.notice = "";
     this.socket?.close();
     if (this.socket !== null) this.closed(this.socket, 1000, "");
     this.connect();
@@ -109,6 +126,9 @@ export class LiveSocket {
     if (socket !== this.socket) return;
     this.heardAt = this.world.now();
     this.asked.clear();
+    this.unopened = 0;
+    this.polling = false;
+    this.notice = "";
     this.setConnection("live");
     if (this.hidden) this.send({ type: "rate", hz: 1 });
     for (const topic of this.topics) this.ask(topic);
@@ -136,21 +156,45 @@ export class LiveSocket {
       const message = typeof data === "string" ? readText(data) : await readBinary(data);
       if (socket !== this.socket) return;
       this.attempt = 0;
-      if (!isFrame(message)) {
-        if ("topic" in message) this.asked.delete(message.topic);
-        if (message.type === "denied" || message.type === "gone") this.topics.delete(message.topic);
-        this.control(message);
-      } else if (this.topics.has(message.topic)) {
-        const applied = this.store.apply(message);
-        if (applied === "applied") this.asked.delete(message.topic);
-        if (applied === "gap") this.repair(message.topic);
-      }
+      this.take(message);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       console.warn(`message not understood: ${error.message}`);
       // The frame's topic cannot be trusted, so every binary topic is asked for from scratch.
       if (typeof data !== "string") for (const topic of this.topics) if (topic.endsWith("/map")) this.repair(topic, null);
     }
+  }
+
+  private take(message: Message): void {
+    if (!isFrame(message)) {
+      if ("topic" in message) this.asked.delete(message.topic);
+      if (message.type === "denied" || message.type === "gone") this.topics.delete(message.topic);
+      this.control(message);
+    } else if (this.topics.has(message.topic)) {
+      const applied = this.store.apply(message);
+      if (applied === "applied") this.asked.delete(message.topic);
+      if (applied === "gap") this.repair(message.topic);
+    }
+  }
+
+  /** Where websockets are refused: the same messages by plain requests, until a socket opens. */
+  private async poll(): Promise<void> {
+    if (!this.polling || this.world.get === undefined || this.ended !== "") return;
+    const asked = [...this.topics].map((topic) => `t=${topic}${this.store.seq(topic) === null ? "" : `:${this.store.seq(topic)}`}`);
+    try {
+      if (asked.length > 0 && !this.hidden) {
+        const entries = await readRecording(await this.world.get(`/live/newest/?${asked.join("&")}`));
+        if (!this.polling) return;
+        for (const { message } of entries) this.take(message);
+        this.heardAt = this.lostAt = this.world.now();
+        this.notice = POLLING;
+        this.setConnection("live");
+      }
+    } catch (error) {
+      console.warn(`polling failed: ${error instanceof Error ? error.message : String(error)}`);
+      this.lost();
+    }
+    this.cancelPoll = this.world.after(POLL_EVERY, () => void this.poll());
   }
 
   /** Asks for what is missing, once per ASK_EVERY: the frames already under way behind the gap ask nothing. */
@@ -173,15 +217,23 @@ export class LiveSocket {
     if (socket !== this.socket) return;
     this.socket = null;
     this.cancelPing();
+    this.notice = SENTENCES[code] ?? this.notice;
     if (this.connection === "live") this.lostAt = this.world.now();
-    if (code === RIGHTS_CHANGED) {
-      this.ended = reason || "You no longer have access. Reload the page to sign in again.";
+    if (FINAL.has(code)) {
+      this.ended = this.notice = (code === RIGHTS_CHANGED && reason) || this.notice;
       this.setConnection("offline");
       return;
     }
-    const offline = this.world.now() - this.lostAt > OFFLINE_AFTER;
-    this.setConnection(offline ? "offline" : "reconnecting");
+    if (++this.unopened >= REFUSED && !this.polling && this.world.get !== undefined) {
+      this.polling = true;
+      this.cancelPoll();
+      void this.poll();
+    } else if (!this.polling) this.lost();
     this.cancelRetry = this.world.after(backOff(this.attempt++, this.world.random()), () => this.connect());
+  }
+
+  private lost(): void {
+    this.setConnection(this.world.now() - this.lostAt > OFFLINE_AFTER ? "offline" : "reconnecting");
   }
 
   private setConnection(connection: Connection): void {

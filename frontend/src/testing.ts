@@ -46,3 +46,12 @@ export function numbers(seed: number): (limit: number) => number {
     return Math.floor((state / 2 ** 32) * limit);
   };
 }
+
+/** One record of a recording, or of an answer to a poll. */
+export function record(payload: ArrayBuffer): ArrayBuffer {
+  const out = Buffer.alloc(9 + payload.byteLength);
+  out.writeUInt8(1, 4);
+  out.writeUInt32LE(payload.byteLength, 5);
+  Buffer.from(payload).copy(out, 9);
+  return out.buffer.slice(out.byteOffset, out.byteOffset + out.length) as ArrayBuffer;
+}

@@ -201,3 +201,39 @@ def test_turning_a_check_off_opens_both_machines_in_lock_step(
     assert "VM B" not in left and "VM B (attacker)" in right
     page.get_by_role("link", name="Run to the first divergence").press("Enter")
     assert "step=7" in page.url and page.locator("tr[aria-current=step] .chip").inner_text() == "first divergence"
+
+
+CLOSED = {  # beginnings of the sentences, written again here
+    1009: "This page sent a message that is too big",
+    4001: "This page fell behind the server",
+    4003: "You no longer have access",
+    4008: "This device read too slowly",
+    4009: "The server did not understand this page",
+    4029: "Too many live pages or messages at once",
+}
+REFUSED = """window.WebSocket = class {
+  readyState = 3;
+  constructor() { setTimeout(() => this.onclose?.({code: 1006, reason: ""}), 5); }
+  send() {}
+  close() {}
+}"""
+
+
+def test_each_close_code_puts_its_own_sentence_on_the_page(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    codes: list[int] = []
+    page.route_web_socket(re.compile("/ws/$"), lambda socket: socket.close(code=codes[-1]))
+    for code, words in CLOSED.items():
+        codes.append(code)
+        page.goto("/operator/host/h2/")
+        page.locator(".notice[data-part=connection]").filter(has_text=words).first.wait_for()
+
+
+def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga")
+    page.add_init_script(REFUSED)
+    page.goto("/operator/host/h2/")
+    page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
+    first = int(page.get_attribute('[data-view="ownership-map"]', "data-seq") or 0)
+    page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]').dataset.seq) > {first}")
+    assert "asks for the newest state every 2 s" in page.locator(".notice[data-part=connection]").first.inner_text()

@@ -137,7 +137,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             case "unsubscribe":
                 hub().unsubscribe(socket, message["topic"])
             case "rate":
-                socket.hz = message["hz"]
+                socket.pace(message["hz"])
             case _:
                 socket.tell({"type": "pong"})
 

@@ -50,6 +50,7 @@ class Socket:
     overwritten: int = 0
     closing: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _next: float = 0.0  # when frames may be sent again
 
     def tell(self, message: dict[str, Any]) -> None:
         """Queue a message that is never merged away. A full queue ends the socket: the client resyncs."""
@@ -69,6 +70,11 @@ class Socket:
         watch.held, watch.waiting = seq, True
         self._wake.set()
 
+    def pace(self, hz: int) -> None:
+        """Frames a second from now on. Who comes back from a slow pace does not wait for its end."""
+        self.hz, self._next = hz, min(self._next, time.monotonic() + 1 / hz)
+        self._wake.set()
+
     def end(self, code: int) -> None:
         """Have the socket closed with this code after what is being sent now."""
         if not self.closing:
@@ -77,18 +83,17 @@ class Socket:
 
     async def pump(self) -> None:
         """Send until the socket ends. A send that does not finish in 10 s closes it as too slow."""
-        next_frames = 0.0
         try:
             while not self.closing:
                 now = time.monotonic()
                 frames_wait = any(watch.waiting for watch in self.watches.values())
-                if not self.events and not (frames_wait and now >= next_frames):
-                    await self._sleep(next_frames - now if frames_wait else None)
+                if not self.events and not (frames_wait and now >= self._next):
+                    await self._sleep(self._next - now if frames_wait else None)
                     continue
                 while self.events and not self.closing:
                     await asyncio.wait_for(self.send(self.events.popleft()), SEND_SECONDS)
-                if frames_wait and now >= next_frames:
-                    next_frames = now + 1 / self.hz
+                if frames_wait and now >= self._next:
+                    self._next = now + 1 / self.hz
                     await self._send_frames()
             while self.events:  # e.g. the words that say why it ends
                 await asyncio.wait_for(self.send(self.events.popleft()), 1)
@@ -97,6 +102,12 @@ class Socket:
             self.closing = TOO_SLOW
             with contextlib.suppress(TimeoutError):  # who does not read would not read the close either
                 await asyncio.wait_for(self.close(TOO_SLOW), 1)
+
+    async def flush(self) -> None:
+        """Send what waits now, once and without a pump."""
+        while self.events:
+            await self.send(self.events.popleft())
+        await self._send_frames()
 
     async def _sleep(self, seconds: float | None) -> None:
         self._wake.clear()
