@@ -3,7 +3,7 @@
 import { button, count, el, fillRows, LongTable, table } from "./dom";
 import { swatch } from "./map_side";
 import { lookOf } from "./palette";
-import { Plot, type Line } from "./plot";
+import { baseOf, Plot, share, type Line } from "./plot";
 import type { CountersState } from "./store";
 import { takeAway, xml, type Drawing, type Sheet } from "./take_away";
 import type { Counts, VmCounts } from "./wire";
@@ -86,7 +86,7 @@ export class Counters {
       sheet: () => this.sheet(), picture: () => chartDrawing(this.lines, this.history.rows(this.bytes()), this.state?.op ?? 0),
     });
     const figure = el("figure", { class: "counters-figure" },
-      el("figcaption", {}, "TLB hit ratio of each VM, by operation number. The whole line is where the views stand, the broken one what is read below."),
+      el("figcaption", {}, "TLB hit ratio of each VM, by operation number. The axis begins where the lowest ratio asks for it. The upright whole line is where the views stand, the broken one what is read below."),
       this.chart, el("div", { class: "counters-cursor" }, this.slider, this.words), el("div", { class: "actions" }, toggle, menu));
     root.append(el("div", { class: "counters-body" }, this.totals, figure), this.samples.element,
       el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": "Table, scrolls sideways" }, this.vms.element));
@@ -161,9 +161,10 @@ export function chartDrawing(lines: readonly Line[], rows: readonly (readonly (n
   const ops = (rows[0] ?? []) as number[];
   const [first, last] = [ops[0] ?? 0, ops.at(-1) ?? 1];
   const x = (op: number): string => (left + ((op - first) / Math.max(1, last - first)) * (width - left - 16)).toFixed(1);
-  const y = (ratio: number): string => (top + (1 - ratio) * (height - top - 28)).toFixed(1);
+  const base = baseOf(rows);
+  const y = (ratio: number): string => (top + ((1 - ratio) / (1 - base)) * (height - top - 28)).toFixed(1);
   const text = (at: string, up: string, words: string, end = false): string => `<text x="${at}" y="${up}" fill="#e8eaed"${end ? ` text-anchor="end"` : ""}>${xml(words)}</text>`;
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((tick) => `<path d="M${left} ${y(tick)}H${width - 16}" stroke="#2b303b"/>${text(String(left - 6), String(Number(y(tick)) + 4), `${tick * 100} %`, true)}`);
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => base + part * (1 - base)).map((tick) => `<path d="M${left} ${y(tick)}H${width - 16}" stroke="#2b303b"/>${text(String(left - 6), String(Number(y(tick)) + 4), share(tick), true)}`);
   const drawn = lines.map((line, i) => {
     let pen = "M";
     const path = (rows[i + 1] ?? []).map((ratio, at) => {
@@ -178,7 +179,7 @@ export function chartDrawing(lines: readonly Line[], rows: readonly (readonly (n
   const whole = height + 12 + 20 * lines.length;
   return {
     width, height: whole,
-    svg: `<rect width="${width}" height="${whole}" fill="#0f1115"/>${ticks.join("")}${drawn.join("")}<path d="M${x(now)} ${top}V${y(0)}" stroke="#e8eaed" stroke-width="2"/>` +
+    svg: `<rect width="${width}" height="${whole}" fill="#0f1115"/>${ticks.join("")}${drawn.join("")}<path d="M${x(now)} ${top}V${y(base)}" stroke="#e8eaed" stroke-width="2"/>` +
       text(String(left), String(height - 8), `op ${first.toLocaleString("en-US")}`) + text(String(width - 16), String(height - 8), `op ${last.toLocaleString("en-US")}`, true),
   };
 }

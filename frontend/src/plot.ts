@@ -6,6 +6,16 @@ import "uplot/dist/uPlot.min.css";
 /** An operation number in the space of a tick: 18.05 M. */
 const short = (tick: number): string => (tick >= 1e6 ? `${(tick / 1e6).toFixed(2)} M` : tick.toLocaleString("en-US"));
 
+/** Where the axis of ratios begins, so that ratios near one can be told apart: 0, 50, 90, 99 or 99.9 %. */
+export function baseOf(rows: readonly (readonly (number | null)[])[]): number {
+  let least = 1;
+  for (const row of rows.slice(1)) for (const ratio of row) if (ratio !== null && ratio < least) least = ratio;
+  return [0.999, 0.99, 0.9, 0.5].find((base) => base <= least && least < 1) ?? 0;
+}
+
+/** `99.25 %`: no more digits than the tick has. */
+export const share = (ratio: number): string => `${Number((ratio * 100).toFixed(3))} %`;
+
 export interface Line { label: string; colour: string; dash: number[] }
 /** A vertical line at an operation: whole where the other views stand, broken where the reader is. */
 export interface Upright { op: number; dash: number[] }
@@ -14,6 +24,7 @@ export class Plot {
   private plot: uPlot | null = null;
   private key = "";
   private uprights: Upright[] = [];
+  private base = 0;
 
   /** `pointed` is told of the row under the pointer. */
   constructor(private readonly host: HTMLElement, private readonly height: number, pointed: (row: number) => void) {
@@ -28,6 +39,7 @@ export class Plot {
   /** `rows[0]` are operation numbers, the others one value from 0 to 1 per line (null: unknown). */
   show(lines: Line[], rows: (number | null)[][], uprights: Upright[]): void {
     this.uprights = uprights;
+    this.base = baseOf(rows);
     const key = JSON.stringify(lines);
     if (key !== this.key || this.plot === null) {
       this.key = key;
@@ -62,10 +74,10 @@ export class Plot {
     return {
       width: this.width(), height: this.height, legend: { show: false }, cursor: { show: false },
       hooks: { draw: [(plot) => this.draw(plot)] },
-      scales: { x: { time: false }, y: { range: [0, 1] } },
+      scales: { x: { time: false }, y: { range: () => [this.base, 1] } },
       axes: [
         { ...axis, values: (_plot, ticks) => ticks.map(short) },
-        { ...axis, values: (_plot, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`), size: 56 },
+        { ...axis, values: (_plot, ticks) => ticks.map(share), size: 60 },
       ],
       series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, dash: line.dash, points: { show: false } }))],
     };

@@ -5,9 +5,10 @@ import { lookOf } from "./palette";
 import type { MapState, TlbState } from "./store";
 import { takeAway } from "./take_away";
 import type { Machine } from "./tlb_flush";
-import { alike, changes, covers, nextOf, pageWord, pinWords, readPin, setOf, sizeWord, slotOf, placeWords, type Cell, type Pin, type PinKind } from "./tlb_model";
+import { alike, changes, covers, nextOf, pageWord, placeWords, setOf, sizeWord, slotOf, type Cell } from "./tlb_model";
 import { ChangeList, EntryPanel } from "./tlb_side";
 import { entriesShown, gridDrawing, TlbTable } from "./tlb_table";
+import { TlbTools } from "./tlb_tools";
 import { waysPerCore, type Owner, type TlbEntry } from "./wire";
 
 /** Marks of changes are renewed at most so often: fewer than three flashes a second. */
@@ -18,8 +19,6 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class TlbGrid {
   private core = 0;
-  private vm = -1;
-  private pin: Pin | null = null;
   private chosen = -1;
   private built = "";
   private state: TlbState | null = null;
@@ -35,10 +34,7 @@ export class TlbGrid {
   private markedAt = -Infinity;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly cores = el("div", { class: "actions", role: "group", "aria-label": "Core" });
-  private readonly vms = el("select", { "aria-label": "VM to show" });
-  private readonly pinKind = el("select", { "aria-label": "What to pin" }, ...([["page", "Page"], ["address", "Address"], ["frame", "Frame"]] as const).map(([value, name]) => el("option", { value }, name)));
-  private readonly pinText = el("input", { type: "text", "aria-label": "Number to pin, in hex", placeholder: "0x...", size: "12", spellcheck: "false", autocomplete: "off" });
-  private readonly pinned = el("p", { class: "tlb-pinned-words", role: "status" });
+  private readonly tools = new TlbTools(() => this.again());
   private readonly grids = el("div", { class: "tlb-grids" });
   private readonly summary = el("p", { class: "tlb-summary" });
   private readonly next: Record<"STALE" | "PENDING", HTMLButtonElement>;
@@ -61,26 +57,15 @@ export class TlbGrid {
     });
     this.tableButton.setAttribute("aria-pressed", "false");
     this.next = { STALE: button("Next STALE", () => this.goTo("STALE")), PENDING: button("Next PENDING", () => this.goTo("PENDING")) };
-    this.vms.addEventListener("change", () => {
-      this.vm = Number(this.vms.value);
-      this.again();
-    });
-    const form = el("form", { class: "inline" }, this.pinKind, this.pinText, el("button", { class: "button button-quiet" }, "Pin"), button("Unpin", () => this.setPin(null)));
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const pin = readPin(this.pinKind.value as PinKind, this.pinText.value);
-      this.setPin(pin);
-      if (pin === null) this.pinned.textContent = "Type a number in hex, such as 0x1a2f3.";
-    });
     this.grids.addEventListener("keydown", (event) => this.key(event));
     this.grids.addEventListener("click", (event) => this.press(event.target));
     this.grids.addEventListener("focusin", (event) => this.focused(event.target));
     const menu = takeAway({
       root, name: "tlb", title: this.name, json: () => ({ geometry: this.state?.geometry, entries: this.shown() }),
-      sheet: () => this.table.sheet(this.state, this.shown(), this.pin), picture: () => this.drawing(),
+      sheet: () => this.table.sheet(this.state, this.shown(), this.tools.pin), picture: () => this.drawing(),
     });
     root.append(
-      el("div", { class: "tlb-toolbar" }, this.summary, this.next.STALE, this.next.PENDING, this.cores, this.vms, form, this.tableButton, menu), this.pinned,
+      el("div", { class: "tlb-toolbar" }, this.summary, this.next.STALE, this.next.PENDING, this.cores, this.tools.vms, this.tools.form, this.tableButton, menu), this.tools.words,
       el("div", { class: "tlb-body" }, this.grids, this.panel.element), this.table.element, this.list.element,
       el("p", { class: "muted tlb-legend" }, "Arrow keys move, Enter chooses, N and P go to the next and previous STALE entry. ✓ the core held the page before, ✗ it did not: a miss. The bar beside a set's number shows how many of its ways are in use."),
       this.voice.element,
@@ -94,7 +79,7 @@ export class TlbGrid {
       this.ownerRows = map.owners;
       this.owners = new Map(map.owners.map((owner) => [owner.byte, owner]));
       this.drawn = [];
-      this.offerVms();
+      this.tools.offer(map.owners);
     }
     this.state = state;
     state.touched = new Set();
@@ -105,9 +90,9 @@ export class TlbGrid {
     this.cells.forEach((_, at) => this.fill(first + at));
     this.fillUses(state);
     this.summarise(state);
-    if (this.pin !== null) this.pinned.textContent = pinWords(state.geometry, state.entries, this.pin, (entry) => this.ownerOf(entry).name);
+    this.tools.say(state.geometry, state.entries, (entry) => this.ownerOf(entry).name);
     if (this.chosen >= 0) this.panel.show(this.chosen, { geometry: state.geometry, cells: state.entries, map, machine: this.machine(), ownerOf: (entry) => this.ownerOf(entry) });
-    if (!this.table.element.hidden) this.table.show(state, this.shown(), this.pin);
+    if (!this.table.element.hidden) this.table.show(state, this.shown(), this.tools.pin);
   }
 
   private first(): number {
@@ -120,7 +105,7 @@ export class TlbGrid {
   }
 
   private shown(): TlbEntry[] {
-    return this.state === null ? [] : entriesShown(this.state.entries, this.vm, this.pin);
+    return this.state === null ? [] : entriesShown(this.state.entries, this.tools.vm, this.tools.pin);
   }
 
   /** The machine that this run goes on, as the page says it. */
@@ -204,13 +189,13 @@ export class TlbGrid {
     this.drawn[at] = entry;
     const classes = ["tlb-cell"];
     if (index === this.chosen) classes.push("tlb-chosen");
-    if (this.pin !== null && covers(entry, this.pin)) classes.push("tlb-pinned");
+    if (this.isPinned(entry)) classes.push("tlb-pinned");
     if (entry !== null) classes.push(`tlb-${entry.state.toLowerCase()}`);
     if (entry !== null && this.dim(entry)) classes.push("tlb-dim");
     cell.className = classes.join(" ");
     cell.setAttribute("aria-selected", String(index === this.chosen));
     if (cell.hasAttribute("aria-label")) cell.setAttribute("aria-label", this.words(index));
-    const words = [this.pin !== null && covers(entry, this.pin) ? "pinned" : "", this.marks.get(index) ?? ""].filter(Boolean).join(" ");
+    const words = [this.isPinned(entry) ? "pinned" : "", this.marks.get(index) ?? ""].filter(Boolean).join(" ");
     const mark = el("span", { class: "tlb-mark" }, words);
     if (entry === null) return cell.replaceChildren(mark);
     const look = lookOf(this.ownerOf(entry));
@@ -219,9 +204,13 @@ export class TlbGrid {
       el("span", { class: "tlb-fields" }, entry.state === "ok" ? fields : `${entry.state} ${fields}`), mark);
   }
 
+  private isPinned(entry: Cell): boolean {
+    return this.tools.pin !== null && covers(entry, this.tools.pin);
+  }
+
   /** Not the VM asked for. What contradicts the tables stays bright, whoever's it is. */
   private dim(entry: TlbEntry): boolean {
-    return this.vm >= 0 && entry.owner !== this.vm && entry.state !== "STALE";
+    return this.tools.vm >= 0 && entry.owner !== this.tools.vm && entry.state !== "STALE";
   }
 
   private words(index: number): string {
@@ -229,7 +218,7 @@ export class TlbGrid {
     const entry = state.entries[index] ?? null;
     const place = placeWords(slotOf(state.geometry, index));
     if (entry === null) return `${place}: empty`;
-    const pinned = this.pin !== null && covers(entry, this.pin) ? ", pinned" : "";
+    const pinned = this.isPinned(entry) ? ", pinned" : "";
     return `${place}: ${this.ownerOf(entry).name}, ${pageWord(entry)} ${entry.vpn}, ${sizeWord(entry.size)}, ${entry.perm}, age ${entry.age}${entry.state === "ok" ? "" : `, ${entry.state}`}${pinned}`;
   }
 
@@ -252,19 +241,6 @@ export class TlbGrid {
   }
 
   // ---- choosing, pinning, going to ----
-
-  private offerVms(): void {
-    const rows = this.ownerRows.filter((owner) => owner.byte >= 3 && owner.owner !== "other");
-    this.vms.replaceChildren(el("option", { value: "-1" }, "All VMs"), ...rows.map((owner) => el("option", { value: String(owner.byte) }, `Only ${owner.name}${owner.letter === "" ? "" : ` (${owner.letter})`}`)));
-    if (!rows.some((owner) => owner.byte === this.vm)) this.vm = -1;
-    this.vms.value = String(this.vm);
-  }
-
-  private setPin(pin: Pin | null): void {
-    this.pin = pin;
-    this.pinned.textContent = "";
-    this.again();
-  }
 
   private choose(index: number): void {
     this.chosen = index;

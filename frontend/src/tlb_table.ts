@@ -4,7 +4,7 @@ import { count, el, LongTable } from "./dom";
 import { swatch } from "./map_side";
 import { inkOf, lookOf } from "./palette";
 import type { TlbState } from "./store";
-import { tableDrawing, type Drawing, type DrawnCell, type Sheet } from "./take_away";
+import { tableDrawing, type Drawing, type DrawnCell, type Sheet, xml } from "./take_away";
 import { covers, pageWord, sizeWord, slotOf, type Cell, type Pin } from "./tlb_model";
 import { waysPerCore, type Geometry, type Owner, type TlbEntry } from "./wire";
 
@@ -56,9 +56,11 @@ export function gridDrawing(geometry: Geometry, cells: readonly Cell[], core: nu
     return tableDrawing([`Core ${core}, ${name}: set`, ...Array.from({ length: ways }, (_, way) => `way ${way}`)], rows);
   });
   const [first, second] = drawn as [Drawing, Drawing];
+  const height = first.height + 24 + second.height;
+  const names = [...new Set(cells.filter((entry) => entry !== null).map(ownerOf).map((owner) => `${owner.letter || "no letter"} ${owner.name}`))];
   return {
-    width: Math.max(first.width, second.width), height: first.height + 24 + second.height,
-    svg: `${first.svg}<g transform="translate(0 ${first.height + 24})">${second.svg}</g>`,
+    width: Math.max(first.width, second.width), height: height + 24,
+    svg: `${first.svg}<g transform="translate(0 ${first.height + 24})">${second.svg}</g><text x="8" y="${height + 16}" fill="#14181f">${xml(names.join(", "))}. Each entry: owner, page, size, permission, age.</text>`,
   };
 }
 
