@@ -12,7 +12,7 @@ interface Row { element: HTMLElement; face: HTMLButtonElement; pages: HTMLElemen
 type Order = "map" | "owner" | "pages";
 
 export class Legend {
-  private readonly twin = table("Pages by owner, exact", ["Owner", "Pages", "Share", "Colour"], [1, 2]);
+  private readonly twin = table("Pages by owner, exact", ["Owner", "Pages", "Share"], [1, 2]);
   readonly element = this.twin.element;
   private readonly rows = new Map<string, Row>();
   private order: Order = "map";
@@ -44,8 +44,6 @@ export class Legend {
     if (this.order === "owner") this.pages.sort(([a], [b]) => a.name.localeCompare(b.name));
     if (this.order === "pages") this.pages.sort(([, a], [, b]) => b - a);
     const crowded = model.owners.filter(isVm).length > COLOURS;
-    const heads = [...this.element.querySelectorAll("th")];
-    (heads[3] as HTMLElement).hidden = !crowded;
     const shown = new Set<string>();
     this.pages.forEach(([owner, pages], i) => {
       const key = `${owner.owner} ${owner.byte}`;
@@ -74,8 +72,8 @@ export class Legend {
   private make(key: string, owner: Owner): Row {
     const face = el("button", { type: "button", class: "map-owner legend-owner", title: `Show ${owner.name} alone, the others dimmed` });
     face.addEventListener("click", () => this.isolate(owner.byte));
-    const [pages, part, pin] = [el("td", { class: "num" }), el("td", { class: "num" }), el("td")];
-    const row: Row = { element: el("tr", {}, el("td", {}, face), pages, part, pin), face, pages, share: part, pin, look: "" };
+    const [pages, part, pin] = [el("td", { class: "num" }), el("td", { class: "num" }), el("span")];
+    const row: Row = { element: el("tr", {}, el("td", {}, face, " ", pin), pages, part), face, pages, share: part, pin, look: "" };
     this.rows.set(key, row);
     return row;
   }
@@ -84,6 +82,7 @@ export class Legend {
     if (!isVm(owner)) return [];
     const pinned = lookOf(owner).letter !== "";
     const made = button(`${pinned ? "Unpin" : "Pin"} ${owner.name}`, () => this.swap(owner, pinned));
+    made.className = "legend-pin";
     made.textContent = pinned ? "Unpin" : "Pin";
     return [made];
   }

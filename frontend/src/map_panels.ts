@@ -108,7 +108,7 @@ export class SelectPanel {
 
 /** Lengths of extents in powers of two, computed while it is open. */
 export class HistogramPanel {
-  private readonly twin = table("Extents by length", ["Pages long", "Extents", "Pages in them"], [1, 2]);
+  private readonly twin = table("Extents by length in pages", ["Length", "Extents", "Pages"], [1, 2]);
   readonly element = el("details", { class: "map-fold" }, el("summary", {}, "Lengths of extents"), this.twin.element);
   private shown = -1;
   private at = 0;
