@@ -173,8 +173,8 @@ export class ReplayView {
       const link = row.querySelector("a");
       // One stop for Tab in a script of a hundred steps: the current one.
       if (link !== null) link.tabIndex = now ? 0 : -1;
-      const list = row.closest<HTMLElement>(".replay-list");
-      if (now && list !== null) list.scrollTop = row.offsetTop - list.offsetTop - list.clientHeight / 2;
+      const list = row.closest<HTMLElement>(".replay-list, .replay-steps");
+      if (now && list !== null) list.scrollTop = row.getBoundingClientRect().top - list.getBoundingClientRect().top + list.scrollTop - list.clientHeight / 2;
     }
   }
 
