@@ -27,9 +27,10 @@ demo: $(RUN)/demo.pid ## start the whole product on http://127.0.0.1:8000 (Ctrl-
 $(RUN)/demo.pid: setup
 	@exec env HSVM_RUN_DIR="$(RUN)" $(PY) manage.py demo --port $(PORT) --pid-file "$@"
 
+# In the order of the files: the long browser files come first, and what is left at the end is short on both sides.
 test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 	@cd frontend && npm run --silent check && npm test --silent
-	@$(PY) -m pytest -n 2 --dist loadfile $(if $(filter 0,$(E2E)),-m "not e2e")
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter 0,$(E2E)),-m "not e2e")
 	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)
 
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line

@@ -70,7 +70,7 @@ class Client:
 
     def take(self, frame: bytes) -> bool:
         """False: there is a gap, so ask."""
-        _, _, kind, _, seq, base, _, length, crc = HEADER.unpack_from(frame)
+        kind, seq, base, length, crc = (int(HEADER.unpack_from(frame)[place]) for place in (2, 4, 5, 7, 8))
         body = frame[HEADER.size :]
         assert len(body) == length and zlib.crc32(body) == crc
         if self.seq is not None and kind == 2 and (seq <= self.seq or base != self.seq):
