@@ -90,7 +90,9 @@ def test_the_story_is_recorded_by_the_engine_and_settled_by_the_solver() -> None
             kinds.add(message.get("type") or message["topic"])
     assert at == len(data) and 80_000 <= before <= 100_000
     assert {"caption", "mark", "run/1/tlb", "run/1/counters", "run/1/log", "run/2/log"} <= kinds
-    assert told.split()[0] in Client().get("/demo/").content.decode()
+    page = Client().get("/demo/").content.decode()
+    assert told.split()[0] in page
+    assert "&quot;architecture&quot;: &quot;nested&quot;, &quot;shoots&quot;: false" in page  # what flushes an entry
 
 
 def test_the_secret_that_the_story_shows_is_the_one_that_the_guest_wrote() -> None:

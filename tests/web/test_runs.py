@@ -298,6 +298,7 @@ def test_pages_work_without_script(both: Run, cast: Any) -> None:
     page = client_of(cast.olga).get("/operator/host/h1/").content.decode()
     for words in ("Pages by owner", "b-web started", "The agreement forbids it"):
         assert words in page
+    assert "&quot;shoots&quot;: true, &quot;lru&quot;: false, &quot;flush&quot;: &quot;" in page  # of the TLB
     assert "a-db" in client_of(cast.alice).get("/tenant/vm/a-db/memory/").content.decode()
 
 
