@@ -38,7 +38,7 @@ export function factsOf(cell: MatrixCell): string {
 export class AttackMatrix {
   private readonly voice = new Voice();
   private readonly shown = new Map<string, string>();
-  private readonly facts = el("p", { class: "matrix-facts muted", id: "cell-facts" }, "Go to a cell to see what it holds.");
+  private readonly facts = el("p", { class: "matrix-facts muted", id: "cell-facts", hidden: "" });
   private state: MatrixState | null = null;
   private at: HTMLElement | null = null;
 
@@ -93,7 +93,10 @@ export class AttackMatrix {
     const place = target instanceof Element ? target.closest<HTMLElement>("td[data-attack]") : null;
     if (place === null) return;
     const cell = this.state?.cells.get(`${place.dataset["attack"] ?? ""} ${place.dataset["architecture"] ?? ""}`);
-    if (cell !== undefined) this.facts.textContent = factsOf(cell);
+    if (cell !== undefined) {
+      this.facts.textContent = factsOf(cell);
+      this.facts.hidden = false;
+    }
     if (!move || place === this.at) return;
     this.at = place;
     this.rove();

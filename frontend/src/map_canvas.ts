@@ -35,24 +35,34 @@ export class MapCanvas {
   private painted = "";
   private drawn = "";
   private bare = false;
+  private layout = "";
 
-  /** Sizes both canvases to whole device pixels at a whole position: anything else blurs the cells. */
+  /** Sizes both canvases to whole device pixels. */
   resize({ width, height }: Room, stage: HTMLElement): void {
     if (this.image?.data.width === width && this.image.data.height === height) return;
     const ratio = devicePixelRatio || 1;
-    stage.style.margin = "0";
     for (const canvas of [this.canvas, this.overlay]) {
       canvas.width = width;
       canvas.height = height;
       canvas.style.width = `${width / ratio}px`;
       canvas.style.height = `${height / ratio}px`;
     }
-    const box = this.canvas.getBoundingClientRect();
-    const rest = (value: number): number => Math.ceil(value * ratio - 0.001) / ratio - value;
-    stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
     const data = new ImageData(width, height);
     this.image = { data, pixels: new Uint32Array(data.data.buffer) };
     this.painted = this.scene = this.drawn = "";
+    // Where the canvas begins does not hang on its size: measured again only in another layout, because measuring costs one.
+    const layout = `${innerWidth} ${innerHeight} ${ratio} ${document.documentElement.dataset["theme"] ?? ""}`;
+    if (layout === this.layout) return;
+    this.layout = layout;
+    this.align(stage, ratio);
+  }
+
+  /** To a whole device pixel: anything else blurs the cells. */
+  private align(stage: HTMLElement, ratio: number): void {
+    stage.style.margin = "0";
+    const box = this.canvas.getBoundingClientRect();
+    const rest = (value: number): number => Math.ceil(value * ratio - 0.001) / ratio - value;
+    stage.style.margin = `${rest(box.top + scrollY)}px 0 0 ${rest(box.left + scrollX)}px`;
   }
 
   paint(view: View): void {
@@ -147,7 +157,7 @@ export class MapCanvas {
   /** Guest pages, for the few frames of which they are known. */
   private paintGuests(context: CanvasRenderingContext2D, { model, window, style, guestPage }: View): void {
     const { cell } = window;
-    const size = Math.min(10, cell / 4);
+    const size = Math.min(11, cell / 4);
     context.font = `600 ${size}px ${FONT}`;
     context.textAlign = "center";
     context.textBaseline = "top";
@@ -239,11 +249,11 @@ const lettering: Lettering = (stamp, size, look) => {
   if (context === null) return;
   context.putImageData(new ImageData(new Uint8ClampedArray(stamp.slice().buffer), size, size), 0, 0);
   const heavy = document.documentElement.dataset["theme"] === "projector";
-  const height = Math.round(size * (size >= NUMBERS_FROM ? 0.55 : heavy ? 0.95 : 0.8));
+  const height = Math.round(size * (size >= NUMBERS_FROM ? 0.42 : heavy ? 0.95 : 0.8));
   context.font = `${heavy ? 900 : 700} ${height}px ${FONT}`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const y = size >= NUMBERS_FROM ? size * 0.38 : size / 2;
+  const y = size >= NUMBERS_FROM ? size * 0.47 : size / 2;
   context.strokeStyle = look.colour;
   context.lineWidth = Math.max(2, size / 6);
   context.strokeText(look.letter, size / 2, y);

@@ -25,7 +25,7 @@ const rootOf = (dataset: Record<string, string>): HTMLElement => ({ dataset }) a
 
 it("asks once the cursor rests, for the moment of a recording, and knows the guest page afterwards", async () => {
   const changed = vi.fn();
-  const details = new Details(rootOf({ frames: "/run/1/frame/", state: "recording", op: "40" }), changed);
+  const details = new Details(rootOf({ facts: "/run/1/frame/", state: "recording", op: "40" }), changed);
   for (const mfn of [3, 4, 7]) details.look(mfn);
   await vi.advanceTimersByTimeAsync(149);
   expect(asked).toEqual([]);
@@ -39,17 +39,22 @@ it("asks once the cursor rests, for the moment of a recording, and knows the gue
   expect(asked).toHaveLength(1);
 });
 
-it("asks of the present without a moment, again when the moment is another, and says when there is no answer", async () => {
-  const root = rootOf({ frames: "/f/", state: "live", op: "1" });
+it("asks of the present once a visit, of another moment anew, and says when there is no answer", async () => {
+  const root = rootOf({ facts: "/f/", state: "live", op: "1" });
   const details = new Details(root, () => undefined);
   details.look(7);
   await vi.advanceTimersByTimeAsync(200);
-  root.dataset["op"] = "2";
+  root.dataset["op"] = "2"; // the run goes on
+  details.look(7);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(asked).toEqual(["/f/7/"]);
+  expect(details.now).toMatchObject({ mfn: 7 });
+  root.dataset["state"] = "recording";
   answer = () => Promise.resolve({ ok: false, status: 404 });
   details.look(7);
   expect(details.now).toMatchObject({ mfn: 7 });
   await vi.advanceTimersByTimeAsync(200);
-  expect(asked).toEqual(["/f/7/", "/f/7/"]);
+  expect(asked).toEqual(["/f/7/", "/f/7/?op=2"]);
   expect(details.now).toBe("none");
 });
 

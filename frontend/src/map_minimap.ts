@@ -43,7 +43,7 @@ export class Minimap {
     }
     const context = this.canvas.getContext("2d");
     if (context === null) return;
-    const still = `${model.version} ${grid.order}`;
+    const still = `${model.version} ${grid.order} ${model.owners.map((owner) => lookOf(owner).className).join()}`;
     if (still !== this.filled) {
       this.filled = still;
       this.fill(model, this.image, per);

@@ -21,9 +21,10 @@ export class MapMoves {
     const same = room.width === this.room.width && room.height === this.room.height;
     if (this.window !== null && same) return this.window;
     this.room = room;
-    this.base = fittingCell(this.model.grid, room);
     const before = this.window;
-    if (before === null || before.cell <= this.base) this.window = fit(this.model.grid, room);
+    const whole = before === null || before.cell <= this.base;
+    this.base = fittingCell(this.model.grid, room);
+    if (before === null || whole || before.cell <= this.base) this.window = fit(this.model.grid, room);
     else this.window = moved(this.model.grid, { ...before, ...sized(this.model.grid, room, before.cell) }, before.column, before.row);
     return this.window;
   }

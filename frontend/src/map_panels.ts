@@ -11,6 +11,12 @@ import { inWords, pageOf, sheetOf, type Selection } from "./map_select";
 import { inkOf } from "./palette";
 import { csvOf, give, labelOf } from "./take_away";
 
+/** The site's policy lets no style stand in the markup; set by script it may. */
+function styled(element: HTMLElement, styles: Partial<CSSStyleDeclaration>): HTMLElement {
+  Object.assign(element.style, styles);
+  return element;
+}
+
 export class OverlayPanel {
   readonly element = el("section", { class: "map-layer", hidden: "" });
   private said = "";
@@ -24,7 +30,7 @@ export class OverlayPanel {
     this.element.replaceChildren(
       el("h3", {}, `Overlay: ${OVERLAYS[overlay].name}`), el("p", { class: "muted" }, lead),
       el("ul", { class: "plain" }, ...rows.map(([look, text]) =>
-        el("li", { class: "map-owner" }, el("span", { class: "owner", "aria-hidden": "true", style: `background:${look.colour};color:${inkOf(look.colour)}` }, look.letter), text))),
+        el("li", { class: "map-owner" }, styled(el("span", { class: "owner", "aria-hidden": "true" }, look.letter), { background: look.colour, color: inkOf(look.colour) }), text))),
     );
   }
 }
@@ -123,7 +129,7 @@ export class HistogramPanel {
     const rows = histogram(extentsOf(model.map));
     const most = Math.max(1, ...rows.map((row) => row.extents));
     fillRows(this.twin.body, rows.filter((row) => row.extents > 0).map((row) => {
-      const bar = el("span", { class: "map-bar", "aria-hidden": "true", style: `width:${Math.max(1, Math.round((72 * row.extents) / most))}px` });
+      const bar = styled(el("span", { class: "map-bar", "aria-hidden": "true" }), { width: `${Math.max(1, Math.round((72 * row.extents) / most))}px` });
       return [row.from === row.to ? String(row.from) : `${count(row.from)} to ${count(row.to)}`, el("span", { class: "map-barred" }, bar, count(row.extents)), count(row.frames)];
     }), [1, 2]);
   }

@@ -23,7 +23,8 @@ const DIMMED = 0.28;
 
 /** Black on white: what is left of a look on paper. Cells too small for a texture get its mean tone. */
 export function patternLook(look: Look, size: number): Look {
-  const colour = size < 4 ? TONES[look.texture] ?? "#FFFFFF" : look.texture === "solid" ? "#000000" : look.className === "owner-other" ? "#B0B0B0" : "#FFFFFF";
+  const other = look.className === "owner-other" ? "#B0B0B0" : "#FFFFFF";
+  const colour = size < 4 ? TONES[look.texture] ?? other : look.texture === "solid" ? "#000000" : other;
   return { ...look, colour };
 }
 const TONES: Partial<Record<Look["texture"], string>> = {

@@ -5,7 +5,7 @@ import { MapCanvas, type View } from "./map_canvas";
 import { Controls } from "./map_controls";
 import { Details } from "./map_details";
 import type { Overlay } from "./map_history";
-import { Layers } from "./map_layers";
+import { ENDED, Layers } from "./map_layers";
 import { Legend } from "./map_legend";
 import { Minimap } from "./map_minimap";
 import { MapModel } from "./map_model";
@@ -126,12 +126,12 @@ export class OwnershipMap {
   /** Shows where two moments differ; null ends it. */
   compareMoments(moments: { a: MapState; b: MapState } | null): void {
     this.layers.endComparison();
+    this.comparePanel.tell(ENDED);
     this.setB(moments?.b ?? null);
     if (moments === null) return;
     this.setA(moments.a);
     this.follow(this.b?.state ?? moments.b);
-    this.voice.say(this.layers.toggleComparison());
-    this.redraw();
+    this.compare();
   }
 
   // ---- what is shown ----
@@ -204,6 +204,12 @@ export class OwnershipMap {
       this.redraw();
     };
     addEventListener("resize", this.redraw);
+    // Other parts of the page, such as the timeline, set A and B this way.
+    this.root.addEventListener("map-moment", (event) => {
+      const { side, state, label } = (event as CustomEvent<{ side: "a" | "b"; state: MapState | null; label?: string }>).detail;
+      if (side === "b") this.setB(state, label);
+      else if (state !== null) this.setA(state, label);
+    });
     forced.addEventListener("change", again);
     new MutationObserver(again).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     void document.fonts.ready.then(again);

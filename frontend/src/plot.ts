@@ -7,25 +7,50 @@ import "uplot/dist/uPlot.min.css";
 const short = (tick: number): string => (tick >= 1e6 ? `${(tick / 1e6).toFixed(2)} M` : tick.toLocaleString("en-US"));
 
 export interface Line { label: string; colour: string; dash: number[] }
+/** A vertical line at an operation: whole where the other views stand, broken where the reader is. */
+export interface Upright { op: number; dash: number[] }
 
 export class Plot {
   private plot: uPlot | null = null;
   private key = "";
+  private uprights: Upright[] = [];
 
-  constructor(private readonly host: HTMLElement, private readonly height: number) {
+  /** `pointed` is told of the row under the pointer. */
+  constructor(private readonly host: HTMLElement, private readonly height: number, pointed: (row: number) => void) {
+    host.addEventListener("pointermove", (event) => {
+      if (this.plot !== null) pointed(this.plot.posToIdx(event.clientX - this.plot.over.getBoundingClientRect().left));
+    });
     new ResizeObserver(() => {
       if (this.plot !== null && this.plot.width !== this.width()) this.plot.setSize({ width: this.width(), height });
     }).observe(host);
   }
 
   /** `rows[0]` are operation numbers, the others one value from 0 to 1 per line (null: unknown). */
-  show(lines: Line[], rows: (number | null)[][]): void {
+  show(lines: Line[], rows: (number | null)[][], uprights: Upright[]): void {
+    this.uprights = uprights;
     const key = JSON.stringify(lines);
     if (key !== this.key || this.plot === null) {
       this.key = key;
       this.plot?.destroy();
       this.plot = new uPlot(this.options(lines), rows as uPlot.AlignedData, this.host);
     } else this.plot.setData(rows as uPlot.AlignedData);
+  }
+
+  private draw(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.strokeStyle = "#E8EAED";
+    ctx.lineWidth = 2 * devicePixelRatio;
+    for (const { op, dash } of this.uprights) {
+      const x = Math.round(plot.valToPos(op, "x", true));
+      if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) continue;
+      ctx.setLineDash(dash.map((part) => part * devicePixelRatio));
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
   }
 
   private width(): number {
@@ -36,6 +61,7 @@ export class Plot {
     const axis = { stroke: "#E8EAED", grid: { stroke: "#2B303B", width: 1 }, ticks: { stroke: "#3A404C", width: 1 }, font: "12px Inter Variable, sans-serif" };
     return {
       width: this.width(), height: this.height, legend: { show: false }, cursor: { show: false },
+      hooks: { draw: [(plot) => this.draw(plot)] },
       scales: { x: { time: false }, y: { range: [0, 1] } },
       axes: [
         { ...axis, values: (_plot, ticks) => ticks.map(short) },

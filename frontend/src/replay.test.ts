@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { moved } from "./attack_matrix";
+import { factsOf, moved } from "./attack_matrix";
 import { both, numbersOf, sheetOf, stepAt, tiles, type Film } from "./replay";
 import { numbers } from "./testing";
 
@@ -41,6 +41,15 @@ describe("the replay", () => {
 });
 
 describe("the grid of the table", () => {
+  it("says all that a cell holds, and of a stale one both words", () => {
+    const cell = { attack: "A03", title: "map", architecture: "hsvm", state: "done" as const, outcome: "BLOCKED", evidence: "o", check: "owner_check", seed: "0", digest: "0123456789abcdef01", url: "/teach/cell/1/",
+      word: "BLOCKED", oldWord: "", engine: "2", durationMs: "8.1", ops: "8" };
+    expect(factsOf(cell)).toBe("A03 on hsvm: BLOCKED by owner_check; seed 0, engine 2, 8.1 ms, operations 1 to 8, digest 0123456789abcdef, expectation our own rule.");
+    expect(factsOf({ ...cell, word: "STALE RESULT", oldWord: "BLOCKED" })).toContain("STALE RESULT (was BLOCKED)");
+    expect(factsOf({ ...cell, architecture: "hsvm without owner_check", evidence: "" })).toContain("expectation none: a what-if");
+    expect(factsOf({ ...cell, state: "running" })).toBe("A03 on hsvm: running.");
+  });
+
   it("is walked by arrow keys and never left by them", () => {
     expect(moved("ArrowUp", 0, 2, 25, 6, false)).toEqual([0, 2]);
     expect(moved("ArrowRight", 3, 5, 25, 6, false)).toEqual([3, 5]);

@@ -162,7 +162,7 @@ export class ReplayView {
         const heads = [...body?.closest("table")?.querySelectorAll("thead th") ?? []].map((head) => head.textContent ?? "");
         const shown = rows.length === 0 ? [{ cells: ["none"], mark: "" }] : rows;
         body?.replaceChildren(...shown.map((row) =>
-          el("tr", row.mark === "" ? {} : { "data-mark": row.mark }, ...row.cells.map((cell, i) => el("td", { "data-label": heads[i] ?? "" }, cell)))));
+          el("tr", row.mark === "" ? {} : { "data-mark": row.mark }, ...row.cells.map((cell, i) => el("td", row.cells.length === 1 ? { colspan: String(heads.length) } : { "data-label": heads[i] ?? "" }, cell)))));
         if (part === "frames") this.map(place, rows);
       }
     });

@@ -64,7 +64,7 @@ export function tableDrawing(heads: string[], rows: DrawnCell[][]): Drawing {
 /** The menu of a panel. What it hands out is made when it is asked for, of the state then shown. */
 export function takeAway(panel: Panel): HTMLElement {
   const label = (): string => labelOf(panel.title, panel.root.dataset);
-  const name = (kind: string): string => `${[panel.name, panel.root.dataset["op"]].filter(Boolean).join("-op").toLowerCase().replace(FILE, "-")}.${kind}`;
+  const name = (kind: string): string => `${[panel.name, panel.root.dataset["op"]].filter((part) => part && part !== "0").join("-op").toLowerCase().replace(FILE, "-")}.${kind}`;
   const menu = el("div", { class: "take-away-menu" });
   const add = (text: string, make: () => void | Promise<void>): void => {
     const made = el("button", { type: "button", class: "button button-quiet" }, text);

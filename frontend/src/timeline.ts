@@ -97,7 +97,7 @@ export class Timeline {
     const more = el("details", { class: "timeline-more" }, el("summary", {}, "Marks, A and B, link"),
       el("div", { class: "timeline-sheet" }, mark,
         el("div", { class: "actions" }, button("Set A here", () => this.set("a")), button("Set B here", () => this.set("b")), this.ab,
-          button("Compare A with B", () => void this.compare()), button("End the comparison", () => this.page.compare(null, null))),
+          button("Compare A with B", () => void this.compare()), button("End the comparison", () => this.endComparison())),
         other, share, this.marks.element));
     this.root.replaceChildren(el("h2", { class: "visually-hidden" }, "Timeline"),
       el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, more, this.voice.element);
@@ -212,6 +212,11 @@ export class Timeline {
       this.page.compare(first, second);
       this.tell(`The map compares ${this.reach.unit} ${count(a)} with ${count(b)}.`);
     });
+  }
+
+  private endComparison(): void {
+    this.page.compare(null, null);
+    this.tell("The comparison is over.");
   }
 
   private async compareRun(run: number, at: number): Promise<void> {

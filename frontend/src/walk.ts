@@ -1,6 +1,7 @@
 /** The nested page walk: the server drew it at one step; here the same drawing is stepped, played and read by keys. */
 
 import { button, el } from "./dom";
+import { takeAway, type Drawing } from "./take_away";
 
 export interface Reference { order: number; says: string; bits: string; of: string; mfn: number; entry: string; perm: string; skipped: boolean; fault: boolean }
 export interface Facts { says: string | null; bits: string; mfn: string; entry: string; perm: string; count: string }
@@ -17,6 +18,9 @@ export function factsAt(references: readonly Reference[], step: number): Facts {
 export const stateOf = (order: number, step: number): string => (order < step ? "done" : order === step ? "now" : "coming");
 
 const PLAY_MS = 900;
+
+/** Colours of a drawing on white: those of the strip of all steps. */
+const FILLS: Record<string, [string, string]> = { done: ["#d7e3f7", "#14181f"], now: ["#1f4fbf", "#ffffff"], coming: ["#ffffff", "#6b7280"] };
 
 export class WalkView {
   private readonly references: readonly Reference[];
@@ -42,11 +46,35 @@ export class WalkView {
       event.preventDefault();
       this.go(this.target(link.dataset["step"] ?? "0"));
     });
+    root.querySelector("[data-part=files]")?.append(this.menu());
     document.addEventListener("keydown", (event) => this.key(event));
     this.dot.setAttribute("r", "6");
     this.dot.setAttribute("class", "walk-dot");
     root.querySelector("svg.walk")?.append(this.dot);
     this.draw();
+  }
+
+  private menu(): HTMLElement {
+    const title = (): string => `Nested page walk, ${this.root.querySelector("h2")?.textContent ?? ""}, step ${this.step} of ${this.references.length}`;
+    const heads = ["order", "says", "bits", "of", "mfn", "entry", "perm", "skipped", "fault"] as const;
+    return takeAway({
+      root: this.root, get title() { return title(); }, get name() { return `walk-step-${title().match(/step (\d+)/)?.[1]}`; },
+      json: () => ({ step: this.step, references: this.references }), picture: () => this.drawing(),
+      sheet: () => ({ heads: [...heads], rows: this.references.map((row) => heads.map((name) => String(row[name]))) }),
+    });
+  }
+
+  /** The drawing as it stands, in colours for white paper instead of the theme's. */
+  private drawing(): Drawing {
+    const copy = this.root.querySelector("svg.walk")?.cloneNode(true) as SVGElement;
+    for (const part of copy.querySelectorAll("title, desc, .walk-dot")) part.remove();
+    for (const text of copy.querySelectorAll("text")) text.setAttribute("fill", "#14181f");
+    for (const node of copy.querySelectorAll<SVGElement>(".walk-ref")) {
+      const [fill, ink] = FILLS[node.dataset["state"] ?? ""] ?? ["#ffffff", "#14181f"];
+      for (const [name, value] of Object.entries({ fill, stroke: "#30363d", ...("saved" in node.dataset ? { "stroke-dasharray": "3 3" } : {}) })) node.querySelector("rect")?.setAttribute(name, value);
+      node.querySelector("text")?.setAttribute("fill", ink);
+    }
+    return { width: 620, height: 336, svg: copy.innerHTML };
   }
 
   private target(name: string): number {

@@ -34,6 +34,9 @@ def told(root: Any, name: str, value: str) -> None:
 
 def test_the_map_is_worked_by_keyboard_alone(sign_in: Callable[..., Page]) -> None:
     page = sign_in("olga")
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
     root = open_map(page)
     page.locator(".map-stage").focus()
     keys = page.keyboard
@@ -84,6 +87,7 @@ def test_the_map_is_worked_by_keyboard_alone(sign_in: Callable[..., Page]) -> No
     for key in ("Enter", "Tab", "0x10", "Tab", "0x1f", "Enter"):
         keys.type(key) if key.startswith("0x") else keys.press(key)
     expect(root.locator(".map-words")).to_contain_text("16 pages (64 KiB), 0x10 to 0x1f")
+    assert not said
 
 
 def test_what_the_map_gives_away_is_what_it_shows(sign_in: Callable[..., Page], tmp_path: Path) -> None:
@@ -116,7 +120,7 @@ def test_the_map_stays_readable_at_320_pixels_in_every_theme_and_in_black_on_whi
 ) -> None:
     page = sign_in("olga", viewport={"width": 320, "height": 800})
     root = open_map(page)
-    page.get_by_role("button", name="Table", exact=True).click()
+    root.get_by_role("button", name="Table", exact=True).click()
     page.get_by_text("Lengths of extents").click()
     for theme in ("light", "dark", "projector"):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.e2e.conftest import serious
+from tests.e2e.stack import Demo
 
 PAGES = [
     (None, "/"),
     (None, "/demo/"),
     (None, "/learn/"),
     (None, "/learn/walk/?case=cached&step=5"),
+    (None, "{A14 nested}?step=6"),
+    (None, "{A03 hsvm}compare/?without=owner_check"),
     (None, "/sign-in/"),
     ("alice", "/tenant/"),
     ("alice", "/tenant/vm/new/"),
     ("alice", "/tenant/vm/a-db/"),
     ("alice", "/tenant/vm/a-db/memory/"),
     ("alice", "/tenant/vm/a-db/?tab=yaml"),
+    ("alice", "/tenant/vm/a-db/drill/"),
     ("alice", "/tenant/host/h1/goals/"),
     ("alice", "/tenant/agreements/"),
     ("alice", "/tenant/audit/"),
@@ -37,15 +43,32 @@ ALIKE = "tbody tr:nth-child(n+9) { display: none }"  # the further rows of a tab
 SETTLED = "() => document.getAnimations().every(running => !(running instanceof CSSTransition))"
 
 
+@pytest.fixture
+def there(demo: Demo) -> Callable[[str], str]:
+    """The address of a page: `{A14 nested}` stands for that cell of the table, executed."""
+
+    def address(path: str) -> str:
+        named = re.match(r"\{(\S+) (\S+)\}", path)
+        while named:
+            rows = json.loads(demo.get("/api/matrix")[1])
+            found = next(row for row in rows if (row["attack"], row["architecture"]) == named.groups())
+            if found["state"] == "done":
+                return found["url"] + path[named.end() :]
+            time.sleep(0.5)
+        return path
+
+    return address
+
+
 @pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
 def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
-    sign_in: Callable[..., Page], who: str | None, path: str
+    sign_in: Callable[..., Page], there: Callable[[str], str], who: str | None, path: str
 ) -> None:
     page = sign_in(who)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(path)
+    page.goto(there(path))
     page.evaluate("rule => document.styleSheets[0].insertRule(rule)", ALIKE)
     for theme, rules in (("light", []), ("dark", COLOURS), ("projector", COLOURS)):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
@@ -60,9 +83,11 @@ def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
 
 
 @pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
-def test_a_page_says_its_piece_without_script(sign_in: Callable[..., Page], who: str | None, path: str) -> None:
+def test_a_page_says_its_piece_without_script(
+    sign_in: Callable[..., Page], there: Callable[[str], str], who: str | None, path: str
+) -> None:
     page = sign_in(who, java_script_enabled=False)
-    page.goto(path)
+    page.goto(there(path))
     assert len(page.locator("main").inner_text()) > 120
 
 
@@ -131,6 +156,51 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
         assert dark - light > 300, (theme, fills)
     page.keyboard.press("Home")
     assert page.locator('.walk-ref[data-state="coming"]').count() == 20
+
+
+def test_the_table_and_a_replay_are_walked_by_keyboard_and_the_link_keeps_the_step(
+    sign_in: Callable[..., Page], there: Callable[[str], str]
+) -> None:
+    page = sign_in(None)
+    there("{A01 hsvm}")
+    page.goto("/learn/")
+    page.wait_for_selector('[data-view="attack-matrix"][data-state="live"]')
+    first = page.locator('td[data-attack="A03"][data-architecture="nested"] a')
+    first.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert "A01 on hsvm: BLOCKED by hv_access_check; seed 0" in page.locator(".matrix-facts").inner_text()
+    assert page.locator('table.matrix a[tabindex="0"]').count() == 1  # one stop for Tab
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/teach/cell/*/")
+    says = page.locator("[data-part=says]")
+    assert "Step 5 of 5" in says.inner_text() and "F_OWNER" in says.inner_text()
+    for key in ("Home", ".", ".", ".", ","):
+        page.keyboard.press(key)
+    assert says.inner_text().startswith("Step 2 of 5, setup: page_map")
+    assert "free → VM A (victim)" in page.locator("[data-part=frames]").inner_text()
+    page.reload()
+    assert says.inner_text().startswith("Step 2 of 5") and page.url.endswith("?step=2")
+    page.get_by_role("link", name="Run to the deciding step").press("Enter")
+    assert page.locator(".replay-list [aria-current=step]").get_attribute("id") == "step-5"
+    assert "owner[0x1000] = VM A (victim)" in page.locator(".replay-compared").inner_text()
+
+
+def test_turning_a_check_off_opens_both_machines_in_lock_step(
+    sign_in: Callable[..., Page], there: Callable[[str], str]
+) -> None:
+    page = sign_in(None, reduced_motion="reduce")
+    page.goto(there("{A03 hsvm}"))
+    page.get_by_role("link", name="Turn this check off and watch").press("Enter")
+    page.wait_for_url("**/compare/**")
+    both = page.locator("[data-part=both]")
+    assert "hsvm answered E_OWNER by owner_check, hsvm without owner_check answered OK" in both.inner_text()
+    page.keyboard.press(".")
+    assert both.inner_text().startswith("Step 8, guest_read: hsvm answered F_NOT_PRESENT")
+    left, right = (page.locator(f'[data-film="{i}"] [data-part=frames]').inner_text() for i in (0, 1))
+    assert "VM B" not in left and "VM B (attacker)" in right
+    page.get_by_role("link", name="Run to the first divergence").press("Enter")
+    assert "step=7" in page.url and page.locator("tr[aria-current=step] .chip").inner_text() == "first divergence"
 
 
 CLOSED = {  # beginnings of the sentences, written again here

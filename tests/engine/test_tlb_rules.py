@@ -14,13 +14,15 @@ import pytest
 
 from hsvm_engine import Machine
 from hsvm_engine.architectures import ARCHITECTURES
-from hsvm_engine.watch import STALE, geometry_of, ways_of
+from hsvm_engine.play import Player
+from hsvm_engine.step import STATES
+from hsvm_engine.watch import geometry_of, violations_of, ways_of
+from hsvm_engine.wire import State, decode, encode, tlb_delta, tlb_keyframe
 from tests.engine.conftest import must
 from tests.engine.test_play import player, small
 
 RULES = json.loads((Path(__file__).parents[2] / "frontend/src/tlb_rules.json").read_text())
 SHAPE = {"l1": {"sets": 2, "ways": 2}, "l2": {"sets": 4, "ways": 3}}
-STATES = ("ok", "STALE", "PENDING")
 PAGES, HUGE = 64, 512
 PLACE = ["core", "level", "set", "way", "valid", "dim", "cr3", "vpn", "size", "mfn"]
 CODES = [0, 1]  # both cores
@@ -279,7 +281,33 @@ def test_every_row_is_one_that_these_tests_try() -> None:
         assert row.get("flush", "tagged") in ("always", "on_change", "tagged")
 
 
-def test_a_stale_entry_is_told_as_stale_by_the_table_of_ways() -> None:
-    machine, _ = busy("nested", "lru", 2)
+def plant(p: Player) -> int:
+    """Unmap a page that a TLB holds, as a hypervisor that forgets the flush; the index of the entry on the wire."""
+    ways, vm = p.state().tlb, p.vms[0]
+    leaves = {mfn: gpn for gpn, mfn, _, _ in p.machine.dump()["leaves"][vm.handle]}
+    entry = max((row for row in ways[ways["valid"] == 1] if row["slot"] == vm.slot), key=lambda row: -int(row["age"]))
+    assert not ways["state"].any()
+    must(p.machine.hypervisor.page_unmap(vm=vm.handle, gpn=leaves[int(entry["mfn"])]))
+    return int(entry["index"])
+
+
+def test_a_stale_entry_that_was_planted_is_marked_in_the_very_next_frame() -> None:
+    p = player(small("nested"))
+    p.step(2_000)
+    known = State.from_player(p)
+    assert "STALE" not in tlb_keyframe(known, 1)
+    index = plant(p)
+    change = known.apply(decode(encode(p.step(1))))
+    rows = {row[0]: row for row in json.loads(tlb_delta(known, 1, change))["data"]["entries"]}
+    assert rows[index][6] == "STALE"
+    assert rows[index][8] in known.violations  # the map rings the frame that it still reaches
+    assert rows == {row[0]: row for row in json.loads(tlb_keyframe(known, 1))["data"]["entries"] if row[0] in rows}
+
+
+def test_an_entry_whose_shootdown_is_still_to_come_is_pending_and_no_violation() -> None:
+    machine, _ = busy("hsvm", "round-robin", 1)
     ways = ways_of(machine, np.arange(1 << 16, dtype=np.uint16), geometry_of(machine))
-    assert (ways["state"] == STALE).sum() == (machine.tlb()["state"] == STALE).sum() > 0
+    assert set(ways["state"].tolist()) == {0, STATES.index("PENDING")}
+    assert len(violations_of(machine, ways, look_everywhere=True)[0]) == 0
+    must(machine.hypervisor.page_unmap(vm=machine.dump()["releasing"][0][1], gpn=machine.dump()["releasing"][0][2]))
+    assert not machine.tlb()["state"].any()

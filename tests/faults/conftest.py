@@ -79,6 +79,7 @@ def run_to_end(run: Run) -> Run:
         run.refresh_from_db()
         if run.state != Run.State.RUNNING:
             return run
+        Run.objects.filter(pk=run.pk).update(due_at=timezone.now())  # nobody waits for the pace
         services.run_slice(run_id=run.pk, slice_no=run.slice_no)
     raise AssertionError("the run did not end")
 

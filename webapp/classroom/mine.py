@@ -18,6 +18,7 @@ from webapp.classroom.replay import Execution
 from webapp.classroom.selectors import DRILL
 from webapp.classroom.wording import EVIDENCE, OUTCOMES
 from webapp.fleet.selectors import document_of
+from webapp.runs.engine import ENGINE_VERSION
 from webapp.tenants.selectors import policy_newest
 from webapp.vpms import documents, enforcement
 
@@ -54,7 +55,7 @@ def drill_of(*, user: User, vm: VirtualMachine) -> dict[str, Any]:
         "totals": [(outcome.word, words[outcome.word]) for outcome in OUTCOMES.values() if outcome.word in words],
         "attacks": len(services.ATTACKS),
         "promises": _promises(options, of_vm),
-        "engine": replay.ENGINE_VERSION,
+        "engine": ENGINE_VERSION,
         "seed": services.SEED,
     }
 
@@ -79,8 +80,7 @@ def _row(attack: str, row: str) -> dict[str, Any]:
     mine = Execution(attack, row, "", services.SEED)
     other = Execution(attack, OPEN if row == GUARDED else GUARDED, "", services.SEED)
     here, there = replay.summary_of(mine), replay.summary_of(other)
-    decides = here.outcome != there.outcome
-    with_other = "with memory_protection none" if row == GUARDED else "with memory_protection hsvm"
+    decides, effect = _effect(row, here.outcome, there.outcome)
     letter, meaning = EVIDENCE.get(services.evidence(attack, row), ("", ""))
     return {
         "attack": attack,
@@ -92,10 +92,20 @@ def _row(attack: str, row: str) -> dict[str, Any]:
         "check": here.check,
         "digest": here.digest,
         "decides": decides,
-        "effect": f"memory_protection decides: {with_other} it reads {OUTCOMES[there.outcome].word}."
-        if decides
-        else NO_EFFECT,
+        "effect": effect,
     }
+
+
+def _effect(row: str, here: str, there: str) -> tuple[bool, str]:
+    """Whether memory protection decides the answer, and what the terms do here in words."""
+    if "OUT_OF_SCOPE" in (here, there):
+        return False, "Nothing in your terms protects here: H-SVM makes no claim about this attack."
+    if "NOT_APPLICABLE" in (here, there):
+        return False, "Without H-SVM there is no such thing to attack; with it, the attack is refused."
+    if here == there:
+        return False, NO_EFFECT
+    value = "none" if row == GUARDED else "hsvm"
+    return True, f"memory_protection decides: with {value} it reads {OUTCOMES[there].word}."
 
 
 def _promises(options: Mapping[str, Any], of_vm: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ everybody. Bounded: of a long attack the steps around what matters are shown, of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -33,6 +34,7 @@ SEEN: Final = (
     "freed",
     "hit",
 )  # of an answer: what is no name of a place
+IMAGE: Final = re.compile(r"^[0-9a-f]*\.\.\. ")
 START: Final = "Nothing is done yet: the machine has just been switched on."
 
 
@@ -64,9 +66,14 @@ class Summary(NamedTuple):
     answers: tuple[tuple[str, str], ...]  # of every step: status, and what the asker learned
 
 
+@lru_cache(maxsize=4)  # film, summary and reasons of one execution are asked for together
+def _verdict(execution: Execution) -> Verdict:
+    return execution.run()
+
+
 @lru_cache(maxsize=256)
 def summary_of(execution: Execution) -> Summary:
-    return _summary(execution.run())
+    return _summary(_verdict(execution))
 
 
 def _summary(verdict: Verdict) -> Summary:
@@ -88,7 +95,7 @@ def film_of(execution: Execution, also: tuple[int, ...] = ()) -> dict[str, Any]:
     """
     attack = builtin(execution.attack)
     options = options_of(skip=execution.skip)
-    verdict = execution.run()
+    verdict = _verdict(execution)
     at = shown_steps(len(verdict.steps), verdict.step.number if verdict.step else 0, also)
     recording = record(attack, execution.architecture, seed=execution.seed, options=options, at=at)
     rows = _Rows()
@@ -120,7 +127,7 @@ def film_of(execution: Execution, also: tuple[int, ...] = ()) -> dict[str, Any]:
 @lru_cache(maxsize=128)
 def why_of(execution: Execution) -> dict[str, Any]:
     """What decided an execution, in words: the check with its comparison, or the harm and where it could be stopped."""
-    verdict = execution.run()
+    verdict = _verdict(execution)
     elsewhere = None
     if verdict.outcome == "SUCCEEDED" and (execution.architecture, execution.skip) != ("hsvm", ""):
         there = Execution(execution.attack, "hsvm", "", execution.seed)
@@ -137,7 +144,7 @@ def _elsewhere(there: Execution, end: Summary) -> checks.Elsewhere:
 
 def _acted(execution: Execution, end: Summary) -> int:
     """The step at which a check that refused nothing acted, found by experiment: there its absence shows first."""
-    if end.outcome != "BLOCKED" or not may_switch_off(end.check) or end.refused:
+    if execution.skip or end.outcome != "BLOCKED" or not may_switch_off(end.check) or end.refused:
         return 0
     return compared(execution, execution._replace(skip=end.check))[0].first
 
@@ -214,6 +221,8 @@ def _fields(fields: Mapping[str, Any], called: Mapping[int, str]) -> str:
         if name == "op":
             continue
         known = called.get(value) if name in VM_FIELDS and isinstance(value, int) else None
+        if name == "image":  # sealed bytes tell nobody anything
+            known = IMAGE.sub("", str(value))
         shown.append(f"{name}={known or worded(value)}")
     return ", ".join(shown)
 
@@ -355,6 +364,13 @@ class Divergence(NamedTuple):
     @property
     def first(self) -> int:
         return min((number for number in (self.answer, self.state) if number), default=0)
+
+    @property
+    def in_order(self) -> list[str]:
+        """Both in words, the earlier first; what the same step left says no more than its answers."""
+        if self.answer and self.answer <= (self.state or self.answer):
+            return [self.answer_says]
+        return [says for says in (self.state_says, self.answer_says) if says]
 
 
 @lru_cache(maxsize=128)

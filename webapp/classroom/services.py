@@ -30,6 +30,7 @@ ATTACKS: Final = builtin_ids()
 COLUMNS: Final = tuple(ARCHITECTURES)
 WHAT_IFS: Final = (("hsvm", "owner_check"), ("hsvm", LITERAL))  # the columns that every table has beside its own
 CHECKED: Final = ("hsvm", "hsvm-smm")  # columns that have something to switch off
+SWITCHES: Final = (*SKIPPABLE, LITERAL)
 SEED: Final = 0  # the command line's default: page and command line give the same digests
 
 
@@ -59,8 +60,8 @@ def _column_prepare(architecture: str, skip: str) -> int:
 def what_if_add(*, by: User, architecture: str, skip: str) -> int:
     """Add a column with one check off, to be executed. The number of new cells. Teachers only: it costs a worker."""
     _teacher(by)
-    if architecture not in CHECKED or skip not in (*SKIPPABLE, LITERAL):
-        reason = f"{architecture[:32]} has no switch {skip[:64]}; there are {', '.join((*SKIPPABLE, LITERAL))}"
+    if architecture not in CHECKED or skip not in SWITCHES:
+        reason = f"{architecture[:32]} has no switch {skip[:64]}; there are {', '.join(SWITCHES)}"
         raise BadInput([Fault("$.skip", reason)])
     fresh = _column_prepare(architecture, skip)
     audit.record(by=by, type="matrix.what_if", subject="matrix", data={"architecture": architecture, "skip": skip})

@@ -27,13 +27,16 @@ def _table(**more: Any) -> dict[str, Any]:
 @require_GET
 @teacher_required
 def teach(request: HttpRequest) -> HttpResponse:
-    return render(request, "classroom/teach.html", _table(may_run=True))
+    return render(
+        request, "classroom/teach.html", _table(may_run=True, checked=services.CHECKED, switches=services.SWITCHES)
+    )
 
 
 @require_GET
 @ensure_csrf_cookie  # the cookie with which an anonymous page may open the socket for public topics
 def learn(request: HttpRequest) -> HttpResponse:
-    return render(request, "classroom/learn.html", _table(may_run=False))
+    vms = tenants.vms_of(user=request.user) if request.user.is_authenticated else ()
+    return render(request, "classroom/learn.html", _table(may_run=False, mine=vms))
 
 
 @require_POST

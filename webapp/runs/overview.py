@@ -275,7 +275,7 @@ def _tlb_now(picture: RunPicture, run: Run, letters: dict[str, str]) -> dict[str
     per_core = level1 + geometry["l2"]["sets"] * geometry["l2"]["ways"]
     names = {row["byte"]: row["name"] for row in picture.state.vms}
     rows = []
-    for index, vpn, byte, size, perm, age, state in data["entries"][:TLB_SHOWN]:
+    for index, vpn, byte, size, perm, age, state, *_ in data["entries"][:TLB_SHOWN]:
         core, rest = divmod(index, per_core)
         level, at, ways = (
             (1, rest, geometry["l1"]["ways"]) if rest < level1 else (2, rest - level1, geometry["l2"]["ways"])

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEMO_RATE: Final = 100_000  # accesses a second of a host's run: slow enough to watch
-CHECKPOINT_SECONDS: Final = 2  # of work: to look at a moment is to play at most so much again
+CHECKPOINT_SECONDS: Final = 2
+CHECKPOINT_OPS: Final = 250_000  # whichever comes first: to look at a moment is to play at most so much again
 CHECKPOINTS_KEPT: Final = 300  # how far back a run that goes on can be looked at: ten minutes
 CHECKPOINT_BYTES: Final = 32 << 20  # of one run
 KEYFRAME_STEPS: Final = 32
@@ -292,7 +293,8 @@ def _slice(run: Run, token: str) -> None:
     done = run.length is not None and accesses >= run.length
     newest = run.checkpoints.defer("sealed", "picture").first()
     stored = None
-    old = not run.rate or newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS)
+    old = newest is None or began - newest.made_at >= dt.timedelta(seconds=CHECKPOINT_SECONDS)
+    old = old or (newest is not None and outcome.op - newest.op >= CHECKPOINT_OPS)
     if done or old or orders:  # after acts too, so that pages show what came of them
         stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no + 1)
     if slice_commit(run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began):
