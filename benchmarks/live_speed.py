@@ -387,13 +387,14 @@ def plain_rate(made: Stack) -> float:
 
 
 def scrub(browser: Browser, made: Stack) -> dict[str, Any]:
-    """Jumps to 40 random operations of a run of 1,000,000 at the demo's pace, typed into the dock; the engine plays each again."""
+    """Jumps to 40 random operations of a run of 1,000,000 at the demo's pace, typed into the dock."""
     from tests.conftest import make_cast
     from tests.faults.conftest import run_to_end, start_run
     from webapp.runs import services
 
     row = run_to_end(start_run(make_cast(), length=500_000, rate=services.DEMO_RATE))
     page = open_page(browser, made, row.host.name)
+    page.wait_for_selector('[data-view="timeline"][aria-busy="false"]')
     times = []
     for op in random.Random(1).sample(range(row.op), JUMPS):
         taken = page.evaluate(JUMP, op)
