@@ -58,13 +58,15 @@ function row(event: LogEvent): HTMLElement {
   const head = [
     el("time", { class: "log-at", datetime: event.at }, at),
     el("span", { class: "log-title" }, event.title || event.kind),
-    el("span", { class: "log-meta muted" }, event.vm, event.vm !== "" && event.op !== null ? ", " : "", event.op === null ? "" : moment(event.op)),
+    el("span", { class: "log-meta muted" }, event.vm, event.vm !== "" && event.op !== null ? ", " : "", event.op === null ? "" : facts.length === 0 ? moment(event.op) : `op ${count(event.op)}`),
     event.outcome === "" ? "" : el("span", { class: outcomeClass(event.outcome) || "chip" }, event.outcome),
   ];
   const item = el("li", { "data-number": String(event.number), "data-kind": event.kind });
   if (facts.length === 0) item.append(el("div", { class: "log-row" }, ...head));
   else {
-    const list = el("dl", { class: "facts" }, ...facts.map(([name, value]) =>
+    // A summary is a control of its own, so the link stands inside.
+    const there = event.op === null ? [] : [el("div", {}, el("dt", {}, "moment"), el("dd", {}, moment(event.op)))];
+    const list = el("dl", { class: "facts" }, ...there, ...facts.map(([name, value]) =>
       el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", { class: "mono" }, typeof value === "string" ? value : JSON.stringify(value)))));
     item.append(el("details", {}, el("summary", { class: "log-row" }, ...head), list));
   }

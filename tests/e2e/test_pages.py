@@ -73,12 +73,12 @@ def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
     for theme, rules in (("light", []), ("dark", COLOURS), ("projector", COLOURS)):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         page.wait_for_timeout(50)
-        page.wait_for_function(SETTLED)  # colours change by a short transition
+        page.wait_for_function(SETTLED, polling=100)  # colours change by a short transition
         bad = serious(page, *rules)
         assert not bad, f"{path} {theme}: " + "; ".join(bad)
     page.evaluate("() => document.styleSheets[0].deleteRule(0)")
     page.set_viewport_size({"width": 320, "height": 700})
-    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", timeout=5_000)
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", timeout=5_000, polling=100)
     assert not said
 
 
@@ -147,7 +147,7 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
     assert page.locator("tr[aria-current=step]").get_attribute("data-order") == "20"
     for theme in ("light", "dark", "projector"):  # axe does not look at the colours of a drawing
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        page.wait_for_function(SETTLED)
+        page.wait_for_function(SETTLED, polling=100)
         fills = page.evaluate(
             "() => ['rect', 'text'].map(part => getComputedStyle("
             "document.querySelector(`.walk-ref[data-state=done] ${part}`)).fill)"

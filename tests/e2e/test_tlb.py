@@ -162,7 +162,7 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
 def colours_and_width(page: Page) -> None:
     for theme in ("light", "dark", "projector"):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        page.wait_for_function(SETTLED)
+        page.wait_for_function(SETTLED, polling=100)
         worst = page.evaluate(CONTRASTS, WORDS)
         assert min(worst.values()) >= 4.5, (theme, worst)
     page.set_viewport_size({"width": 320, "height": 700})
