@@ -88,7 +88,8 @@ class Stack:
         from webapp.runs.models import Run as Row
 
         host = host_create(by=self.people[0], document={**HOST, "host": name})
-        scenario = {"machine": {"frames": len(state.owners)}, "seed": 1}
+        machine = {"frames": len(state.owners), "cores": state.geometry.cores, "architecture": "hsvm"}
+        scenario = {"machine": machine, "seed": 1}
         row = Row.objects.create(host=host, scenario=scenario, engine_version="bench")
         run = Run(row.pk, name, state)
         run.keyframe()

@@ -46,6 +46,8 @@ export class TlbGrid {
   private readonly title: HTMLElement | null;
   private readonly name: string;
 
+  private inSight = true;
+
   constructor(private readonly root: HTMLElement, private readonly redraw: () => void) {
     this.title = root.querySelector("h2");
     this.name = this.title?.textContent ?? "TLB";
@@ -57,6 +59,12 @@ export class TlbGrid {
     });
     this.tableButton.setAttribute("aria-pressed", "false");
     this.next = { STALE: button("Next STALE", () => this.goTo("STALE")), PENDING: button("Next PENDING", () => this.goTo("PENDING")) };
+    // Thousands of cells cost more to paint than all else on the page: far from sight only the words follow.
+    new IntersectionObserver((rows) => {
+      const seen = rows.some((row) => row.isIntersecting);
+      if (seen && !this.inSight) redraw();
+      this.inSight = seen;
+    }, { rootMargin: "200px" }).observe(root);
     this.grids.addEventListener("keydown", (event) => this.key(event));
     this.grids.addEventListener("click", (event) => this.press(event.target));
     this.grids.addEventListener("focusin", (event) => this.focused(event.target));
@@ -85,6 +93,7 @@ export class TlbGrid {
     state.touched = new Set();
     const key = `${this.root.dataset["shown"]} ${JSON.stringify(state.geometry)} ${this.core}`;
     if (key !== this.built) this.build(state, key);
+    if (!this.inSight) return this.summarise(state);
     this.mark(state);
     const first = this.first();
     this.cells.forEach((_, at) => this.fill(first + at));

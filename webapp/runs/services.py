@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 
 DEMO_RATE: Final = 100_000  # accesses a second of a host's run: slow enough to watch
 CHECKPOINT_SECONDS: Final = 2
-CHECKPOINT_OPS: Final = 250_000  # whichever comes first: to look at a moment is to play at most so much again
-CHECKPOINTS_KEPT: Final = 300  # how far back a run that goes on can be looked at: ten minutes
-CHECKPOINT_BYTES: Final = 32 << 20  # of one run
+CHECKPOINT_OPS: Final = 150_000  # whichever comes first: to look at a moment is to play at most so much again
+CHECKPOINTS_KEPT: Final = 800  # how far back a run that goes on can be looked at: ten minutes
+CHECKPOINT_BYTES: Final = 48 << 20  # of one run
 KEYFRAME_STEPS: Final = 32
 RETRY_SECONDS: Final = 1
 # Attacks that may be tried on a living VM: none of them ends with the victim deleted, as A13 does.
