@@ -36,8 +36,8 @@ def serious(page: Page, *rules: str) -> list[str]:
     ]
 
 
-# A demo that nobody looks at any more would take half a core from the tests that come after.
-@pytest.fixture(scope="module")
+# One for all browser tests of a process. It ends with them: it would take half a core from the tests that follow.
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     with running(tmp_path_factory.mktemp("demo")) as started:
         yield started
@@ -51,7 +51,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cookies() -> dict[str, Any]:
     """What a browser keeps of each person's first sign-in, so that the others need none."""
     return {}

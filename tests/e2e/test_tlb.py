@@ -173,6 +173,8 @@ def colours_and_width(page: Page) -> None:
 def test_changes_flash_less_than_three_times_a_second(sign_in: Callable[..., Page], story: Story) -> None:
     page = opened(sign_in, story, "no-preference")
     page.get_by_role("button", name="Play again").wait_for()
+    page.locator('[data-view="tlb"] [role="grid"]').first.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
     page.evaluate(PULSES)
     page.keyboard.press(",")
     for _ in range(5):
