@@ -51,6 +51,13 @@ class Geometry:
     def total(self) -> int:
         return self.cores * self.per_core
 
+    def place(self, index: int) -> tuple[int, int, int, int]:
+        """Core, level, set and way of a TLB entry's index."""
+        core, rest = divmod(index, self.per_core)
+        first = self.l1_sets * self.l1_ways
+        level, rest, ways = (1, rest, self.l1_ways) if rest < first else (2, rest - first, self.l2_ways)
+        return core, level, rest // ways, rest % ways
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "cores": self.cores,

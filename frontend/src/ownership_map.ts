@@ -112,13 +112,13 @@ export class OwnershipMap {
   }
 
   /** Keeps a moment, or another run's map, as A. */
-  setA(state: MapState, label?: string): void {
+  private setA(state: MapState, label?: string): void {
     this.controls.marked(this.layers.setA(state, label));
     this.redraw();
   }
 
   /** Shows this moment instead of what comes in, until called with null. */
-  setB(state: MapState | null, label = state === null ? "" : `op ${count(state.op)}`): void {
+  private setB(state: MapState | null, label = state === null ? "" : `op ${count(state.op)}`): void {
     this.b = state === null ? null : { state: { ...state, map: state.map.slice(), violations: state.violations.slice(), counts: state.counts.slice() }, label };
     this.redraw();
   }
@@ -204,12 +204,6 @@ export class OwnershipMap {
       this.redraw();
     };
     addEventListener("resize", this.redraw);
-    // Other parts of the page, such as the timeline, set A and B this way.
-    this.root.addEventListener("map-moment", (event) => {
-      const { side, state, label } = (event as CustomEvent<{ side: "a" | "b"; state: MapState | null; label?: string }>).detail;
-      if (side === "b") this.setB(state, label);
-      else if (state !== null) this.setA(state, label);
-    });
     forced.addEventListener("change", again);
     new MutationObserver(again).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     void document.fonts.ready.then(again);

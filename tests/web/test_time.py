@@ -159,6 +159,7 @@ def test_what_is_no_moment_is_refused_with_what_is_possible(run: Run, cast: Any)
     Run.objects.update(oldest_op=500, oldest_seq=1)
     assert "the oldest is 500" in client.get(f"/runs/{run.pk}/moment/", {"op": 499}).content.decode()
     Run.objects.update(engine_version="1")
+    assert client.get(f"/runs/{run.pk}/find/", {"op": 900, "what": "miss"}).status_code == 409
     assert client.get(f"/runs/{run.pk}/moment/", {"op": 900}).status_code == 409
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-from typing import Any, Final
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 
 from webapp.live import consumers, rights
 from webapp.live.hub import hub
 from webapp.live.mailbox import Socket
+from webapp.live.records import record
 from webapp.live.topics import Frame
-
-RECORD: Final = struct.Struct("<IBI")  # as in a recording: milliseconds (0 here), 1 if binary, bytes that follow
 
 
 async def newest(request: HttpRequest) -> HttpResponse:
@@ -45,8 +43,3 @@ async def newest(request: HttpRequest) -> HttpResponse:
     answer = HttpResponse(b"".join(map(record, sent)), content_type="application/octet-stream")
     answer["Cache-Control"] = "no-store"
     return answer
-
-
-def record(frame: Frame) -> bytes:
-    payload = frame if isinstance(frame, bytes) else frame.encode()
-    return RECORD.pack(0, isinstance(frame, bytes), len(payload)) + payload

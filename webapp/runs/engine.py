@@ -29,6 +29,7 @@ from hsvm_engine.play import PlayError
 from hsvm_engine.scenarios import PAGES_PER_MIB as PAGES_PER_MIB
 from hsvm_engine.scenarios import Scenario as Scenario
 from hsvm_engine.scenarios import VmSpec as VmSpec
+from hsvm_engine.step import STATES as STATES
 from hsvm_engine.step import Step as Step
 from hsvm_engine.tracefile import builtin_trace, builtin_traces
 

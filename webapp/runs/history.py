@@ -49,7 +49,7 @@ DOING: Final = {
 
 @dataclass
 class Moment:
-    """A run at one operation: its player, and the events of the log that had happened."""
+    """A run at one operation."""
 
     run: Run
     looker: engine.Looker
@@ -61,9 +61,7 @@ class Moment:
 
 def at_op(run: Run, op: int) -> Moment:
     """The run after operation `op`. BadInput, with what is possible, where it is not kept or has not happened."""
-    marked = run.marks.filter(op__gte=op, slice_no__in=run.checkpoints.filter(op__lte=op).values("slice_no"))
-    _check(run, "op", op, run.oldest_op, run.op, marked=marked.exists())
-    checkpoint = run.checkpoints.filter(op__lte=op).first()
+    checkpoint = _before(run, "op", op)
     with _turn():
         looker = _looker(run, checkpoint)
         if looker.machine.op < op:
@@ -75,9 +73,7 @@ def at_op(run: Run, op: int) -> Moment:
 
 def at_step(run: Run, step: int) -> Moment:
     """The run after its step `step`, which is all that a tenant may name."""
-    marked = run.marks.filter(seq__gte=step, slice_no__in=run.checkpoints.filter(seq__lte=step).values("slice_no"))
-    _check(run, "step", step, run.oldest_seq, run.seq, marked=marked.exists())
-    checkpoint = run.checkpoints.filter(seq__lte=step).first()
+    checkpoint = _before(run, "step", step)
     with _turn():
         looker = _looker(run, checkpoint)
         for plan, orders in _slices(run, checkpoint):
@@ -91,17 +87,27 @@ def at_step(run: Run, step: int) -> Moment:
     return Moment(run, looker)
 
 
-def _check(run: Run, name: str, value: int, oldest: int, newest: int, *, marked: bool) -> None:
+def _before(run: Run, unit: str, at: int) -> Checkpoint | None:
+    """The checkpoint to play from to this operation or step; a marked moment's is kept though all around it is gone."""
+    _same_engine(run)
+    column = {"op": "op", "step": "seq"}[unit]
+    oldest, newest = getattr(run, f"oldest_{column}"), getattr(run, column)
+    if not 0 <= at <= newest:
+        raise BadInput([Fault(f"$.{unit}", f"run {run.pk} stands at {unit} {newest:,}; {at:,} has not happened")])
+    earlier = run.checkpoints.filter(**{f"{column}__lte": at})
+    marked = run.marks.filter(**{f"{column}__gte": at}, slice_no__in=earlier.values("slice_no"))
+    if at < oldest and not marked.exists():
+        raise BadInput([Fault(f"$.{unit}", f"{unit} {at:,} of run {run.pk} is not kept; the oldest is {oldest:,}")])
+    return earlier.first()
+
+
+def _same_engine(run: Run) -> None:
     if run.engine_version != engine.ENGINE_VERSION:
         raise VpmsError(
             "other_engine", 409,
             message=f"Run {run.pk} was played by engine {run.engine_version}; this is {engine.ENGINE_VERSION}, "
             "which might tell another story. Its log is still there.",
         )  # fmt: skip
-    if not 0 <= value <= newest:
-        raise BadInput([Fault(f"$.{name}", f"run {run.pk} stands at {name} {newest:,}; {value:,} has not happened")])
-    if value < oldest and not marked:
-        raise BadInput([Fault(f"$.{name}", f"{name} {value:,} of run {run.pk} is not kept; the oldest is {oldest:,}")])
 
 
 class _turn:
@@ -183,15 +189,14 @@ def frame_facts(moment: Moment, mfn: int) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput([Fault("$.mfn", str(error))]) from None
     names = {vm.handle: vm.spec.name for vm in looker.vms}
-    by_slot = {row["slot"]: row["name"] for row in looker.state().vms} | {0: "free", 1: "hypervisor", 2: "hsvm"}
-    shape, states = looker.geometry, ("ok", "STALE", "PENDING")
+    by_slot = {row["slot"]: row["name"] for row in looker.state().vms}
+    by_slot |= {slot: name for name, slot in engine.wire.FIXED}
     held = []
     for row in seen["tlb"]:
-        core, rest = divmod(int(row["index"]), shape.per_core)
-        level = 1 if rest < shape.l1_sets * shape.l1_ways else 2
-        place, ways = (rest, shape.l1_ways) if level == 1 else (rest - shape.l1_sets * shape.l1_ways, shape.l2_ways)
-        held.append({"core": core, "level": level, "set": place // ways, "way": place % ways,
-                     "state": states[int(row["state"])]})  # fmt: skip
+        core, level, tlb_set, way = looker.geometry.place(int(row["index"]))
+        held.append(
+            {"core": core, "level": level, "set": tlb_set, "way": way, "state": engine.STATES[int(row["state"])]}
+        )
     operations = [
         {"op": event["op"], "what": f"{event['kind'].replace('_', ' ')} {event['status']}"} for event in seen["events"]
     ]
@@ -216,6 +221,7 @@ def find(run: Run, *, op: int, what: str, forward: bool) -> int | None:
     """The nearest operation after (or before) `op` at which this happened; None: not within what is looked through."""
     if what in ("violation", "denied", "event"):
         return _event(run, op, what, forward)
+    _same_engine(run)
     for checkpoint, until in _stretches(run, op, forward):
         with _turn():
             found = (_switch if what == "switch" else _miss)(run, checkpoint, until, op, forward)

@@ -270,20 +270,14 @@ def look_of(name: str, letters: dict[str, str]) -> str:
 
 def _tlb_now(picture: RunPicture, run: Run, letters: dict[str, str]) -> dict[str, Any]:
     data = json.loads(picture.keyframe(run.pk, "tlb", OPERATOR))["data"]
-    geometry = data["geometry"]
-    level1 = geometry["l1"]["sets"] * geometry["l1"]["ways"]
-    per_core = level1 + geometry["l2"]["sets"] * geometry["l2"]["ways"]
     names = {row["byte"]: row["name"] for row in picture.state.vms}
     rows = []
     for index, vpn, byte, size, perm, age, state, *_ in data["entries"][:TLB_SHOWN]:
-        core, rest = divmod(index, per_core)
-        level, at, ways = (
-            (1, rest, geometry["l1"]["ways"]) if rest < level1 else (2, rest - level1, geometry["l2"]["ways"])
-        )
+        core, level, tlb_set, way = picture.state.geometry.place(index)
         owner = names.get(byte, "other")
         rows.append(
             {
-                "core": core, "level": level, "set": at // ways, "way": at % ways, "vpn": vpn,
+                "core": core, "level": level, "set": tlb_set, "way": way, "vpn": vpn,
                 "look": look_of(owner, letters), "letter": letters.get(owner, ""), "owner": owner,
                 "size": "2 MiB" if size == 512 else "4 KiB", "perm": perm, "age": age, "state": state,
             }

@@ -1,15 +1,13 @@
 """The recorded story of the demo page: two hosts played by the engine, written as the messages that a page would get.
 
-Records: u32 milliseconds since the start, u8 type (0 text, 1 binary), u32 length, payload; little endian. Nothing in it
-is drawn by hand: maps, TLBs, counters, verdicts and the bytes of the secret come from the engine, the settlement from
-the policy language.
+Its records (webapp/live/records.py) carry the milliseconds since the start. Nothing in it is drawn by hand: maps,
+TLBs, counters, verdicts and the bytes of the secret come from the engine, the settlement from the policy language.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +15,12 @@ from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 
+from webapp.live.records import RECORD, TEXT, record
 from webapp.runs import engine
 from webapp.runs.engine import PAGES_PER_MIB, Player, Scenario, Step, VmSpec
 from webapp.runs.picture import OPERATOR, RunPicture
 
 VERSION: Final = 3
-RECORD: Final = struct.Struct("<IBI")
-TEXT, BINARY = 0, 1
 TICK: Final = 200  # milliseconds between two pictures of the map
 ACCESSES: Final = 2_000  # a VM's references in one tick
 TLB_EVERY, COUNTERS_EVERY = 5, 5  # ticks
@@ -110,9 +107,7 @@ class Tape:
         self.now = 0
 
     def put(self, message: str | bytes) -> None:
-        payload = message if isinstance(message, bytes) else message.encode()
-        kind = BINARY if isinstance(message, bytes) else TEXT
-        self.records.append(RECORD.pack(self.now, kind, len(payload)) + payload)
+        self.records.append(record(message, at=self.now))
 
     def caption(self, text: str) -> None:
         self.put(json.dumps({"type": "caption", "text": text}, ensure_ascii=False))

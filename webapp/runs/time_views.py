@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from typing import Any, Final
 
@@ -11,13 +10,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
+from webapp.live.records import record
 from webapp.runs import engine, history, selectors
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
 from webapp.tenants.selectors import missing
 
 PARTS: Final = ("map", "tlb", "counters", "log")
-RECORD: Final = struct.Struct("<IBI")  # as in a recording: milliseconds (0 here), 0 text or 1 binary, length
 LARGEST: Final = 1 << 53
 
 
@@ -53,11 +52,8 @@ def moment(request: HttpRequest, pk: int) -> HttpResponse:
     if wrong:
         raise BadInput([Fault("$.parts", f"must be of {', '.join(PARTS)}")])
     parts = [name for name in PARTS if name in asked and (name != "tlb" or view == OPERATOR)]
-    records = []
-    for frame in history.frames(_moment(request, run, view), view=view, parts=parts):
-        payload = frame if isinstance(frame, bytes) else frame.encode()
-        records.append(RECORD.pack(0, int(isinstance(frame, bytes)), len(payload)) + payload)
-    answer = HttpResponse(b"".join(records), content_type="application/octet-stream")
+    frames = history.frames(_moment(request, run, view), view=view, parts=parts)
+    answer = HttpResponse(b"".join(map(record, frames)), content_type="application/octet-stream")
     answer["Cache-Control"] = "private, no-store"
     return answer
 
