@@ -72,7 +72,7 @@ export class Plot {
   private options(lines: Line[]): uPlot.Options {
     const axis = { stroke: "#E8EAED", grid: { stroke: "#2B303B", width: 1 }, ticks: { stroke: "#3A404C", width: 1 }, font: "12px Inter Variable, sans-serif" };
     return {
-      width: this.width(), height: this.height, legend: { show: false }, cursor: { show: false },
+      width: this.width(), height: this.height, padding: [8, 32, 0, 0], legend: { show: false }, cursor: { show: false },
       hooks: { draw: [(plot) => this.draw(plot)] },
       scales: { x: { time: false }, y: { range: () => [this.base, 1] } },
       axes: [
