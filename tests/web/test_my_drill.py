@@ -46,7 +46,7 @@ def test_who_agreed_to_no_protection_is_told_that_nothing_holds_the_host_to_it(
     assert (found["source"], found["row"], found["guarded_anyway"]) == ("agreed", "nested", True)
     page = text_of(client.get("/tenant/vm/b-web/drill/"))
     assert (
-        "your terms do not hold it to that" in page and "memory_protection decides: with hsvm it reads BLOCKED" in page
+        "your terms do not hold it to that" in page and "Memory protection decides: with hsvm it reads BLOCKED" in page
     )
 
 

@@ -105,7 +105,7 @@ def _effect(row: str, here: str, there: str) -> tuple[bool, str]:
     if here == there:
         return False, NO_EFFECT
     value = "none" if row == GUARDED else "hsvm"
-    return True, f"memory_protection decides: with {value} it reads {OUTCOMES[there].word}."
+    return True, f"Memory protection decides: with {value} it reads {OUTCOMES[there].word}."
 
 
 def _promises(options: Mapping[str, Any], of_vm: Mapping[str, Any]) -> list[tuple[str, str]]:
