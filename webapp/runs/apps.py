@@ -1,3 +1,6 @@
+from typing import Any
+
+from celery.signals import worker_init
 from django.apps import AppConfig
 
 
@@ -9,3 +12,11 @@ class RunsConfig(AppConfig):
         from webapp.runs import streams
 
         streams.register_all()
+        worker_init.connect(_warm)
+
+
+def _warm(**_: Any) -> None:
+    """The recorded programs are read before a worker forks: read once, and shared by all its processes."""
+    from webapp.runs import engine
+
+    engine.warm()

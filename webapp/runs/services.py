@@ -271,7 +271,8 @@ def run_slice(*, run_id: int, slice_no: int) -> None:
         run_failed(run_id, reason=f"It was begun by engine {run.engine_version}; this is {engine.ENGINE_VERSION}")
         return
     try:
-        _slice(run, token)
+        with jobs.kept(Run, run_id, token):  # a slice on a busy machine is slow, not lost
+            _slice(run, token)
     except Exception:
         log.exception("slice %d of run %d failed", slice_no, run_id)
         engine.forget(run=run_id)

@@ -6,7 +6,7 @@ from django.conf import settings
 from webapp.runs import services
 
 
-@shared_task(time_limit=settings.SLICE_HARD_SECONDS)  # then its lease runs out and another attempt is made
+@shared_task(time_limit=settings.SLICE_HARD_SECONDS)  # then its lease runs out, and another attempt is made
 def run_slice(run_id: int, slice_no: int) -> None:
     services.run_slice(run_id=run_id, slice_no=slice_no)
 
