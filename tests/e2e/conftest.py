@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, find
-from tests.e2e.stack import PASSWORD, Demo, running
+from tests.e2e.stack import PASSWORD, Demo, prepare, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,10 +39,28 @@ def serious(page: Page, *rules: str) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory in which the story is told up to its opening: made once for all processes, copied by each demo.
+
+    That a demo tells it by itself is shown by test_process.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+    ready = base / "told"
+    with (base / "told.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the second process waits for the first one's work
+        if not ready.exists():
+            prepare(base / "telling")
+            (base / "telling").rename(ready)
+    return ready
+
+
 # One for all browser tests of a process. It ends with them: it would take half a core from the tests that follow.
 @pytest.fixture(scope="package")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running(tmp_path_factory.mktemp("demo")) as started:
+def demo(told: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running(shutil.copytree(told, tmp_path_factory.mktemp("demo") / "run")) as started:
         yield started
 
 

@@ -25,6 +25,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def inherited(run_dir: Path) -> dict[str, str]:
+    """The environment of a demo in this directory: this process's own, without what the tests set for themselves."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("HSVM_") and k != "DJANGO_SETTINGS_MODULE"}
+    return {**own, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD}
+
+
+def prepare(run_dir: Path) -> None:
+    """Tell the story in this directory as a demo does before it opens."""
+    environment = {**inherited(run_dir), "HSVM_TLS": "0", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    told = "import django; django.setup(); from webapp.ops.management.commands.demo import prepare; prepare()"
+    subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=environment, check=True, timeout=300)
+
+
 class Demo:
     """A running demo. `url` answers until stop(); every process it started is a descendant of `process`."""
 
@@ -33,8 +46,7 @@ class Demo:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = run_dir / "demo.log"
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HSVM_") and k != "DJANGO_SETTINGS_MODULE"}
-        environment = {**inherited, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD, **environment}
+        environment = {**inherited(run_dir), **environment}
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "demo", "--port", str(self.port)],

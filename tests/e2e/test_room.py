@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
@@ -49,8 +50,8 @@ def runs_on(page: Page, vm: str, host: str) -> None:
     raise AssertionError(f"{vm}: {row}")
 
 
-def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, tmp_path: Path) -> None:
-    with running(tmp_path / "run") as demo:
+def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, told: Path, tmp_path: Path) -> None:
+    with running(shutil.copytree(told, tmp_path / "run")) as demo:
         bob, alice = enter(chromium, demo, "bob", script=False), enter(chromium, demo, "alice", script=True)
         bob.goto("/tenant/")
         bob.get_by_role("link", name="Read the proposal and answer").first.click()
