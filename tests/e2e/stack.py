@@ -57,7 +57,7 @@ class Demo:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = 90) -> None:
+    def wait_ready(self, seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -69,7 +69,7 @@ class Demo:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()
@@ -99,7 +99,7 @@ class Demo:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        _, left = psutil.wait_procs(family, timeout=5)
+        _, left = psutil.wait_procs(family, timeout=20)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
