@@ -15,10 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import yaml
 from babel.messages import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+
+from webapp.sentences import sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCALES = ROOT / "webapp" / "locale"
@@ -44,7 +47,7 @@ def extracted() -> Catalog:
     """Every message of the sources, untranslated."""
     catalog = Catalog(project="vpms", version="1", fuzzy=False)
     places: dict[tuple[str | tuple[str, ...], str | None], set[str]] = {}
-    for place, message, context in [*python(), *templates(), *typescript(), *labels()]:
+    for place, message, context in [*python(), *templates(), *typescript(), *labels(), *composed()]:
         places.setdefault((message, context), set()).add(place)
     for (message, context), where in places.items():
         catalog.add(message, locations=[(place, 0) for place in sorted(where)], context=context)
@@ -86,7 +89,7 @@ def labels() -> Iterator[Found]:
     """The labels of the policy language: plain English data there, translated where a page shows them."""
     from webapp.vpms.vocabulary import PROFILES, QUESTIONS, SWITCHES
 
-    place, texts = "webapp/vpms/vocabulary.py", list[str]()
+    texts: list[str] = []
     for switch in SWITCHES.values():
         texts += [switch.label, switch.help]
         texts += [text for value in switch.values for text in (value.label, value.consequence)]
@@ -94,7 +97,16 @@ def labels() -> Iterator[Found]:
         texts += [question.text, question.help, question.why]
         texts += [text for answer in question.answers for text in (answer.label, answer.consequence)]
     texts += [text for profile in PROFILES for text in (profile.label, profile.help)]
-    return ((place, text, None) for text in texts)
+    yield from (("webapp/vpms/vocabulary.py", text, None) for text in texts)
+    for path in sorted((ROOT / "hsvm_engine" / "attacks").glob("*.yaml")):
+        attack = yaml.safe_load(path.read_text())
+        yield from ((str(path.relative_to(ROOT)), str(attack[part]), None) for part in ("title", "says", "paper"))
+
+
+def composed() -> Iterator[Found]:
+    """What Python code puts together unmarked, and the words that string it together."""
+    yield from ((place, text, None) for place, text in sentences())
+    yield from (("webapp/saying.py", word, None) for word in ("and", "or"))
 
 
 def locales() -> list[str]:
