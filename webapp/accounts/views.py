@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +14,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from webapp.accounts import services
@@ -20,8 +23,8 @@ from webapp.accounts.context import THEMES
 from webapp.roles import role_names
 
 AREAS = {"tenant": "/tenant/", "operator": "/operator/", "teacher": "/teach/", "student": "/learn/"}
-NO_FIT = "This name and password do not fit together. Both are read as typed, capital letters included."
-AWAY = "Signing in is not possible at the moment. Nothing was changed. Try again in a minute."
+NO_FIT = gettext_lazy("This name and password do not fit together. Both are read as typed, capital letters included.")
+AWAY = gettext_lazy("Signing in is not possible at the moment. Nothing was changed. Try again in a minute.")
 YEAR = 365 * 24 * 3600
 
 
@@ -42,9 +45,8 @@ class SignInForm(AuthenticationForm):
         key = services.attempts_key(username=self.cleaned_data.get("username") or "", address=address)
         wait = services.sign_in_delay(key=key)
         if wait:
-            raise ValidationError(
-                f"Too many tries. Your account is not locked: the next try is looked at in {wait} s.", code="delay"
-            )
+            told = _("Too many tries. Your account is not locked: the next try is looked at in %(wait)s s.")
+            raise ValidationError(told % {"wait": wait}, code="delay")
         try:
             cleaned = super().clean()
         except ValidationError:
@@ -86,7 +88,26 @@ def theme(request: HttpRequest) -> HttpResponse:
     """Remember the chosen theme in a cookie and go back; works without script and without signing in."""
     chosen = request.POST.get("theme", "")
     if chosen not in THEMES:
-        return render(request, "accounts/refused.html", {"reason": f"theme: one of {', '.join(THEMES)}."}, status=422)
+        return not_one_of(request, "theme", THEMES)
+    return remembered(request, "theme", chosen)
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Remember the chosen language as the theme is; LocaleMiddleware reads the cookie."""
+    chosen, known = request.POST.get("language", ""), dict(settings.LANGUAGES)
+    if chosen not in known:
+        return not_one_of(request, "language", known)
+    return remembered(request, settings.LANGUAGE_COOKIE_NAME, chosen)
+
+
+def not_one_of(request: HttpRequest, field: str, known: Iterable[str]) -> HttpResponse:
+    reason = _("%(field)s: one of %(known)s.") % {"field": field, "known": ", ".join(known)}
+    return render(request, "accounts/refused.html", {"reason": reason}, status=422)
+
+
+def remembered(request: HttpRequest, name: str, chosen: str) -> HttpResponse:
+    """Back to where the choice was made, with the choice in a cookie."""
     response = HttpResponseRedirect(safe_next(request, "/"))
-    response.set_cookie("theme", chosen, max_age=YEAR, samesite="Lax", secure=settings.TLS, httponly=True)
+    response.set_cookie(name, chosen, max_age=YEAR, samesite="Lax", secure=settings.TLS, httponly=True)
     return response

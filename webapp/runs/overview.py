@@ -243,7 +243,7 @@ def picture_now(*, run: Run, view: str) -> dict[str, Any]:
             "look": look_of(name, letters),
             "letter": letters.get(name, ""),
             "name": FIXED.get(name, name),
-            "frames": f"{count:,}",
+            "frames": count,
             "share": f"{100 * count / total:.1f} %",
         }
         for name, count in data["owners"].items()
@@ -251,7 +251,7 @@ def picture_now(*, run: Run, view: str) -> dict[str, Any]:
     vms = [{**vm, "look": look_of(vm["name"], letters)} for vm in data["vms"]]
     shown = {
         "owners": owners,
-        "frames": f"{total:,}",
+        "frames": total,
         "seq": counters["seq"],
         "at": newest.made_at,
         "counters": data,
