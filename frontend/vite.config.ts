@@ -44,7 +44,7 @@ export default defineConfig({
     manifest: true,
     target: "es2022",
     rollupOptions: {
-      input: { main: "src/main.ts", theme: "src/theme.ts" },
+      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts" },
       output: {
         // theme.js is on every page, live or not, so its name is known without the manifest.
         entryFileNames: (chunk) => (chunk.name === "theme" ? "theme.js" : "[name]-[hash].js"),

@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, AuthorizationError, HttpError, ValidationError
 from ninja.parser import Parser
-from ninja.security import django_auth
+from ninja.security import SessionAuth
 
 from webapp import strictjson
 from webapp.agreements.api import router as agreements
@@ -22,6 +22,7 @@ from webapp.agreements.ladder_api import router as ladder
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
+from webapp.roles import SAFE, only_reads, read_only
 from webapp.runs.api import router as runs
 from webapp.tenants.api import router as tenants
 
@@ -35,7 +36,17 @@ class StrictParser(Parser):
         return strictjson.load(request.body)
 
 
-api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=django_auth, parser=StrictParser())
+class SignedIn(SessionAuth):
+    """A session of this site. People whose role is to read are refused whatever would change something."""
+
+    def authenticate(self, request: HttpRequest, key: str | None) -> Any:
+        user = super().authenticate(request, key)
+        if user is not None and request.method not in SAFE and only_reads(user):
+            raise read_only()
+        return user
+
+
+api = NinjaAPI(title="VPMS", version="1", docs_url=None, auth=SignedIn(), parser=StrictParser())
 api.add_router("", tenants)
 api.add_router("", agreements)
 api.add_router("", ladder)

@@ -62,7 +62,7 @@ class RefusalMiddleware:
             return None
         if exception.http_status == 404:
             return page_not_found(request, exception)
-        if exception.http_status == 403:
+        if exception.http_status == 403 and exception.code != "read_only":
             return permission_denied(request, exception)
         if request.headers.get("Accept") == "application/json":
             return JsonResponse(exception.as_dict(), status=exception.http_status)

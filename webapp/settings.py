@@ -30,6 +30,15 @@ def env_int(name: str, default: int, *, low: int, high: int) -> int:
     return int(value)
 
 
+def origin_of(address: str) -> str:
+    """Scheme, host and port of an address that the site may speak to: https, or loopback."""
+    parts = urlsplit(address)
+    loopback = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if not parts.hostname or not (parts.scheme == "https" or loopback):
+        raise ImproperlyConfigured(f"{address!r} must be an https address")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def private_file(path: Path, *, size: int) -> bytes:
     """The bytes of a 0600 file that is made once, also when several processes start together."""
     if not path.exists():
@@ -86,6 +95,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_vite",
     "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
 ]
 
 MIDDLEWARE = [
@@ -97,7 +112,9 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "webapp.accounts.middleware.PersonMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "webapp.pages.RefusalMiddleware",
 ]
@@ -183,7 +200,53 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 15}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-SESSION_COOKIE_AGE = 8 * 3600
+# Seconds without use, and in all, after which a sign-in ends.
+SESSION_PERSON = (8 * 3600, 7 * 24 * 3600)
+SESSION_OPERATOR = (3600, 12 * 3600)
+SESSION_COOKIE_AGE = SESSION_PERSON[0]
+# Operators and teachers act only with a second factor; on loopback it is offered and not required.
+MFA_REQUIRED = env_flag("HSVM_MFA", TLS)
+MFA_ADAPTER = "webapp.accounts.factors.SiteAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1
+MFA_TOTP_ISSUER = "VPMS"
+PASSWORD_RESET_TIMEOUT = 3600  # seconds for which a link to a new password is good
+INVITATION_DAYS = 7
+
+# One OpenID Connect provider, if the operator names it: no other is ever spoken to.
+OIDC_ISSUER = env_str("HSVM_OIDC_ISSUER", "")
+OIDC_ORIGINS = [origin_of(OIDC_ISSUER)] if OIDC_ISSUER else []
+SOCIALACCOUNT_ADAPTER = "webapp.accounts.oidc.SocialAdapter"
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": env_str("HSVM_OIDC_NAME", "the sign-in of your organisation"),
+                "client_id": env_str("HSVM_OIDC_CLIENT_ID", ""),
+                "secret": env_str("HSVM_OIDC_CLIENT_SECRET", ""),
+                "settings": {"server_url": OIDC_ISSUER},
+            }
+        ]
+        if OIDC_ISSUER
+        else [],
+    }
+}
+
+# Mail: smtp://user:password@host:port (STARTTLS), or one file for each mail in the run directory, as in the demo.
+MAIL_URL = urlsplit(env_str("HSVM_MAIL", ""))
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_URL.hostname else 'filebased'}.EmailBackend"
+EMAIL_FILE_PATH = RUN_DIR / "mail"
+EMAIL_HOST, EMAIL_PORT = MAIL_URL.hostname or "", MAIL_URL.port or 587
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(MAIL_URL.username or ""), unquote(MAIL_URL.password or "")
+EMAIL_USE_TLS = bool(EMAIL_HOST_USER)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("HSVM_MAIL_FROM", "vpms@localhost")
+
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
@@ -204,7 +267,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        "form-action": [SELF, *OIDC_ORIGINS],  # a form's redirect counts too
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }

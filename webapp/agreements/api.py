@@ -105,7 +105,7 @@ def goal_list(request: HttpRequest, name: str) -> Any:
     """The goals of a host's stakeholders (vpms-goal/1) that you may know: others' as they were disclosed to you."""
     user = person(request)
     host = host_get(user=user, name=name)
-    if user.is_operator:
+    if user.sees_site:
         return stakeholders.operator_picture(user=user, host=host).goals
     return stakeholders.tenant_picture(user=user, host=host).goals
 
@@ -213,7 +213,7 @@ def negotiation_get(request: HttpRequest, number: int, vm: Annotated[str, Field(
     """What one VM of yours may see of it: contested settings, others by pseudonym."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
-    if user.is_operator and not vm:
+    if user.sees_site and not vm:
         return room_shown(user, selectors.mediator_room_of(user=user, negotiation=found))
     return room_shown(user, selectors.room_of(user=user, negotiation=found, vm=vm))
 

@@ -15,9 +15,10 @@ from webapp.errors import BadInput, Fault
 from webapp.fleet.selectors import hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
+from webapp.roles import must
 from webapp.tenants import forms
 from webapp.tenants.models import VirtualMachine
-from webapp.tenants.selectors import missing, policy_newest, programs, tenants_of, vm_get
+from webapp.tenants.selectors import expect_own, missing, policy_newest, programs, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_save, vm_create
 from webapp.vpms.answers import document_from_answers
 from webapp.vpms.goals import has_goal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 def wishes_declare(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
     """The next version of the wishes, stored and checked at once: conflicts that wishes have by themselves or with the
     host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this."""
+    expect_own(by=by, tenant=vm.tenant.slug)
     policy = policy_save(by=by, vm=vm, document=document)
     placement = getattr(vm, "placement", None)
     if placement is not None:
@@ -80,6 +82,7 @@ def goal_waive(*, by: User, vm: str, switch: str, given_up: bool) -> VirtualMach
     No wish changes by it: a negotiation goes on counting them. A goal that the wishes do not have is missing.
     """
     own = vm_get(user=by, name=vm)
+    must(by, "act", tenant=own.tenant.slug)
     row = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=own.pk)
     newest = policy_newest(user=by, vm=row)
     if newest is None or not has_goal(document_of(newest), switch):
@@ -125,6 +128,7 @@ def vm_declare(
         faults.append(Fault("$.profile", "is not one of the profiles"))
     if owner is None or place is None or start is None or faults:
         raise BadInput(faults)
+    must(by, "act", tenant=owner.slug)
     vm = vm_create(by=by, tenant=owner, name=name, trace=trace)
     placement_set(by=by, vm=vm, host=place)
     size = {"vcpus": 1, "memory_mib": sizes[memory_mib]}

@@ -104,7 +104,7 @@ def signed(state: Protocol, negotiation: Negotiation) -> Protocol:
 
 def answered(state: Protocol, message: Message) -> Protocol:
     """The person's answer put to the protocol; one that it does not take (any more) changes nothing."""
-    sent: dict[str, Any] = {"sender": message.vm.name, "k": message.round, "user": message.by.get_username()}
+    sent: dict[str, Any] = {"sender": message.vm.name, "k": message.round, "user": message.by.alias}
     try:
         if message.accept:
             sent["type"] = "accept"

@@ -73,7 +73,7 @@ def person(request: HttpRequest) -> Any:
 def operator(request: HttpRequest) -> Any:
     """The signed-in operator; to everybody else hosts and acts are missing."""
     user = person(request)
-    if not user.is_operator:
+    if not user.sees_site:
         raise missing()
     return user
 

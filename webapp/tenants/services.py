@@ -49,13 +49,13 @@ def membership_add(*, by: User | None, user: User, role: str, tenant: Tenant | N
     row, fresh = Membership.objects.get_or_create(user=user, role=role, tenant=tenant)
     if fresh:
         type(user).objects.filter(pk=user.pk).update(rights_version=F("rights_version") + 1)
-        user.__dict__.pop("_roles", None)
+        user.forget_roles()
         publish.rights_changed(user=user.pk)
         audit.record(
             by=by,
             type="role.given",
-            subject=f"user:{user.get_username()}",
-            data={"person": user.get_username(), "role": role, "tenant": tenant.slug if tenant else None},
+            subject=f"user:{user.alias}",
+            data={"person": user.alias, "role": role, "tenant": tenant.slug if tenant else None},
             audience=[tenant.slug] if tenant else [],
         )
     return row
