@@ -11,6 +11,8 @@ from webapp.vpms.vocabulary import SWITCHES
 SENTENCES = {
     "account.created": "An account was made.",
     "account.password": "A password was changed.",
+    "token.made": "An API token was made: {name}, scope {scope}.",
+    "token.revoked": "An API token was revoked: {name}.",
     "tenant.created": "The tenant was registered.",
     "role.given": "{person} was given the role {role}.",
     "vm.created": "The VM was declared.",
