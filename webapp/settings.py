@@ -116,6 +116,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "webapp.rest.middleware.ApiMiddleware",
     "webapp.pages.RefusalMiddleware",
 ]
 
@@ -316,3 +317,6 @@ LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
 TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM can run, one file each
+# Calls of the REST API a minute, of one person, token or (without signing in) address; 0: not counted.
+API_CALLS_PER_MINUTE = env_int("HSVM_API_CALLS_PER_MINUTE", 600, low=0, high=1_000_000)
+API_WRITES_PER_MINUTE = env_int("HSVM_API_WRITES_PER_MINUTE", 120, low=0, high=1_000_000)

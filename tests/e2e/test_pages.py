@@ -51,8 +51,9 @@ def there(demo: Demo) -> Callable[[str], str]:
     def address(path: str) -> str:
         named = re.match(r"\{(\S+) (\S+)\}", path)
         while named:
-            rows = json.loads(demo.get("/api/matrix")[1])
-            found = next(row for row in rows if (row["attack"], row["architecture"]) == named.groups())
+            attack, architecture = named.groups()
+            query = f"?attack={attack}&architecture={architecture}"
+            (found,) = json.loads(demo.get(f"/api/matrix{query}")[1])["items"]
             if found["state"] == "done":
                 return found["url"] + path[named.end() :]
             time.sleep(0.5)

@@ -9,6 +9,7 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 GUARDED = {"operator": "operator", "teacher": "teacher"}  # roles that need a second factor, and the areas they open
 
@@ -95,6 +96,11 @@ class User(AbstractUser):
             return [self._wanted]
         return [] if self._strictly else known[:1]
 
+    def act_only_for(self, slug: str) -> None:
+        """Until the end of the request this person has no other role than those in this organisation."""
+        self.__dict__["roles"] = [(role, tenant) for role, tenant in self.roles if tenant == slug]
+        self.act_for(slug, strictly=True)
+
     def forget_roles(self) -> None:
         """Read the roles anew when they are next asked for."""
         for name in ("_all_roles", "roles", "has_factor"):
@@ -108,3 +114,49 @@ class Attempts(models.Model):
     failures = models.PositiveIntegerField(default=0)
     blocked_until = models.DateTimeField()
     last_at = models.DateTimeField()
+
+
+class ApiToken(models.Model):
+    """A secret with which a program acts for a person. Only the SHA-256 of its 256 random bits is kept."""
+
+    class Scope(models.TextChoices):
+        READ = "read", _("Read")
+        WRITE = "write", _("Read and write")
+        MANAGE = "manage", _("Read, write, and manage keys and tokens")
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=80)
+    sha256 = models.CharField(max_length=64, unique=True)
+    hint = models.CharField(max_length=16)  # how the secret begins, so that people tell their tokens apart
+    scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.READ)
+    tenant = models.CharField(max_length=63, blank=True, default="")  # its slug: the token acts for it alone
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class StoredAnswer(models.Model):
+    """What an unsafe call with an idempotency key was answered: its repeats get the same. Kept for a day."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)  # of method, address, body and what the caller may do
+    status = models.PositiveSmallIntegerField(default=0)
+    content = models.TextField(blank=True, default="")
+    headers = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="accounts_answer_once")]
+
+
+class CallCount(models.Model):
+    """How many API calls somebody made in one minute, counted by a conditional UPDATE for all processes together."""
+
+    key = models.CharField(max_length=80, primary_key=True)
+    minute = models.PositiveBigIntegerField()
+    count = models.PositiveIntegerField()

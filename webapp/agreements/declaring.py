@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
 
 @transaction.atomic
-def wishes_declare(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
+def wishes_declare(
+    *, by: User, vm: VirtualMachine, document: bytes | dict[str, Any], seen: int | None = None
+) -> Policy:
     """The next version of the wishes, stored and checked at once: conflicts that wishes have by themselves or with the
-    host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this."""
+    host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this.
+    `seen` is the version that the person had read; see policy_save."""
     expect_own(by=by, tenant=vm.tenant.slug)
-    policy = policy_save(by=by, vm=vm, document=document)
+    policy = policy_save(by=by, vm=vm, document=document, seen=seen)
     placement = getattr(vm, "placement", None)
     if placement is not None:
         record_check(host=placement.host, vm=vm, policy=policy)

@@ -75,22 +75,21 @@ def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
 
 def shown(*, user: User) -> list[dict[str, Any]]:
     """The newest agreements as a page lists them, each verified now."""
-    rows = []
-    for agreement in agreements_of(user=user)[:NEWEST]:
-        verdict = language.verify(agreement.envelope, now=steps.now_text())
-        terms = language.predicate_of(agreement.envelope)
-        good = all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired")
-        rows.append(
-            {
-                "agreement": agreement,
-                "own": [row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs],
-                "parties": len(terms["parties"]),
-                "signed": good,
-                "until": terms["notAfter"],
-                "whole": "payload" in paper_of(user=user, agreement=agreement),
-            }
-        )
-    return rows
+    return [row_shown(user=user, agreement=agreement) for agreement in agreements_of(user=user)[:NEWEST]]
+
+
+def row_shown(*, user: User, agreement: Agreement) -> dict[str, Any]:
+    """One agreement of a list, verified now."""
+    verdict = language.verify(agreement.envelope, now=steps.now_text())
+    terms = language.predicate_of(agreement.envelope)
+    return {
+        "agreement": agreement,
+        "own": [row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs],
+        "parties": len(terms["parties"]),
+        "signed": all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired"),
+        "until": terms["notAfter"],
+        "whole": "payload" in paper_of(user=user, agreement=agreement),
+    }
 
 
 # -- keys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET, require_POST
 
@@ -109,8 +110,9 @@ def mark(request: HttpRequest, pk: int) -> HttpResponse:
     if not named.isascii() or not named.isdecimal() or len(named) > 16:
         raise BadInput([Fault("$.at", "must be a whole number")])
     at = history.at_op(run, int(named)) if view == OPERATOR else history.at_step(run, int(named))
-    made = history.mark(run=run, view=view, by=request.user, moment=at, text=request.POST.get("text", ""))
-    audit.record(by=request.user, type="run.mark", subject=f"run:{run.pk}", data={"mark": made.pk})  # type: ignore[arg-type]
+    with transaction.atomic():
+        made = history.mark(run=run, view=view, by=request.user, moment=at, text=request.POST.get("text", ""))
+        audit.record(by=request.user, type="run.mark", subject=f"run:{run.pk}", data={"mark": made.pk})  # type: ignore[arg-type]
     return JsonResponse({"id": made.pk}, status=201)
 
 

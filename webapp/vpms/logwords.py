@@ -19,6 +19,8 @@ SENTENCES = {
     "account.connected": "An account was connected with the sign-in of another provider.",
     "account.disconnected": "An account was parted from the sign-in of another provider.",
     "account.deleted": "An account was deleted; its name was replaced.",
+    "token.made": "An API token was made: {name}, scope {scope}.",
+    "token.revoked": "An API token was revoked: {name}.",
     "tenant.created": "The tenant was registered.",
     "tenant.deleted": "The organisation was deleted; its name was replaced.",
     "role.given": "{person} was given the role {role}.",

@@ -11,7 +11,7 @@ def give_aliases(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0001_initial")]
+    dependencies = [("accounts", "0002_apitoken")]
 
     operations = [
         migrations.AddField("user", "deleted_at", models.DateTimeField(blank=True, null=True)),
