@@ -22,6 +22,7 @@ from webapp.agreements.ladder_api import router as ladder
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
+from webapp.notices.api import router as notices
 from webapp.runs.api import router as runs
 from webapp.tenants.api import router as tenants
 
@@ -42,6 +43,7 @@ api.add_router("", ladder)
 api.add_router("", audit)
 api.add_router("", runs)
 api.add_router("", classroom)
+api.add_router("", notices)
 
 
 def refusal(request: HttpRequest, status: int, code: str, message: str, **more: Any) -> HttpResponse:
