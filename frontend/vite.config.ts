@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { defineConfig, type Plugin } from "vite";
 
 const ICONS = [
-  "arrow-down", "arrow-left", "arrow-right", "arrow-up", "circle", "circle-alert", "circle-check", "circle-dashed",
+  "arrow-down", "arrow-left", "arrow-right", "arrow-up", "bell", "circle", "circle-alert", "circle-check", "circle-dashed",
   "circle-question-mark", "clock", "ellipsis", "eye", "history", "info", "loader", "lock-open", "maximize", "minus", "monitor",
   "moon", "pause", "play", "plus", "projector", "radio", "refresh-cw", "shield", "skip-forward", "step-back", "step-forward",
   "sun", "triangle-alert", "wifi-off", "x",

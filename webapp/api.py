@@ -23,6 +23,7 @@ from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
+from webapp.notices.api import router as notices
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -43,7 +44,7 @@ class StrictParser(Parser):
 
 api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictParser())
 api.add_decorator(once, mode="view")
-for router in (accounts, tenants, wishes, agreements, ladder, papers, audit, runs, moments, classroom):
+for router in (accounts, tenants, wishes, agreements, ladder, papers, audit, runs, moments, notices, classroom):
     api.add_router("", router)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
 from pathlib import Path
@@ -77,6 +78,8 @@ ORIGINS = [o for o in env_str("HSVM_ORIGINS", "").split(",") if o] or [
     f"{SCHEME}://{host}:{PORT}" for host in ALLOWED_HOSTS
 ]
 CSRF_TRUSTED_ORIGINS = [o for o in ORIGINS if "*" not in o]
+# Where people find the site: the beginning of every link in e-mails and webhooks.
+SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
@@ -85,6 +88,7 @@ INSTALLED_APPS = [
     "webapp.agreements",
     "webapp.fleet",
     "webapp.tenants",
+    "webapp.notices",
     "webapp.accounts",
     "webapp.audit",
     "webapp.live",
@@ -134,6 +138,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "webapp.accounts.context.frame",
+                "webapp.notices.context.bell",
             ],
         },
     }
@@ -191,6 +196,50 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 5,
 }
+
+
+def mail_settings(url: str) -> dict[str, object]:
+    """Where e-mails go: console:, file: (RUN_DIR/mail), or smtp://, smtp+tls://, smtps:// user:password@host:port."""
+    if url == "console:":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    if url == "file:":
+        backend = "django.core.mail.backends.filebased.EmailBackend"
+        return {"EMAIL_BACKEND": backend, "EMAIL_FILE_PATH": str(RUN_DIR / "mail")}
+    parts = urlsplit(url)
+    ports = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+    if parts.scheme not in ports or not parts.hostname:
+        raise ImproperlyConfigured("HSVM_MAIL must be console:, file: or smtp[s|+tls]://user:password@host:port")
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or ports[parts.scheme],
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+    }
+
+
+globals().update(mail_settings(env_str("HSVM_MAIL", "console:")))
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env_str("HSVM_MAIL_FROM", "vpms@localhost")
+
+
+def webhook_hosts(text: str) -> list[str]:
+    """Hosts and networks that webhooks may reach, with commas (webapp/notices/outgoing.py says how they are read)."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    for entry in entries:
+        try:
+            readable = bool(ipaddress.ip_network(entry) if "/" in entry else urlsplit(f"//{entry}").hostname)
+            readable = readable and ("/" in entry or urlsplit(f"//{entry}").port != 0)
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ImproperlyConfigured(f"HSVM_WEBHOOK_HOSTS: {entry!r} is no host, host:port or network")
+    return entries
+
+
+WEBHOOK_HOSTS = webhook_hosts(env_str("HSVM_WEBHOOK_HOSTS", ""))  # none: no webhook can be set up
 
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in/"

@@ -30,7 +30,7 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     if (!force && begun(part)) return offer();
     busy = true;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(part.dataset["from"] ?? location.href, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
       if (fresh !== null) {
         const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];

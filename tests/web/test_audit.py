@@ -132,10 +132,10 @@ def test_the_log_page_costs_the_same_number_of_queries_however_long_it_is(
     cast: Cast, client, django_assert_num_queries
 ) -> None:
     client.force_login(cast.olga)
-    with django_assert_num_queries(6):  # session, user, roles, entries, names, types
+    with django_assert_num_queries(7):  # session, user, roles, entries, names, types, bell
         client.get("/operator/audit/")
     ten_entries()
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         client.get("/operator/audit/")
 
 

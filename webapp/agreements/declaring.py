@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils import timezone
 
-from webapp.agreements import checks
+from webapp.agreements import checks, telling
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
@@ -63,19 +63,20 @@ def record_check(*, host: Host, vm: VirtualMachine, policy: Policy) -> None:
         },
         audience=[vm.tenant.slug],
     )
-    for conflict in result["conflicts"]:
-        if conflict["severity"] in checks.BLOCKING:
-            conflict_record(
-                host=host,
-                vms=[vm],
-                code=conflict["code"],
-                name=conflict["name"],
-                severity=conflict["severity"],
-                switch=conflict["switch"] or "",
-                text=checks.finding_words(conflict),
-                evidence={"core": conflict["core"], "background": conflict["background"]},
-                trigger="create",
-            )
+    blocking = [conflict for conflict in result["conflicts"] if conflict["severity"] in checks.BLOCKING]
+    telling.conflicts_found(vms=[vm] * len(blocking), key=f"policy:{policy.pk}")
+    for conflict in blocking:
+        conflict_record(
+            host=host,
+            vms=[vm],
+            code=conflict["code"],
+            name=conflict["name"],
+            severity=conflict["severity"],
+            switch=conflict["switch"] or "",
+            text=checks.finding_words(conflict),
+            evidence={"core": conflict["core"], "background": conflict["background"]},
+            trigger="create",
+        )
 
 
 @transaction.atomic

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from webapp.agreements import services, steps, wording
+from webapp.agreements import services, steps, telling, wording
 from webapp.agreements.inputs import inputs_of
 from webapp.agreements.models import Negotiation, Rung
 from webapp.errors import BadInput, Fault, VpmsError
@@ -243,6 +243,7 @@ def _ask(by: User, row: Negotiation, name: str) -> Rung:
     rungs = []
     for vm, host in asked:
         rungs.append(_rung(by, row, "migrate_willing", Rung.State.ASKED, vm=vm, host=host, due_at=until))
+        telling.move_asked(rungs[-1])
         publish.changed(f"tenant/{vm.tenant.slug}")
     return rungs[0]
 
@@ -272,6 +273,7 @@ def move_answer(*, by: User, rung: Rung, consent: bool) -> Rung:
         raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")
     data = {"vm": row.vm.name, "answer": "agreed" if consent else "refused", "host": row.host.name if row.host else ""}
     steps.record(row.negotiation, type="ladder.answer", data=data, audience=[row.vm.tenant.slug], by=by)
+    telling.move_answered(row, consent=consent)
     if not consent:
         _close(row, Rung.State.REFUSED, "The neighbour stays where it is.")
         return row

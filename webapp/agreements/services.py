@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from webapp.agreements import replies, steps, wording
+from webapp.agreements import replies, steps, telling, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import newest_documents
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
@@ -239,6 +239,7 @@ def answer(
     )
     data = {"party": seat.pseudonym, "answer": words, "round": round}
     steps.record(row, type="negotiation.party", data=data, audience=steps.audience_of(row))
+    telling.answer_given(row, seat, "countered" if changes else "accepted" if accept else "rejected", by=by)
     steps.tell(row, steps.audience_of(row))
     return fresh(row)
 
@@ -333,6 +334,7 @@ def stop_unsettled(row: Negotiation, state: str, reason: str, *, by: Any) -> Non
     data = {"state": State(state).value, "round": row.round}
     steps.record(row, type="negotiation.state", data=data, audience=audience, by=by)
     steps.end(row, reason=reason, audience=audience)
+    telling.ended(row, state, by=by)
     steps.tell(row, audience)
 
 
@@ -369,6 +371,7 @@ def agreement_put_in_force(*, negotiation: Negotiation) -> Agreement:
     Conflict.objects.filter(negotiation=row, closed_at__isnull=True).update(closed_at=timezone.now())
     data = {"version": agreement.version, "digest": agreement.digest, "host": row.host.name}
     steps.record(row, type="agreement.in_force", data=data, audience=audience)
+    telling.in_force(row, before.negotiation if before else None, version=agreement.version)
     steps.next_turn(row)
     steps.tell(row, audience)
     return agreement

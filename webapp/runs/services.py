@@ -20,6 +20,7 @@ from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
 from webapp.fleet.services import place
 from webapp.live import publish
+from webapp.notices.services import tell
 from webapp.roles import must
 from webapp.runs import engine, gate
 from webapp.runs.models import Act, Checkpoint, Event, Run
@@ -192,6 +193,7 @@ def _left_home(row: Negotiation, vm: VirtualMachine) -> bool:
             VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STOPPING)
             Act.objects.create(run=run, vm=vm, kind="stop_vm", by=row.requested_by, data={"move": row.pk})
             _record(by=None, type="vm.moving", vm=vm, data={"host": row.host.name})
+            gate.told("vm.moving", vm, key=f"negotiation:{row.pk}", host=row.host.name)
     elif vm.state == S.STOPPED and asked.exists():
         place(by=None, vm=vm, host=row.host)
         return True
@@ -428,6 +430,8 @@ def _end(run: Run, *, state: str, reason: str) -> None:
     ).select_related("tenant")
     for vm in lost:
         _record(by=None, type="vm.stopped", vm=vm, data={"host": run.host.name, "reason": reason or "The run is done."})
+        code = "run.lost" if state == Run.State.FAILED else "vm.stopped"
+        gate.told(code, vm, key=f"run:{run.pk}:end", host=run.host.name)
     lost.update(state=S.STOPPED)
     engine.forget(run=run.pk)
     transaction.on_commit(lambda: publish.ended(run=run.pk))
@@ -446,6 +450,8 @@ def run_failed(run_id: int, *, reason: str) -> None:
         audit.record(
             by=None, type="run.failed", subject=f"run:{run.pk}", data={"host": run.host.name, "reason": reason}
         )
+        host = run.host.name
+        tell("run.failed", tenant="", key=f"run:{run.pk}", subject=host, link=f"/operator/host/{host}/", host=host)
         _end(run, state=Run.State.FAILED, reason=reason)
         publish.changed(f"run/{run.pk}/log")
 
