@@ -1,12 +1,14 @@
 /** On every page: the list that `?` opens, the switch for single keys, and the tour where first steps stand. An entry of its own: no view needs it. */
 
 const OFF = "single-keys-off";
+const FIELD = "input, textarea, select, [contenteditable]";
+const FOCUSABLE = "a[href], button:not([disabled]), input:not([disabled]), select, textarea, summary, [tabindex='0']";
 
 interface Stop { at: string; title: string; says: string }
 
 /** Where somebody types, or a view takes the keys, they are not ours. */
 const typing = (target: EventTarget | null): boolean =>
-  target instanceof Element && target.closest("input, textarea, select, [contenteditable], [role=application]") !== null;
+  target instanceof Element && target.closest(`${FIELD}, [role=application]`) !== null;
 
 const off = (): boolean => {
   try { return localStorage.getItem(OFF) === "1"; } catch { return false; } // storage may be forbidden; the keys then stay on
@@ -28,8 +30,7 @@ function keyList(): void {
   // Before all other listeners: with single keys off, none of them hears a printable key (WCAG 2.1.4).
   window.addEventListener("keydown", (event) => {
     if (event.key.length !== 1 || event.key === " " || event.ctrlKey || event.altKey || event.metaKey) return;
-    const field = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]") !== null;
-    if (field) return;
+    if (event.target instanceof Element && event.target.closest(FIELD) !== null) return;
     if (off()) event.stopImmediatePropagation();
     else if (event.key === "?" && !dialog.open) {
       event.preventDefault();
@@ -60,7 +61,6 @@ class Tour {
     this.heading.tabIndex = -1;
     this.heading.id = "tour-title";
     this.count.className = "muted";
-    this.box.className = "tour";
     this.box.setAttribute("role", "dialog");
     this.box.setAttribute("aria-labelledby", this.heading.id);
     const actions = document.createElement("div");
@@ -104,12 +104,17 @@ class Tour {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.target?.scrollIntoView({ block: "nearest", behavior: still ? "instant" : "smooth" });
     this.place();
+    document.addEventListener("scrollend", () => this.place(), { once: true });
   }
 
-  /** To the other half of the screen where the shown control would be covered. */
+  /** Into the first corner in which it covers nothing of what it shows. */
   private place(): void {
-    const low = (this.target?.getBoundingClientRect().bottom ?? 0) > innerHeight - this.box.offsetHeight - 32;
-    this.box.classList.toggle("tour-high", low);
+    const shown = this.target?.getBoundingClientRect();
+    for (const corner of ["", "tour-far", "tour-high tour-far", "tour-high"]) {
+      this.box.className = `tour ${corner}`.trim();
+      const own = this.box.getBoundingClientRect();
+      if (shown === undefined || own.right < shown.left || own.left > shown.right || own.bottom < shown.top || own.top > shown.bottom) return;
+    }
   }
 
   private key(event: KeyboardEvent): void {
@@ -145,11 +150,14 @@ class Tour {
   }
 }
 
-const FOCUSABLE = "a[href], button:not([disabled]), input:not([disabled]), select, textarea, summary, [tabindex='0']";
-
-function find(selector: string): HTMLElement | null {
-  const all = selector === "" ? [] : [...document.querySelectorAll<HTMLElement>(selector)];
-  return all.find((element) => element.checkVisibility() && element.closest(".first-steps") === null) ?? null;
+/** The first visible element of the first selector that has one; a list of selectors is tried in its own order. */
+function find(selectors: string): HTMLElement | null {
+  for (const selector of selectors.split(", ")) {
+    const all = selector === "" ? [] : [...document.querySelectorAll<HTMLElement>(selector)];
+    const seen = all.find((element) => element.checkVisibility() && element.closest(".first-steps") === null);
+    if (seen !== undefined) return seen;
+  }
+  return null;
 }
 
 /** Begins at the link's press and never by itself. Stops whose control is not on the page are left out. */

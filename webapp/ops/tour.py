@@ -20,7 +20,7 @@ class Item(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """One stop of the tour: the first visible element of `at` is shown, and a stop without one is left out."""
+    """One stop of the tour: what the first of the selectors in `at` finds is shown; a stop that finds nothing is left out."""
 
     at: str
     title: Any
