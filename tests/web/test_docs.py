@@ -90,3 +90,12 @@ def test_pictures_and_links_of_a_document_are_there(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", (DOCS / page).read_text()):
         if "://" not in target:
             assert (DOCS / target).exists(), target
+
+
+def test_the_pictures_are_small_and_each_is_one_that_can_be_taken_again() -> None:
+    taken = (ROOT / "tests" / "e2e" / "pictures.py").read_text()
+    pictures = sorted((DOCS / "how-to").glob("*.png"))
+    assert len(pictures) >= 8
+    for picture in pictures:
+        assert picture.stat().st_size < 150_000 and f'"{picture.stem}": Shot(' in taken, picture.name
+        assert f"how-to/{picture.name}" in (DOCS / "how-to.md").read_text()
