@@ -44,10 +44,10 @@ export default defineConfig({
     manifest: true,
     target: "es2022",
     rollupOptions: {
-      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts" },
+      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts" },
       output: {
-        // theme.js is on every page, live or not, so its name is known without the manifest.
-        entryFileNames: (chunk) => (chunk.name === "theme" ? "theme.js" : "[name]-[hash].js"),
+        // These two are on every page, live or not, so their names are known without the manifest.
+        entryFileNames: (chunk) => (chunk.name === "theme" || chunk.name === "guide" ? "[name].js" : "[name]-[hash].js"),
         assetFileNames: "[name]-[hash][extname]",
         chunkFileNames: "[name]-[hash].js",
       },

@@ -67,6 +67,8 @@ LOOPBACK = BIND in {"127.0.0.1", "::1", "localhost"}
 if not TLS and not LOOPBACK:
     raise ImproperlyConfigured("HSVM_TLS=0 is allowed only together with a loopback HSVM_BIND")
 
+STYLEGUIDE = not TLS and LOOPBACK  # the page of all components: development and demo only
+
 SECRET_KEY = os.environ.get("HSVM_SECRET_KEY") or private_file(RUN_DIR / "secret.key", size=48).hex()
 # Seals checkpoints and signing keys at rest: a checkpoint holds page contents.
 SEAL_KEY = private_file(RUN_DIR / "seal.key", size=32)
