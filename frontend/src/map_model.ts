@@ -58,9 +58,12 @@ export class MapModel {
 
   /** What blocks of n x n frames show, n a power of two; level 0 is the frames themselves. */
   level(per: number): Plane {
-    if (per === 1) return this.cells;
-    this.dominant ??= this.blocks();
-    return this.dominant.levels[Math.log2(per)] as Plane;
+    return per === 1 ? this.cells : (this.dominant ??= this.blocks()).level(Math.log2(per));
+  }
+
+  /** Counts ahead, for at most `ms` milliseconds, what other zooms will show. True when nothing is left to count. */
+  prepare(ms: number): boolean {
+    return (this.dominant ??= this.blocks()).prepare(performance.now() + ms);
   }
 
   isWrong(mfn: number): boolean {
