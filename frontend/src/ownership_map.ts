@@ -104,10 +104,9 @@ export class OwnershipMap {
       selection: this.selection, guestPage: (mfn) => this.details.guestPage(mfn),
     };
     this.surface.paint(view);
-    // A new map stands on the screen before anything else is counted.
-    if (!this.fresh) this.minimap.show(this.model, window);
-    this.fresh = false;
     this.prepare();
+    // A new map stands on the screen before anything else is counted for it.
+    if (!this.fresh) this.minimap.show(this.model, window);
     this.words(state);
     this.tell({
       columns: this.model.grid.columns, pages: state.map.length, cell: window.cell, base: this.moves.base, zoom: window.cell / this.moves.base, column: window.column, row: window.row,
@@ -117,14 +116,13 @@ export class OwnershipMap {
 
   /** What other zooms show is counted ahead in short slices, so that no zoom waits for it. */
   private prepare(): void {
-    if (this.preparing || this.model.prepare(0)) return;
-    this.preparing = true;
-    const slice = (): void => {
-      if (!this.model.prepare(SLICE_MS)) return void setTimeout(slice);
-      this.preparing = false;
-      this.redraw();
+    const slice = (ms: number): void => {
+      this.preparing = !this.model.prepare(ms);
+      if (this.preparing) return void setTimeout(() => slice(SLICE_MS));
+      this.fresh = false;
+      if (ms > 0) this.redraw();
     };
-    setTimeout(slice);
+    if (!this.preparing) slice(0);
   }
 
   /** For tests and for other parts of the page: what is shown, as data-* attributes of the root. */
