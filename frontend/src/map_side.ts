@@ -64,8 +64,9 @@ export class CursorPanel {
       terms.forEach((term) => this.drop(term));
       return this.fact("Details", "details not available");
     }
+    // While it is asked for, the rows of the last answer stay: a panel that grows and shrinks moves the page below it.
+    if (details === null) return (this.facts.has("Details") ? ["Details"] : terms).forEach((term) => this.fact(term, "..."));
     this.drop("Details");
-    if (details === null) return terms.forEach((term) => this.fact(term, "..."));
     const { maps, tlb, operations } = details;
     this.fact("Guest page", maps.length === 0 ? "none" : maps.map((each) => `${pageName(each.gpn)} of ${each.vm} (${each.perm})`).join(", "));
     this.fact("Mappings", count(maps.length));
