@@ -151,9 +151,10 @@ def adapter_of(request: HttpRequest, provider_id: str) -> Adapter:
 @require_POST
 def login(request: HttpRequest, provider_id: str) -> HttpResponse:
     """To the provider, from a button: a link elsewhere must not start a sign-in."""
+    adapter = adapter_of(request, provider_id)
     if request.user.is_authenticated and not entering.is_fresh(request):
         return entering.ask_again(request)
-    return spoken(request, OAuth2LoginView.adapter_view(adapter_of(request, provider_id)))
+    return spoken(request, OAuth2LoginView.adapter_view(adapter))
 
 
 @never_cache
