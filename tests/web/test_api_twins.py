@@ -95,7 +95,7 @@ TWINS = {
     "walk-file": "walk_get",
 }
 ONLY_PAGES = {"sign-in", "theme", "home"}  # acts of a browser, not of a person's work
-ONLY_READ = {"tenant-audit", "operator-audit"}  # their POST reads the chain and changes nothing
+ONLY_READ = {"tenant-audit", "operator-audit", "live-newest"}  # their POST reads and changes nothing
 FRAMEWORK = {"api-root", "openapi-json"}
 
 
