@@ -98,7 +98,7 @@ def _record(by: User, type: str, token: ApiToken) -> None:
 
 
 def token_found(*, secret: str) -> ApiToken | None:
-    """The token with this secret, if it counts now. Its person acts only for the token's organisation, if it has one."""
+    """The token with this secret, if it counts now. Its person acts only for its organisation, if it has one."""
     now = timezone.now()
     token = ApiToken.objects.select_related("user").filter(sha256=digest_of(secret)).first()
     if token is None or token.revoked_at is not None or token.expires_at <= now or not token.user.is_active:

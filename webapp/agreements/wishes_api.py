@@ -18,6 +18,7 @@ from webapp.rest.etags import etag, seen_in
 from webapp.rest.paging import Strict
 from webapp.tenants import forms
 from webapp.tenants.api import Version, VmOut
+from webapp.tenants.api import router as vms
 from webapp.tenants.api import shown as vm_shown
 from webapp.tenants.changes import changes
 from webapp.tenants.models import Policy, VirtualMachine
@@ -68,7 +69,7 @@ class VmIn(Strict):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"name": "a-new", "trace": "gzip", "host": "h1", "memory_mib": 8, "profile": "standard", "tenant": ""}
+                {"name": "my-vm", "trace": "gzip", "host": "h1", "memory_mib": 8, "profile": "balanced", "tenant": ""}
             ]
         },
     )
@@ -117,7 +118,7 @@ def person(request: HttpRequest) -> Any:
     return request.user
 
 
-@router.post("/vms", response={201: VmOut}, tags=["vms"])
+@vms.post("/vms", response={201: VmOut})
 def vm_declare(request: HttpRequest, given: VmIn) -> Any:
     """Declare a VM: its name, program, host and memory, and a profile as the first version of its wishes."""
     user = person(request)
@@ -133,7 +134,7 @@ def vm_declare(request: HttpRequest, given: VmIn) -> Any:
     return Status(201, {**vm_shown(vm), "policy_version": 1})
 
 
-@router.put("/vms/{name}/placement", response=VmOut, tags=["vms"])
+@vms.put("/vms/{name}/placement", response=VmOut)
 def vm_place(request: HttpRequest, name: str, given: PlaceIn) -> Any:
     """Place a stopped VM of yours on another host, where it starts next time. Nothing that runs is moved by this."""
     user = person(request)

@@ -37,8 +37,8 @@ ACT_BODY = {
                     },
                 },
                 "examples": {
-                    "reclaim": {"value": {"kind": "reclaim", "vm": "a-db", "pages": 64}},
-                    "drill": {"value": {"kind": "drill", "vm": "a-db", "attack": "A01"}},
+                    "reclaim": {"value": {"kind": "reclaim", "vm": "their-vm", "pages": 64}},
+                    "drill": {"value": {"kind": "drill", "vm": "their-vm", "attack": "A01"}},
                 },
             }
         },
