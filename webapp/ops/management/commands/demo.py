@@ -123,5 +123,7 @@ def greet(port: int, passwords: dict[str, str]) -> None:
     else:
         for name, password in passwords.items():
             print(f"  {name:<6} {password}   {story.PEOPLE[name]}")
+    if os.environ.get("HSVM_MAIL", "file:") == "file:":
+        print(f"e-mails are written as files to {settings.RUN_DIR / 'mail'}")
     with contextlib.suppress(OSError):
         sys.stdout.flush()
