@@ -66,8 +66,9 @@ export class CursorPanel {
       terms.forEach((term) => this.drop(term));
       return this.fact(t("Details"), t("details not available"));
     }
+    // While it is asked for, the rows of the last answer stay: a panel that grows and shrinks moves the page below it.
+    if (details === null) return (this.facts.has(t("Details")) ? [t("Details")] : terms).forEach((term) => this.fact(term, "..."));
     this.drop(t("Details"));
-    if (details === null) return terms.forEach((term) => this.fact(term, "..."));
     const { maps, tlb, operations } = details;
     this.fact(t("Guest page"), maps.length === 0 ? t("none") : maps.map((each) => t("{page} of {vm} ({perm})", { page: pageName(each.gpn), vm: each.vm, perm: each.perm })).join(", "));
     this.fact(t("Mappings"), count(maps.length));

@@ -20,6 +20,8 @@ import { OVERLAYS } from "./map_marks";
 import type { MapState } from "./store";
 import { opNumber, t, tn } from "./words";
 
+/** Of the main thread, at a time, for what is counted ahead. */
+const SLICE_MS = 8;
 const forced = matchMedia("(forced-colors: active)");
 
 export class OwnershipMap {
@@ -48,6 +50,10 @@ export class OwnershipMap {
   private selection: Selection | null = null;
   private linked = new URL(location.href).searchParams.get("pages");
   private patterned = false;
+  private fresh = true;
+  /** Of the room, in CSS pixels. */
+  private width = 0;
+  private preparing = false;
   private printing = false;
   /** A moment shown instead of what comes in; null: the present. */
   private b: { state: MapState; label: string } | null = null;
@@ -100,12 +106,25 @@ export class OwnershipMap {
       selection: this.selection, guestPage: (mfn) => this.details.guestPage(mfn),
     };
     this.surface.paint(view);
-    this.minimap.show(this.model, window);
+    this.prepare();
+    // A new map stands on the screen before anything else is counted for it.
+    if (!this.fresh) this.minimap.show(this.model, window);
     this.words(state);
     this.tell({
       columns: this.model.grid.columns, pages: state.map.length, cell: window.cell, base: this.moves.base, zoom: window.cell / this.moves.base, column: window.column, row: window.row,
       order: this.model.grid.order, overlay: this.layers.overlay, violations: this.model.violations.length, isolated: this.isolated ?? "",
     });
+  }
+
+  /** What other zooms show is counted ahead in short slices, so that no zoom waits for it. */
+  private prepare(): void {
+    const slice = (ms: number): void => {
+      this.preparing = !this.model.prepare(ms);
+      if (this.preparing) return void setTimeout(() => slice(SLICE_MS));
+      this.fresh = false;
+      if (ms > 0) this.redraw();
+    };
+    if (!this.preparing) slice(0);
   }
 
   /** For tests and for other parts of the page: what is shown, as data-* attributes of the root. */
@@ -142,6 +161,7 @@ export class OwnershipMap {
     this.state = state;
     const before = this.model.violations.length;
     if (this.layers.follow(state)) {
+      this.fresh = true;
       this.moves.window = null;
       this.moves.cursor = 0;
       this.selection = null;
@@ -190,7 +210,9 @@ export class OwnershipMap {
   private measureRoom(): { width: number; height: number } {
     const ratio = devicePixelRatio || 1;
     const height = Math.max(240, Math.min(innerHeight - 100, 900));
-    return { width: Math.floor(Math.max(64, this.room.clientWidth) * ratio), height: Math.floor(height * ratio) };
+    // Asked for once and then told: asking again would lay the whole page out in the middle of a frame.
+    this.width ||= this.room.clientWidth;
+    return { width: Math.floor(Math.max(64, this.width) * ratio), height: Math.floor(height * ratio) };
   }
 
   private style(): Style {
@@ -199,10 +221,9 @@ export class OwnershipMap {
   }
 
   private listen(): void {
-    let width = 0;
     new ResizeObserver(() => {
-      if (this.room.clientWidth === width) return;
-      width = this.room.clientWidth;
+      if (this.room.clientWidth === this.width) return;
+      this.width = this.room.clientWidth;
       this.redraw();
     }).observe(this.room);
     const again = (): void => {

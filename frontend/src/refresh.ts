@@ -30,8 +30,9 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     if (busy || seq === null || String(seq) === part.dataset["seq"]) return;
     if (!force && begun(part)) return offer();
     busy = true;
+    while (part.querySelector(":popover-open") !== null) await new Promise((resolve) => setTimeout(resolve, 500));  // a tip is being read
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(part.dataset["from"] ?? location.href, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
       if (fresh !== null) {
         const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import views as auth_views
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
@@ -18,9 +18,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from webapp.accounts import services
+from webapp.accounts import entering, oidc, services
 from webapp.accounts.context import THEMES
-from webapp.roles import role_names
+from webapp.errors import VpmsError
+from webapp.live import publish
+from webapp.live.rights import ORGANISATION
+from webapp.roles import role_names, signed_in_required
 
 AREAS = {"tenant": "/tenant/", "operator": "/operator/", "teacher": "/teach/", "student": "/learn/"}
 NO_FIT = gettext_lazy("This name and password do not fit together. Both are read as typed, capital letters included.")
@@ -62,6 +65,14 @@ class SignIn(auth_views.LoginView):
     authentication_form = SignInForm
     redirect_authenticated_user = True
 
+    def get_context_data(self, **more: Any) -> dict[str, Any]:
+        typed = self.request.POST.get("typed", "")
+        return super().get_context_data(**more, typed=typed, kept=bool(typed), providers=oidc.providers())
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        sealed, user = self.request.POST.get("typed", ""), form.get_user()
+        return entering.first_step(self.request, user, next=self.get_success_url(), sealed=sealed)
+
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
         delayed = form.has_error("__all__", code="delay")
         return self.render_to_response(self.get_context_data(form=form), status=429 if delayed else 422)
@@ -77,10 +88,24 @@ class SignOut(auth_views.LogoutView):
     http_method_names = ["post", "options"]
 
 
-@login_required
+@signed_in_required
 def home(request: HttpRequest) -> HttpResponse:
     """To the first area that the person may enter."""
     return redirect(AREAS[role_names(request.user)[0]])
+
+
+@require_POST
+@signed_in_required
+def organisation_choose(request: HttpRequest) -> HttpResponse:
+    """From now on the person acts for this organisation of its own, in this sign-in."""
+    user: Any = request.user
+    wanted = request.POST.get("organisation", "")
+    if wanted not in user.organisations:
+        raise VpmsError("not_found", 404, message=_("There is nothing here that you may see."))
+    request.session[ORGANISATION] = wanted
+    publish.rights_changed(user=user.pk)  # pages of the other organisation stop following it
+    messages.info(request, _("You act for %(organisation)s now.") % {"organisation": wanted})
+    return redirect("home")
 
 
 @require_POST

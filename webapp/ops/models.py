@@ -1,7 +1,8 @@
-"""Signs of life of the processes that do the work."""
+"""Signs of life of the processes that do the work, and how far people are with their first steps."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
 
@@ -10,3 +11,12 @@ class Heartbeat(models.Model):
 
     name = models.CharField(max_length=64, primary_key=True)  # keeper:PID@host or worker:PID@host
     at = models.DateTimeField()
+
+
+class Guide(models.Model):
+    """How far a person is with the first steps and the tour. A convenience of that person, so no audit record."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, related_name="guide")
+    hidden = models.JSONField(default=list)  # the areas whose first steps were put away
+    opened = models.JSONField(default=list)  # the first steps that are done by looking
+    stops = models.JSONField(default=dict)  # by area: the stop of the tour to go on at; -1 when it was seen to its end

@@ -1,4 +1,4 @@
-"""Signs of life, and what they say about the health of the site."""
+"""Signs of life and what they say about the health of the site; how far people are with their first steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Final
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
+from django.utils.translation import gettext
 
+from webapp.accounts.models import User
+from webapp.errors import BadInput, Fault
 from webapp.live import hub, publish
-from webapp.ops.models import Heartbeat
+from webapp.ops.models import Guide, Heartbeat
+from webapp.ops.tour import FIRST_STEPS, TOURS, Item
 
 FRESH: Final = dt.timedelta(seconds=10)
 KEPT: Final = dt.timedelta(hours=1)
@@ -52,3 +56,35 @@ def readiness() -> dict[str, bool]:
     except DatabaseError:
         checks = {"database": False}
     return {**checks, "redis": publish.reachable(), "hub": hub.connected()}
+
+
+def guide_of(*, user: User) -> Guide | None:
+    """What is kept of the person's first steps, if anything."""
+    return Guide.objects.filter(user=user).first()
+
+
+def guide_hide(*, by: User, area: str, hidden: bool) -> None:
+    """The first steps of the area are put away, or shown again."""
+    row, _ = Guide.objects.get_or_create(user=by)
+    row.hidden = sorted({*row.hidden, area} if hidden else {*row.hidden} - {area})
+    row.save(update_fields=["hidden"])
+
+
+def guide_opened(*, by: User, name: str) -> Item:
+    """The person opened this first step from the list; where it leads is in the answer."""
+    item = next((item for items in FIRST_STEPS.values() for item in items if item.name == name), None)
+    if item is None:
+        raise BadInput([Fault("$.opened", gettext("is none of the first steps"))])
+    row, _ = Guide.objects.get_or_create(user=by)
+    row.opened = sorted({*row.opened, name})
+    row.save(update_fields=["opened"])
+    return item
+
+
+def guide_stop(*, by: User, area: str, stop: int) -> None:
+    """The tour of the area goes on at this stop; -1: it was seen to its end."""
+    if area not in TOURS or not -1 <= stop < len(TOURS[area]):
+        raise BadInput([Fault("$.stop", gettext("is no stop of this tour"))])
+    row, _ = Guide.objects.get_or_create(user=by)
+    row.stops = {**row.stops, area: stop}
+    row.save(update_fields=["stops"])

@@ -1,11 +1,14 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.ops import views
+from webapp.ops import guide_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.landing, name="landing"),
     path("demo/", views.demo, name="demo"),
     path("demo/recording", views.demo_recording, name="demo-recording"),
+    path("help/", guide_views.help_page, name="help"),
+    path("guide/", guide_views.guide, name="guide"),
+    path("styleguide/", guide_views.styleguide, name="styleguide"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
     path("api/live.schema.json", views.live_schema, name="live-schema"),

@@ -290,7 +290,7 @@ def events_shown(*, user: User, run: Run) -> list[dict[str, Any]]:
     """The newest events of the run that concern the person, newest first, as the log's partial wants them."""
     return [
         {
-            **selectors.event_shown(event, number=event.number, view=OPERATOR if user.is_operator else ""),
+            **selectors.event_shown(event, number=event.number, view=OPERATOR if user.sees_site else ""),
             "at": event.at,
             "outcome_class": OUTCOME_LOOKS.get(event.outcome, ""),
         }

@@ -107,6 +107,14 @@ _ROWS: Final[Mapping[str, _Row]] = {
 }  # fmt: skip
 
 
+def gate_switches() -> dict[str, list[str]]:
+    """For each switch that the gate asks, the kinds of events before which it does."""
+    found: dict[str, list[str]] = {}
+    for kind, row in (*_ROWS.items(), *((f"hv_read for {purpose}", row) for purpose, row in _READS.items())):
+        found.setdefault(row.switch, []).append(kind)
+    return found
+
+
 def values_in_force(policies: Iterable[Policy], host: Host, now: str) -> dict[str, dict[str, str]]:
     """Each VM's view: the agreement's values; without agreement the strictest value of a_i(s)."""
     situation = Situation(policies, host, now)

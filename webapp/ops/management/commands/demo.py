@@ -22,7 +22,7 @@ from django.db import connections
 from webapp.ops import demo, story
 from webapp.ops.supervisor import GaveUp, Supervisor
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 class Interrupted(Exception):
@@ -98,7 +98,7 @@ def prepare() -> dict[str, str]:
 
 
 def wait_ready(supervisor: Supervisor, port: int) -> None:
-    """Until /readyz answers 200; GaveUp with what is known if it does not within a minute."""
+    """Until /readyz answers 200; GaveUp with what is known if it does not within two minutes."""
     end = time.monotonic() + READY_SECONDS
     answer = "no answer"
     while time.monotonic() < end:
