@@ -8,7 +8,8 @@ from playwright.sync_api import Page
 
 from tests.e2e.conftest import serious
 
-INSIDE = """() => [...document.querySelectorAll('.sheet > figure')].filter(figure => figure.scrollWidth > figure.clientWidth + 1)
+INSIDE = """() => [...document.querySelectorAll('.sheet > figure')]
+  .filter(figure => figure.scrollWidth > figure.clientWidth + 1)
   .map(figure => figure.innerText.slice(0, 60))"""
 
 
