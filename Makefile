@@ -67,7 +67,7 @@ coverage: $(VENV)/.stamp-dev ## which lines of the Cython sources the engine's t
 mutants: $(VENV)/.stamp-dev ## plant faults in the engine: the tests must notice each (takes long)
 	@$(PY) -m tests.engine.mutants
 
-setup: $(VENV)/.stamp-ext frontend/.stamp-build ## only prepare: venv, extensions, frontend
+setup: $(VENV)/.stamp-ext $(VENV)/.stamp-messages frontend/.stamp-build ## only prepare: venv, extensions, catalogues, frontend
 
 preflight:
 	@sh .ci/preflight $(PYTHON)
@@ -96,6 +96,10 @@ $(VENV)/.stamp-ext: $(SOURCES) setup.py pyproject.toml $(VENV)/.stamp-run
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e . >$(VENV)/build.log 2>&1 || { tail -n 30 $(VENV)/build.log; exit 1; }
 	@touch $@
 
+$(VENV)/.stamp-messages: $(wildcard webapp/locale/*/LC_MESSAGES/*.po) webapp/catalogues.py | $(VENV)/.stamp-run
+	@$(PY) -m webapp.catalogues compile
+	@touch $@
+
 $(VENV)/.stamp-browser: $(VENV)/.stamp-dev tests/e2e/browser.py
 	@$(if $(filter 0,$(E2E)),true,$(PY) tests/e2e/browser.py && touch $@)
 
@@ -111,5 +115,6 @@ lock: ## remake the lock files from pyproject.toml
 	@sh .ci/lock
 
 clean: ## remove everything that make made, the demo's data included
-	rm -rf $(VENV) $(VENV)-negmas .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live
+	rm -rf $(VENV) $(VENV)-negmas .run build *.egg-info frontend/node_modules frontend/.stamp-* .browser webapp/static/live webapp/static/i18n
 	find hsvm_engine webapp -name '*.so' -delete
+	find webapp/locale -name '*.mo' -delete

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { defineConfig, type Plugin } from "vite";
 
 const ICONS = [
-  "arrow-down", "arrow-left", "arrow-right", "arrow-up", "circle", "circle-alert", "circle-check", "circle-dashed",
+  "arrow-down", "arrow-left", "arrow-right", "arrow-up", "bell", "circle", "circle-alert", "circle-check", "circle-dashed",
   "circle-question-mark", "clock", "ellipsis", "eye", "history", "info", "loader", "lock-open", "maximize", "minus", "monitor",
   "moon", "pause", "play", "plus", "projector", "radio", "refresh-cw", "shield", "skip-forward", "step-back", "step-forward",
   "sun", "triangle-alert", "wifi-off", "x",
@@ -44,7 +44,7 @@ export default defineConfig({
     manifest: true,
     target: "es2022",
     rollupOptions: {
-      input: { main: "src/main.ts", theme: "src/theme.ts", guide: "src/guide.ts" },
+      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts" },
       output: {
         // These two are on every page, live or not, so their names are known without the manifest.
         entryFileNames: (chunk) => (chunk.name === "theme" || chunk.name === "guide" ? "[name].js" : "[name]-[hash].js"),

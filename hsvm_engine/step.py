@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ class Step:
     vms: list[dict[str, Any]] = field(default_factory=list)  # slot, byte, letter, name, handle: all that live
 
 
+@cache
 def permission(bits: int) -> str:
     """`rw` for 3: the letters of a permission."""
     return "".join(letter for letter, bit in PERMISSIONS if bits & bit)

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.views.defaults import page_not_found, permission_denied
 
 from webapp.errors import BadInput, VpmsError
+from webapp.rest.problems import problem
 
 API = "/api/"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -19,8 +20,7 @@ SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 def refusal(request: HttpRequest, status: int, code: str, reason: str) -> HttpResponse:
     """One refusal as a page, or in the API's shape."""
     if request.path.startswith(API):
-        told = {"code": code, "message": reason, "faults": [{"path": "$", "reason": reason}]}
-        return JsonResponse(told, status=status)
+        return problem(status, code, reason, faults=[{"path": "$", "reason": reason}])
     return render(request, "accounts/refused.html", {"reason": reason, "faults": []}, status=status)
 
 
@@ -62,7 +62,7 @@ class RefusalMiddleware:
             return None
         if exception.http_status == 404:
             return page_not_found(request, exception)
-        if exception.http_status == 403:
+        if exception.http_status == 403 and exception.code != "read_only":
             return permission_denied(request, exception)
         if request.headers.get("Accept") == "application/json":
             return JsonResponse(exception.as_dict(), status=exception.http_status)

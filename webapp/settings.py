@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
 from pathlib import Path
@@ -28,6 +29,15 @@ def env_int(name: str, default: int, *, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
         raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}")
     return int(value)
+
+
+def origin_of(address: str) -> str:
+    """Scheme, host and port of an address that the site may speak to: https, or loopback."""
+    parts = urlsplit(address)
+    loopback = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if not parts.hostname or not (parts.scheme == "https" or loopback):
+        raise ImproperlyConfigured(f"{address!r} must be an https address")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def private_file(path: Path, *, size: int) -> bytes:
@@ -70,6 +80,8 @@ ORIGINS = [o for o in env_str("HSVM_ORIGINS", "").split(",") if o] or [
     f"{SCHEME}://{host}:{PORT}" for host in ALLOWED_HOSTS
 ]
 CSRF_TRUSTED_ORIGINS = [o for o in ORIGINS if "*" not in o]
+# Where people find the site: the beginning of every link in e-mails and webhooks.
+SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
@@ -78,6 +90,7 @@ INSTALLED_APPS = [
     "webapp.agreements",
     "webapp.fleet",
     "webapp.tenants",
+    "webapp.notices",
     "webapp.accounts",
     "webapp.audit",
     "webapp.live",
@@ -88,6 +101,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_vite",
     "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
 ]
 
 MIDDLEWARE = [
@@ -95,11 +114,15 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",  # the cookie of the choice, else what the browser asks for
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "webapp.accounts.middleware.PersonMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "webapp.rest.middleware.ApiMiddleware",
     "webapp.pages.RefusalMiddleware",
 ]
 
@@ -113,9 +136,11 @@ TEMPLATES = [
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "webapp.accounts.context.frame",
+                "webapp.notices.context.bell",
             ],
         },
     }
@@ -174,6 +199,50 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_mutex_expire": 5,
 }
 
+
+def mail_settings(url: str) -> dict[str, object]:
+    """Where e-mails go: console:, file: (RUN_DIR/mail), or smtp://, smtp+tls://, smtps:// user:password@host:port."""
+    if url == "console:":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    if url == "file:":
+        backend = "django.core.mail.backends.filebased.EmailBackend"
+        return {"EMAIL_BACKEND": backend, "EMAIL_FILE_PATH": str(RUN_DIR / "mail")}
+    parts = urlsplit(url)
+    ports = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+    if parts.scheme not in ports or not parts.hostname:
+        raise ImproperlyConfigured("HSVM_MAIL must be console:, file: or smtp[s|+tls]://user:password@host:port")
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or ports[parts.scheme],
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+    }
+
+
+globals().update(mail_settings(env_str("HSVM_MAIL", "console:")))
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env_str("HSVM_MAIL_FROM", "vpms@localhost")
+
+
+def webhook_hosts(text: str) -> list[str]:
+    """Hosts and networks that webhooks may reach, with commas (webapp/notices/outgoing.py says how they are read)."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    for entry in entries:
+        try:
+            readable = bool(ipaddress.ip_network(entry) if "/" in entry else urlsplit(f"//{entry}").hostname)
+            readable = readable and ("/" in entry or urlsplit(f"//{entry}").port != 0)
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ImproperlyConfigured(f"HSVM_WEBHOOK_HOSTS: {entry!r} is no host, host:port or network")
+    return entries
+
+
+WEBHOOK_HOSTS = webhook_hosts(env_str("HSVM_WEBHOOK_HOSTS", ""))  # none: no webhook can be set up
+
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in/"
 LOGIN_REDIRECT_URL = "/home/"
@@ -183,7 +252,53 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 15}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-SESSION_COOKIE_AGE = 8 * 3600
+# Seconds without use, and in all, after which a sign-in ends.
+SESSION_PERSON = (8 * 3600, 7 * 24 * 3600)
+SESSION_OPERATOR = (3600, 12 * 3600)
+SESSION_COOKIE_AGE = SESSION_PERSON[0]
+# Operators and teachers act only with a second factor; on loopback it is offered and not required.
+MFA_REQUIRED = env_flag("HSVM_MFA", TLS)
+MFA_ADAPTER = "webapp.accounts.factors.SiteAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1
+MFA_TOTP_ISSUER = "VPMS"
+PASSWORD_RESET_TIMEOUT = 3600  # seconds for which a link to a new password is good
+INVITATION_DAYS = 7
+
+# One OpenID Connect provider, if the operator names it: no other is ever spoken to.
+OIDC_ISSUER = env_str("HSVM_OIDC_ISSUER", "")
+OIDC_ORIGINS = [origin_of(OIDC_ISSUER)] if OIDC_ISSUER else []
+SOCIALACCOUNT_ADAPTER = "webapp.accounts.oidc.SocialAdapter"
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": env_str("HSVM_OIDC_NAME", "the sign-in of your organisation"),
+                "client_id": env_str("HSVM_OIDC_CLIENT_ID", ""),
+                "secret": env_str("HSVM_OIDC_CLIENT_SECRET", ""),
+                "settings": {"server_url": OIDC_ISSUER},
+            }
+        ]
+        if OIDC_ISSUER
+        else [],
+    }
+}
+
+# Mail: smtp://user:password@host:port (STARTTLS), or one file for each mail in the run directory, as in the demo.
+MAIL_URL = urlsplit(env_str("HSVM_MAIL", ""))
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_URL.hostname else 'filebased'}.EmailBackend"
+EMAIL_FILE_PATH = RUN_DIR / "mail"
+EMAIL_HOST, EMAIL_PORT = MAIL_URL.hostname or "", MAIL_URL.port or 587
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(MAIL_URL.username or ""), unquote(MAIL_URL.password or "")
+EMAIL_USE_TLS = bool(EMAIL_HOST_USER)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("HSVM_MAIL_FROM", "vpms@localhost")
+
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
@@ -204,7 +319,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        "form-action": [SELF, *OIDC_ORIGINS],  # a form's redirect counts too
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }
@@ -228,6 +343,14 @@ DJANGO_VITE = {
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+LOCALE_PATHS = [BASE_DIR / "webapp" / "locale"]
+# English is in the sources; any other language is offered once its catalogue is compiled (webapp/catalogues.py).
+LANGUAGES = [("en", "English")] + [
+    (code, name)
+    for code, name in [("de", "Deutsch")]
+    if (LOCALE_PATHS[0] / code / "LC_MESSAGES" / "django.mo").exists()
+]
+LANGUAGE_COOKIE_NAME = "language"
 
 LOGGING = {
     "version": 1,
@@ -245,3 +368,6 @@ LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
 TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM can run, one file each
+# Calls of the REST API a minute, of one person, token or (without signing in) address; 0: not counted.
+API_CALLS_PER_MINUTE = env_int("HSVM_API_CALLS_PER_MINUTE", 600, low=0, high=1_000_000)
+API_WRITES_PER_MINUTE = env_int("HSVM_API_WRITES_PER_MINUTE", 120, low=0, high=1_000_000)

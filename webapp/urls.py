@@ -8,7 +8,18 @@ urlpatterns = [
     path("api/", api.urls),
     *[
         path("", include(f"webapp.{app}.urls"))
-        for app in ("accounts", "audit", "tenants", "fleet", "agreements", "runs", "classroom", "ops", "live")
+        for app in (
+            "accounts",
+            "audit",
+            "notices",
+            "tenants",
+            "fleet",
+            "agreements",
+            "runs",
+            "classroom",
+            "ops",
+            "live",
+        )
     ],
 ]
 handler400 = "webapp.pages.bad_request"

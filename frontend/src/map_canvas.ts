@@ -1,6 +1,6 @@
 /** The two canvases of the map: cells below; rings, numbers, selection and cursor above. Each is painted only when what it shows changed. */
 
-import { el } from "./dom";
+import { count, el } from "./dom";
 import { writeNumbers, type Digits } from "./map_digits";
 import { boxesIn, type Selection } from "./map_select";
 import { centre, frameAt, place, type Box, type Room, type Window } from "./map_geometry";
@@ -119,9 +119,8 @@ export class MapCanvas {
     if (known !== undefined) return known;
     if (this.stamps.size > KEPT_STAMPS) this.stamps.clear();
     const bright = stampsOf(model.owners, size, lettering, style);
-    const dim = dimmed(bright, style);
-    const filtered = isolated === null ? bright : dim.map((stamp, byte) => (byte === isolated ? bright[byte] : stamp));
-    const made: Stamps[] = layer === null ? [filtered] : [dim];
+    const dim = isolated === null && layer === null ? bright : dimmed(bright, style);
+    const made: Stamps[] = [layer === null && isolated !== null ? dim.map((stamp, byte) => (byte === isolated ? bright[byte] : stamp)) : dim];
     if (looks === "as-is") made.push(bright);
     else if (looks !== "none") for (const look of looks) made.push(new Array<Uint32Array>(256).fill(stampOf(look, size, lettering, style)));
     this.stamps.set(key, made);
@@ -149,7 +148,7 @@ export class MapCanvas {
         context.stroke();
       }
       const right = ring.x + 40 * ratio > window.width;
-      if (ring.count > 1) label(context, ring.count.toLocaleString("en-US"), ring.x + (right ? -11 : 11) * ratio, Math.max(7 * ratio, ring.y), 12 * ratio, right ? "right" : "left");
+      if (ring.count > 1) label(context, count(ring.count), ring.x + (right ? -11 : 11) * ratio, Math.max(7 * ratio, ring.y), 12 * ratio, right ? "right" : "left");
     }
     if (view.cursor !== null) this.paintCursor(context, model, window, view.cursor);
   }
@@ -243,10 +242,13 @@ function rampOf(colour: string): Uint32Array {
   return Uint32Array.from({ length: 16 }, (_, i) => (0xff000000 | mix(16, i / 15) | mix(8, i / 15) | mix(0, i / 15)) >>> 0);
 }
 
+const letters = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+
 /** Draws a VM's letter into a stamp, with a rim of the base colour so that no texture swallows it. */
 const lettering: Lettering = (stamp, size, look) => {
-  const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
+  const context = letters;
   if (context === null) return;
+  if (context.canvas.width !== size) context.canvas.width = context.canvas.height = size;
   context.putImageData(new ImageData(new Uint8ClampedArray(stamp.slice().buffer), size, size), 0, 0);
   const heavy = document.documentElement.dataset["theme"] === "projector";
   const height = Math.round(size * (size >= NUMBERS_FROM ? 0.42 : heavy ? 0.95 : 0.8));

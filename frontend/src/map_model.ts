@@ -2,7 +2,7 @@
 
 import { gridOf, place, type Grid, type Order } from "./map_geometry";
 import { unroll } from "./map_hilbert";
-import { DominantPyramid, MaxPyramid, NOTHING, plane, type Plane } from "./map_pyramid";
+import { DominantPyramid, MaxPyramid, NOTHING, padded, plane, type Plane } from "./map_pyramid";
 import type { MapState } from "./store";
 import type { Owner } from "./wire";
 
@@ -58,9 +58,12 @@ export class MapModel {
 
   /** What blocks of n x n frames show, n a power of two; level 0 is the frames themselves. */
   level(per: number): Plane {
-    if (per === 1) return this.cells;
-    this.dominant ??= this.blocks();
-    return this.dominant.levels[Math.log2(per)] as Plane;
+    return per === 1 ? this.cells : (this.dominant ??= this.blocks()).level(Math.log2(per));
+  }
+
+  /** Counts ahead, for at most `ms` milliseconds, what other zooms will show. True when nothing is left to count. */
+  prepare(ms: number): boolean {
+    return (this.dominant ??= this.blocks()).prepare(performance.now() + ms);
   }
 
   isWrong(mfn: number): boolean {
@@ -85,6 +88,8 @@ export class MapModel {
   /** One byte a frame, laid out as the grid is; `none` where there is no frame. */
   lay(bytes: Uint8Array, none: number): Plane {
     const { grid } = this;
+    // Where rows are whole the bytes lie as they shall already: a copy of a large map costs a frame.
+    if (grid.order === "rows" && padded(grid.columns) * padded(grid.rows) === bytes.length) return { width: grid.columns, height: grid.rows, bytes };
     const made = plane(grid.columns, grid.rows);
     if (made.bytes.length !== bytes.length) made.bytes.fill(none);
     if (grid.order === "hilbert") {

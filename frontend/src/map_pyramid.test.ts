@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { DominantPyramid, MaxPyramid, NOTHING, plane, type Plane } from "./map_pyramid";
 import { numbers } from "./testing";
 
@@ -55,21 +55,37 @@ describe("the pyramid of the owner of most", () => {
     for (const [columns, rows] of [[32, 32], [64, 24], [20, 17]] as const) {
       const base = plane(columns, rows, NOTHING);
       for (let y = 0; y < rows; y++) for (let x = 0; x < columns; x++) base.bytes[y * base.width + x] = x < 16 && y < 8 ? 7 : (shown[random(4)] as number);
-      const pyramid = new DominantPyramid(base, classes, shown);
-      const check = (): void => pyramid.levels.slice(1).forEach((level, i) => {
-        for (let y = 0; y < level.height; y++) for (let x = 0; x < level.width; x++) {
-          expect(level.bytes[y * level.width + x]).toBe(slowDominant(block(base, i + 1, x, y), [...shown]));
+      let pyramid = new DominantPyramid(base, classes, shown);
+      const check = (): void => {
+        for (const number of [2, 7, 1, 12, 3, 5]) {
+          const level = pyramid.level(number);
+          for (let y = 0; y < level.height; y++) for (let x = 0; x < level.width; x++) {
+            expect(level.bytes[y * level.width + x]).toBe(slowDominant(block(base, number, x, y), [...shown]));
+          }
         }
-      });
-      check();
-      for (let i = 0; i < 300; i++) {
+      };
+      const change = (): void => {
         const [x, y] = [random(columns), random(rows)];
         const at = y * base.width + x;
         const before = base.bytes[at] as number;
         base.bytes[at] = shown[random(4)] as number;
         pyramid.changed(x, y, before);
+      };
+      // Counted a row at a time, with changes in between: what is counted already follows, what is not will find them.
+      const clock = vi.spyOn(performance, "now");
+      for (let done = false; !done; change()) {
+        clock.mockReset().mockReturnValueOnce(0).mockReturnValue(1);
+        done = pyramid.prepare(0);
       }
+      clock.mockRestore();
       check();
+      for (let i = 0; i < 300; i++) change();
+      check();
+      // And counted when it is looked at.
+      const late = pyramid;
+      pyramid = new DominantPyramid(base, classes, shown);
+      check();
+      expect(pyramid.level(4)).toEqual(late.level(4));
     }
   });
 });

@@ -11,7 +11,8 @@ export const padded = (size: number): number => Math.ceil(size / 8) * 8;
 
 export function plane(columns: number, rows: number, fill = 0): Plane {
   const [width, height] = [padded(columns), padded(rows)];
-  return { width, height, bytes: new Uint8Array(width * height).fill(fill) };
+  const bytes = new Uint8Array(width * height);
+  return { width, height, bytes: fill === 0 ? bytes : bytes.fill(fill) };
 }
 
 const halved = ({ width, height }: { width: number; height: number }): Plane => {
@@ -80,22 +81,56 @@ function highestBelow(below: Plane, x: number, y: number): number {
 /** No frame there; also what a block without frames shows. */
 export const NOTHING = 255;
 
-/** The byte that most frames of a block have; of equally many the one of the later class. Exact at every level, and kept so change by change. */
+/** Counted together, straight from the frames: a row of theirs is one of blocks of 8 x 8. */
+const FINE = 1;
+
+/**
+ * The byte that most frames of a block have; of equally many the one of the later class. Exact at every level, and kept so change by change.
+ * A level is counted when it is first looked at; `prepare` counts the others ahead, a few rows at a time.
+ */
 export class DominantPyramid {
-  readonly levels: Plane[];
+  private readonly levels: Plane[];
   /** By level from COUNTED on: frames per block and class. */
   private readonly counts: (Uint8Array | Uint32Array)[] = [];
+  /** By level from COUNTED on, and for the FINE ones: how many rows are counted. */
+  private readonly rows = new Array<number>(LEVELS).fill(0);
   private readonly votes: Uint32Array;
-  private readonly quarter: Uint32Array;
+  private readonly words: Uint32Array;
 
   /** `classes`: a class number for each byte; `NOTHING` has none. `shown`: the byte that stands for each class. */
   constructor(private readonly base: Plane, private readonly classes: Uint8Array, private readonly shown: Uint8Array) {
     this.levels = [base];
     this.votes = new Uint32Array(shown.length);
-    this.quarter = new Uint32Array(shown.length + 1);
-    for (let level = 1; level < LEVELS; level++) this.levels.push(halved(this.levels[level - 1] as Plane));
-    this.countBlocks();
-    for (let level = COUNTED + 1; level < LEVELS; level++) this.addUp(level);
+    this.words = new Uint32Array(base.bytes.buffer, base.bytes.byteOffset, base.bytes.length >> 2);
+    for (let level = 1; level < LEVELS; level++) {
+      this.levels.push(halved(this.levels[level - 1] as Plane));
+      const blocks = (this.levels[level] as Plane).bytes.length * shown.length;
+      if (level >= COUNTED) this.counts[level] = level === COUNTED ? new Uint8Array(blocks) : new Uint32Array(blocks);
+    }
+  }
+
+  level(level: number): Plane {
+    if (level > 0 && level < COUNTED) this.count(FINE);
+    for (let each = COUNTED; each <= level; each++) this.count(each);
+    return this.levels[level] as Plane;
+  }
+
+  /** Goes on counting until a row ends after `until`. True when every level is counted. */
+  prepare(until: number): boolean {
+    for (let level = COUNTED; level < LEVELS; level++) if (!this.count(level, until)) return false;
+    return this.count(FINE, until);
+  }
+
+  private count(level: number, until = Infinity): boolean {
+    const { height } = this.levels[Math.max(level, COUNTED)] as Plane;
+    for (let row = this.rows[level] as number; row < height; row++) {
+      if (performance.now() > until) return false;
+      if (level === FINE) this.countFine(row);
+      else if (level === COUNTED) this.countBlocks(row);
+      else this.addUp(level, row);
+      this.rows[level] = row + 1;
+    }
+    return true;
   }
 
   /** Cell (column, row) went from byte `before` to the byte that the base now holds. */
@@ -108,8 +143,10 @@ export class DominantPyramid {
       const [x, y] = [column >> level, row >> level];
       const at = y * here.width + x;
       const counts = this.counts[level];
-      if (counts === undefined) here.bytes[at] = this.voted(x << level, y << level, 1 << level);
-      else {
+      // Rows that are yet to be counted will be, from what lies below them.
+      if (counts === undefined) {
+        if (row >> COUNTED < (this.rows[FINE] as number)) here.bytes[at] = this.voted(x << level, y << level, 1 << level);
+      } else if (y < (this.rows[level] as number)) {
         const k = this.shown.length;
         if (from < k) counts[at * k + from] = (counts[at * k + from] as number) - 1;
         if (to < k) counts[at * k + to] = (counts[at * k + to] as number) + 1;
@@ -143,78 +180,85 @@ export class DominantPyramid {
     return found < 0 ? NOTHING : (this.shown[found] as number);
   }
 
-  /** Levels 1 to 3 of every block of 8 x 8 in one go: blocks of one owner, nearly all of a real map, are sixteen comparisons. */
-  private countBlocks(): void {
-    const { base, classes, shown } = this;
-    const [one, two, three] = [this.levels[1], this.levels[2], this.levels[3]] as [Plane, Plane, Plane];
+  /** Whether all frames of a block of 8 x 8 are of one byte, as nearly all of a real map are: sixteen comparisons. */
+  private uniform(x: number, y: number): boolean {
+    const { words } = this;
+    const across = this.base.width >> 2;
+    let at = y * 8 * across + x * 2;
+    const word = words[at] as number;
+    if (word !== ((word & 0xff) * 0x01010101) >>> 0) return false;
+    for (let row = 0; row < 8; row++, at += across) if (words[at] !== word || words[at + 1] !== word) return false;
+    return true;
+  }
+
+  /** A row of level 3. Even where owners meet most frames have the neighbours' owner, so four equal ones are counted at once. */
+  private countBlocks(y: number): void {
+    const { words, classes, shown } = this;
+    const across = this.base.width >> 2;
+    const here = this.levels[COUNTED] as Plane;
+    const counts = this.counts[COUNTED] as Uint8Array;
     const k = shown.length;
-    const counts = new Uint8Array(three.bytes.length * k);
-    this.counts[COUNTED] = counts;
-    const words = new Uint32Array(base.bytes.buffer, base.bytes.byteOffset, base.bytes.length >> 2);
-    const [ones, twos] = [new Uint32Array(one.bytes.buffer), new Uint16Array(two.bytes.buffer)];
-    const across = base.width >> 2;
-    for (let y = 0, at = 0; y < three.height; y++) {
-      for (let x = 0; x < three.width; x++, at++) {
-        const byte = base.bytes[y * 8 * base.width + x * 8] as number;
-        const word = (byte * 0x01010101) >>> 0;
-        let uniform = true;
-        for (let row = 0, i = y * 8 * across + x * 2; row < 8 && uniform; row++, i += across) uniform = words[i] === word && words[i + 1] === word;
-        const its = classes[byte] as number;
-        if (uniform) {
-          const face = its < k ? (shown[its] as number) : NOTHING;
-          if (its < k) counts[at * k + its] = 64;
-          for (let i = 0; i < 4; i++) ones[((y * 4 + i) * one.width) / 4 + x] = (face * 0x01010101) >>> 0;
-          for (let i = 0; i < 2; i++) twos[((y * 2 + i) * two.width) / 2 + x] = face * 0x0101;
-          three.bytes[at] = face;
-          continue;
-        }
-        this.countBlock(x, y);
-        for (let i = 0; i < k; i++) counts[at * k + i] = this.votes[i] as number;
+    for (let x = 0, at = y * here.width; x < here.width; x++, at++) {
+      const first = y * 8 * across + x * 2;
+      if (this.uniform(x, y)) {
+        const its = classes[(words[first] as number) & 0xff] as number;
+        if (its < k) counts[at * k + its] = 64;
+        here.bytes[at] = shown[its] ?? NOTHING;
+        continue;
       }
+      for (let i = 0; i < 16; i++) {
+        const word = words[first + (i >> 1) * across + (i & 1)] as number;
+        const equal = word === ((word & 0xff) * 0x01010101) >>> 0;
+        for (let shift = 0; shift < (equal ? 8 : 32); shift += 8) {
+          const its = classes[(word >>> shift) & 0xff] as number;
+          if (its < k) counts[at * k + its] = (counts[at * k + its] as number) + (equal ? 4 : 1);
+        }
+      }
+      here.bytes[at] = this.most(counts, at * k);
     }
   }
 
-  /** One block of 8 x 8 in which owners meet; afterwards `votes` are its counts. */
-  private countBlock(x: number, y: number): void {
-    const { base, classes, shown, votes, quarter } = this;
+  /** Levels 1 and 2 of a row of blocks of 8 x 8. */
+  private countFine(y: number): void {
+    const { base: { bytes, width }, classes, shown } = this;
     const [one, two, three] = [this.levels[1], this.levels[2], this.levels[3]] as [Plane, Plane, Plane];
-    const [bytes, width, k] = [base.bytes, base.width, shown.length];
-    for (let i = 0; i < k; i++) votes[i] = 0;
-    for (let q = 0; q < 4; q++) {
-      for (let i = 0; i <= k; i++) quarter[i] = 0;
-      const [x2, y2] = [x * 2 + (q & 1), y * 2 + (q >> 1)];
-      for (let i = 0; i < 4; i++) {
-        const [x1, y1] = [x2 * 2 + (i & 1), y2 * 2 + (i >> 1)];
+    const [ones, twos] = [new Uint32Array(one.bytes.buffer), new Uint16Array(two.bytes.buffer)];
+    const k = shown.length;
+    for (let x = 0; x < three.width; x++) {
+      if (this.uniform(x, y)) {
+        const face = shown[classes[bytes[y * 8 * width + x * 8] as number] as number] ?? NOTHING;
+        for (let i = 0; i < 4; i++) ones[((y * 4 + i) * one.width) / 4 + x] = (face * 0x01010101) >>> 0;
+        for (let i = 0; i < 2; i++) twos[((y * 2 + i) * two.width) / 2 + x] = face * 0x0101;
+        continue;
+      }
+      for (let i = 0; i < 16; i++) {
+        const [x1, y1] = [x * 4 + (i & 3), y * 4 + (i >> 2)];
         const from = y1 * 2 * width + x1 * 2;
         const a = Math.min(k, classes[bytes[from] as number] as number);
         const b = Math.min(k, classes[bytes[from + 1] as number] as number);
         const c = Math.min(k, classes[bytes[from + width] as number] as number);
         const d = Math.min(k, classes[bytes[from + width + 1] as number] as number);
-        quarter[a] = (quarter[a] as number) + 1;
-        quarter[b] = (quarter[b] as number) + 1;
-        quarter[c] = (quarter[c] as number) + 1;
-        quarter[d] = (quarter[d] as number) + 1;
         one.bytes[y1 * one.width + x1] = shown[ofFour(a, b, c, d, k)] ?? NOTHING;
       }
-      two.bytes[y2 * two.width + x2] = this.most(quarter, 0);
-      for (let i = 0; i < k; i++) votes[i] = (votes[i] as number) + (quarter[i] as number);
+      for (let i = 0; i < 4; i++) {
+        const [x2, y2] = [x * 2 + (i & 1), y * 2 + (i >> 1)];
+        two.bytes[y2 * two.width + x2] = this.voted(x2 * 4, y2 * 4, 4);
+      }
     }
-    three.bytes[y * three.width + x] = this.most(votes, 0);
   }
 
-  private addUp(level: number): void {
+  /** A row of a level from the two rows below it. */
+  private addUp(level: number, y: number): void {
     const [below, here] = [this.levels[level - 1] as Plane, this.levels[level] as Plane];
-    const under = this.counts[level - 1] as Uint8Array | Uint32Array;
+    const [under, counts] = [this.counts[level - 1] as Uint8Array | Uint32Array, this.counts[level] as Uint32Array];
     const k = this.shown.length;
-    const counts = new Uint32Array(here.bytes.length * k);
-    this.counts[level] = counts;
-    for (let y = 0; y < below.height; y++) {
+    for (let row = y * 2; row < Math.min(below.height, y * 2 + 2); row++) {
       for (let x = 0; x < below.width; x++) {
-        const [from, to] = [(y * below.width + x) * k, ((y >> 1) * here.width + (x >> 1)) * k];
+        const [from, to] = [(row * below.width + x) * k, (y * here.width + (x >> 1)) * k];
         for (let i = 0; i < k; i++) counts[to + i] = (counts[to + i] as number) + (under[from + i] as number);
       }
     }
-    for (let at = 0; at < here.bytes.length; at++) here.bytes[at] = this.most(counts, at * k);
+    for (let at = y * here.width; at < (y + 1) * here.width; at++) here.bytes[at] = this.most(counts, at * k);
   }
 }
 

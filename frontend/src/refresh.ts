@@ -3,6 +3,7 @@
 import { el } from "./dom";
 import type { LiveSocket } from "./socket";
 import type { Store } from "./store";
+import { t } from "./words";
 
 type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 
@@ -31,7 +32,7 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     busy = true;
     while (part.querySelector(":popover-open") !== null) await new Promise((resolve) => setTimeout(resolve, 500));  // a tip is being read
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(part.dataset["from"] ?? location.href, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
       if (fresh !== null) {
         const reachable = (): HTMLElement[] => [...part.querySelectorAll<HTMLElement>("a, button, summary")];
@@ -57,10 +58,10 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
 
   const offer = (): void => {
     if (part.querySelector("[data-part=changed]") !== null) return;
-    const show = el("button", { type: "button", class: "button button-quiet" }, "Show the new state");
+    const show = el("button", { type: "button", class: "button button-quiet" }, t("Show the new state"));
     show.addEventListener("click", () => void renew(true));
     part.prepend(el("div", { class: "notice notice-info", role: "status", "data-part": "changed" },
-      el("p", {}, "This has changed meanwhile. What you have begun to fill in is kept until you look. "), el("div", { class: "actions" }, show)));
+      el("p", {}, `${t("This has changed meanwhile. What you have begun to fill in is kept until you look.")} `), el("div", { class: "actions" }, show)));
   };
 
   // The page says with data-seq which state it shows: what moved between its making and this socket is noticed.

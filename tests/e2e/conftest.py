@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.browser import FLAGS, find
-from tests.e2e.stack import PASSWORD, Demo, running
+from tests.e2e.stack import PASSWORD, Demo, prepare, running
+
+PATIENCE = 60_000  # ms that a page may take on a machine with much else to do; what is right comes sooner
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,10 +41,28 @@ def serious(page: Page, *rules: str) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory in which the story is told up to its opening: made once for all processes, copied by each demo.
+
+    That a demo tells it by itself is shown by test_process.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+    ready = base / "told"
+    with (base / "told.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the second process waits for the first one's work
+        if not ready.exists():
+            prepare(base / "telling")
+            (base / "telling").rename(ready)
+    return ready
+
+
 # One for all browser tests of a process. It ends with them: it would take half a core from the tests that follow.
 @pytest.fixture(scope="package")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running(tmp_path_factory.mktemp("demo")) as started:
+def demo(told: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running(shutil.copytree(told, tmp_path_factory.mktemp("demo") / "run")) as started:
         yield started
 
 
@@ -57,6 +80,15 @@ def cookies() -> dict[str, Any]:
     return {}
 
 
+def enter(page: Page, name: str) -> None:
+    """Sign in by the page, as a person does."""
+    page.goto("/sign-in/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/sign-in/" not in url)
+
+
 @pytest.fixture
 def sign_in(demo: Demo, chromium: Browser, cookies: dict[str, Any]) -> Iterator[Callable[..., Page]]:
     """sign_in("alice") opens a page of its own browser context in which alice is signed in; None stays anonymous."""
@@ -64,18 +96,41 @@ def sign_in(demo: Demo, chromium: Browser, cookies: dict[str, Any]) -> Iterator[
 
     def open_page(name: str | None, **options: Any) -> Page:
         context = chromium.new_context(base_url=demo.url, storage_state=cookies.get(name or ""), **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         opened.append(context)
         page = context.new_page()
         if name and name not in cookies:
-            page.goto("/sign-in/")
-            page.get_by_label("Name").fill(name)
-            page.get_by_label("Password", exact=True).fill(PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
-            page.wait_for_url(lambda url: "/sign-in/" not in url)
+            enter(page, name)
             cookies[name] = context.storage_state()
         return page
 
     yield open_page
     for context in opened:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def settled(
+    demo: Demo, chromium: Browser, cookies: dict[str, Any]
+) -> Iterator[Callable[[str | None, bool], BrowserContext]]:
+    """settled("alice", script) is one browser context of hers for all pages of a file that are only looked at: its
+    scripts and styles are fetched and compiled once."""
+    kept: dict[tuple[str | None, bool], BrowserContext] = {}
+
+    def context(name: str | None, script: bool) -> BrowserContext:
+        if (name, script) not in kept:
+            state = cookies.get(name or "")
+            kept[name, script] = chromium.new_context(
+                base_url=demo.url, storage_state=state, java_script_enabled=script
+            )
+            kept[name, script].set_default_timeout(PATIENCE)
+            if name and state is None:
+                page = kept[name, script].new_page()
+                enter(page, name)
+                page.close()
+                cookies[name] = kept[name, script].storage_state()
+        return kept[name, script]
+
+    yield context
+    for one in kept.values():
+        one.close()

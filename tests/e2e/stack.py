@@ -25,6 +25,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def inherited(run_dir: Path) -> dict[str, str]:
+    """The environment of a demo in this directory: this process's own, without what the tests set for themselves."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("HSVM_") and k != "DJANGO_SETTINGS_MODULE"}
+    return {**own, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD}
+
+
+def prepare(run_dir: Path) -> None:
+    """Tell the story in this directory as a demo does before it opens."""
+    environment = {**inherited(run_dir), "HSVM_TLS": "0", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    told = "import django; django.setup(); from webapp.ops.management.commands.demo import prepare; prepare()"
+    subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=environment, check=True, timeout=300)
+
+
 class Demo:
     """A running demo. `url` answers until stop(); every process it started is a descendant of `process`."""
 
@@ -33,8 +46,7 @@ class Demo:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = run_dir / "demo.log"
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HSVM_") and k != "DJANGO_SETTINGS_MODULE"}
-        environment = {**inherited, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD, **environment}
+        environment = {**inherited(run_dir), **environment}
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "demo", "--port", str(self.port)],
@@ -45,7 +57,7 @@ class Demo:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = 90) -> None:
+    def wait_ready(self, seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -57,7 +69,7 @@ class Demo:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()
@@ -87,7 +99,7 @@ class Demo:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        _, left = psutil.wait_procs(family, timeout=5)
+        _, left = psutil.wait_procs(family, timeout=20)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()

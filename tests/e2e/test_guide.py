@@ -9,7 +9,8 @@ from playwright.sync_api import Page
 from tests.e2e.conftest import serious
 
 INSIDE = """() => [...document.querySelectorAll('.sheet > figure')]
-  .filter(figure => figure.scrollWidth > figure.clientWidth + 1).map(figure => figure.innerText.slice(0, 60))"""
+  .filter(figure => figure.scrollWidth > figure.clientWidth + 1)
+  .map(figure => figure.innerText.slice(0, 60))"""
 
 
 def test_every_component_is_sound_in_every_theme_and_fits_320_px(sign_in: Callable[..., Page]) -> None:

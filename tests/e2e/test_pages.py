@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
 from tests.e2e.conftest import serious
 from tests.e2e.stack import Demo
 
+Settled = Callable[[str | None, bool], BrowserContext]
 PAGES = [
     (None, "/"),
     (None, "/demo/"),
@@ -50,8 +51,9 @@ def there(demo: Demo) -> Callable[[str], str]:
     def address(path: str) -> str:
         named = re.match(r"\{(\S+) (\S+)\}", path)
         while named:
-            rows = json.loads(demo.get("/api/matrix")[1])
-            found = next(row for row in rows if (row["attack"], row["architecture"]) == named.groups())
+            attack, architecture = named.groups()
+            query = f"?attack={attack}&architecture={architecture}"
+            (found,) = json.loads(demo.get(f"/api/matrix{query}")[1])["items"]
             if found["state"] == "done":
                 return found["url"] + path[named.end() :]
             time.sleep(0.5)
@@ -62,9 +64,9 @@ def there(demo: Demo) -> Callable[[str], str]:
 
 @pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
 def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
-    sign_in: Callable[..., Page], there: Callable[[str], str], who: str | None, path: str
+    settled: Settled, there: Callable[[str], str], who: str | None, path: str
 ) -> None:
-    page = sign_in(who)
+    page = settled(who, True).new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -78,17 +80,19 @@ def test_a_page_has_no_serious_fault_in_any_theme_and_fits_320_px(
         assert not bad, f"{path} {theme}: " + "; ".join(bad)
     page.evaluate("() => document.styleSheets[0].deleteRule(0)")
     page.set_viewport_size({"width": 320, "height": 700})
-    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", timeout=5_000, polling=100)
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", polling=100)
     assert not said
+    page.close()
 
 
 @pytest.mark.parametrize(("who", "path"), PAGES, ids=NAMES)
 def test_a_page_says_its_piece_without_script(
-    sign_in: Callable[..., Page], there: Callable[[str], str], who: str | None, path: str
+    settled: Settled, there: Callable[[str], str], who: str | None, path: str
 ) -> None:
-    page = sign_in(who, java_script_enabled=False)
+    page = settled(who, False).new_page()
     page.goto(there(path))
     assert len(page.locator("main").inner_text()) > 120
+    page.close()
 
 
 def test_the_map_is_read_by_keyboard_alone(sign_in: Callable[..., Page]) -> None:

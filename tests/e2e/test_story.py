@@ -90,7 +90,7 @@ def clash_and_agree(alice: Page, bob: Page) -> None:
     bob.wait_for_function(
         "() => [...document.querySelectorAll('tr')]"
         ".some(r => r.innerText.includes('b-web') && r.innerText.includes('Running'))",
-        timeout=20_000,
+        timeout=60_000,
     )
     assert "H-SVM" in vm_row(bob, "b-web").inner_text() or "none" in vm_row(bob, "b-web").inner_text()
 

@@ -53,11 +53,11 @@ attacker:
 
 
 def place_of(text: str | bytes) -> AttackFileError:
-    """The refusal of a text; it must come within a second."""
-    start = time.perf_counter()
+    """The refusal of a text; it must cost less than a second."""
+    start = time.process_time()
     with pytest.raises(AttackFileError) as caught:
         read_attack(text, "t.yaml")
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     error = caught.value
     assert str(error) == f"t.yaml: line {error.line} column {error.column}: {error.reason}"
     return error

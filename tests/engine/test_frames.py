@@ -126,9 +126,9 @@ def test_on_nested_everything_asked_is_done(make: Make, guest: Callable[..., int
 
 def test_a_host_of_64_gib_opens_fast_and_small() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     machine = Machine(16_777_216, 65_536, 70_000)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     machine.ownership().sum()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 <= 16 * 16_777_216

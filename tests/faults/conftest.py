@@ -147,7 +147,7 @@ class Stack:
     def log(self) -> str:
         return "\n".join(path.read_text()[-3000:] for path in self.directory.glob("*.log"))
 
-    def until(self, true: Callable[[], bool], seconds: float = 40) -> None:
+    def until(self, true: Callable[[], bool], seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self.log()

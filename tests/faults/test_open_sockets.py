@@ -74,7 +74,7 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
     server = psutil.Process(stack.processes["web"].pid)
     idle, viewer = open_socket(cookie), open_socket(cookie)
     viewer.send(json.dumps({"type": "subscribe", "topic": f"run/{run.pk}/tlb", "last": None}))
-    assert json.loads(viewer.recv(10))["type"] == "snapshot"
+    assert json.loads(viewer.recv(60))["type"] == "snapshot"
     before = server.memory_info().rss
     began = time.monotonic()
     slow = [never_reading(cookie) for _ in range(5)]
@@ -83,7 +83,7 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
     def watch() -> None:
         with contextlib.suppress(TimeoutError):
             while True:
-                seen.append(json.loads(viewer.recv(2)).get("seq", 0))
+                seen.append(json.loads(viewer.recv(10)).get("seq", 0))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -94,7 +94,7 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
             for raw in slow:
                 ask_for_everything(raw, f"run/{run.pk}/tlb")
         time.sleep(0.05)
-    watching.join(15)
+    watching.join(60)
     assert server.memory_info().rss - before < GROWTH_MB << 20
     assert seen == sorted(seen) and len(seen) > 100, "the other viewer went on without a pause"
     for raw in slow:  # dropped: what is left in the buffers ends in a reset or an end of stream
@@ -103,6 +103,6 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
             while raw.recv(1 << 20):
                 pass
     idle.send(json.dumps({"type": "ping"}))
-    assert json.loads(idle.recv(5)) == {"type": "pong"}
+    assert json.loads(idle.recv(60)) == {"type": "pong"}
     idle.close()
     viewer.close()

@@ -20,7 +20,7 @@ from webapp.ops.supervisor import Child, GaveUp, Supervisor
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "did not happen in time"

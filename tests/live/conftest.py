@@ -45,7 +45,7 @@ class Valkey:
             "no",
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=self.path.parent)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
                 redis.Redis.from_url(self.url, retry=None).ping()
@@ -182,12 +182,12 @@ class Page:
         self.socket = WebsocketCommunicator(application, "/ws/", headers=headers)
 
     async def open(self) -> bool:
-        return (await self.socket.connect(timeout=5))[0]
+        return (await self.socket.connect(timeout=30))[0]
 
     async def say(self, **message: Any) -> None:
         await self.socket.send_to(text_data=json.dumps(message))
 
-    async def hear(self, timeout: float = 5) -> Any:
+    async def hear(self, timeout: float = 30) -> Any:
         output = await self.socket.receive_output(timeout)
         if output["type"] == "websocket.close":
             return output["code"]
@@ -223,7 +223,7 @@ async def page() -> AsyncIterator[Callable[..., Page]]:
     await hub().stop()
 
 
-async def until(true: Callable[[], bool], seconds: float = 5) -> None:
+async def until(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "did not happen in time"

@@ -48,7 +48,7 @@ def test_every_function_survives_redis_being_away_and_none_waits(settings: Any, 
         publish.rights_changed(user=1)
         publish.ended(run=1)
     assert not publish.reachable()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # one that waited for an answer would take minutes
 
 
 @pytest.mark.django_db(transaction=True)

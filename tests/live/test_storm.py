@@ -101,7 +101,7 @@ async def test_a_third_of_the_hints_lost_and_ten_cuts_leave_the_client_at_the_en
             if number % 50 == 0:
                 publish.keyframe(run=1, seq=played.head, state=played.player.state().to_bytes())
             await asyncio.sleep(0.01)
-        await until(lambda: client.drops >= DROPS and client.seq == played.head, 20)
+        await until(lambda: client.drops >= DROPS and client.seq == played.head)
     finally:
         watching.cancel()
     assert len(lost) > STEPS / 5
@@ -163,17 +163,23 @@ async def test_a_hidden_page_that_returns_catches_up_at_once(
     await one.say(type="rate", hz=1)
     await one.ask("tape/1/row", answers=2)
     await until(lambda: hub().connected)
-    for value in range(2, 8):
-        tapes.step(1, 1, value)
-        await asyncio.sleep(0.02)
-    await one.say(type="rate", hz=20)
-    await one.say(type="subscribe", topic="tape/1/row", last=1)
-    asked = time.monotonic()
-    heard = [await one.hear()]
-    while heard[-1].get("seq") != 7:
-        heard.append(await one.hear())
-    assert time.monotonic() - asked < 0.7, "the slow pace was waited out"
-    assert heard[-1]["data"] in ([1, 7, 0, 0], {"1": 7})
+    waits = []
+    for first in range(2, 32, 6):  # a busy machine may be slow once; the slow pace would be waited out each time
+        await one.say(type="rate", hz=1)
+        for value in range(first, first + 6):
+            tapes.step(1, 1, value)
+            await asyncio.sleep(0.02)
+        await one.say(type="rate", hz=20)
+        await one.say(type="subscribe", topic="tape/1/row", last=first - 1)
+        asked, head = time.monotonic(), first + 5
+        heard = [await one.hear()]
+        while heard[-1].get("seq") != head:
+            heard.append(await one.hear())
+        waits.append(time.monotonic() - asked)
+        assert heard[-1]["data"] in ([1, head, 0, 0], {"1": head})
+        if waits[-1] < 0.7:
+            return
+    raise AssertionError(f"the slow pace was waited out: {waits}")
 
 
 BAD = ["{", '{"type":"resume"}', '{"type":"subscribe","topic":7}', "[]", '{"type":"rate","hz":1e400}', "x" * 60_000]

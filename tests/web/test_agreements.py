@@ -428,7 +428,7 @@ def test_what_a_vm_contests_with_the_operator_alone_is_told_to_its_owner_only(ca
 
 def test_the_list_of_negotiations_and_the_disclosure_by_api(cast: Cast, clash: Negotiation, client) -> None:
     client.force_login(cast.bob)
-    assert [row["id"] for row in client.get("/api/negotiations").json()] == [clash.pk]
+    assert [row["id"] for row in client.get("/api/negotiations").json()["items"]] == [clash.pk]
     told = client.get(f"/api/negotiations/{clash.pk}").json()
     assert told["state"] == "PROPOSED" and told["vm"] == "b-web" and told["rows"]
     assert "a-db" not in str(told) and "alpha" not in str(told)

@@ -127,7 +127,7 @@ def test_an_approval_names_the_person_and_the_proposal(street: Street, open_one:
     assert "You accepted: anna said so for a-bank to proposal 1" in page
     assert advance(open_one).protocol["answers"]["a-bank"]["by"] == "anna"
     entry = Entry.objects.get(type="negotiation.answer")
-    assert entry.actor == "anna" and json.loads(entry.line)["data"]["round"] == 1
+    assert entry.actor == street.people["a-bank"].alias and json.loads(entry.line)["data"]["round"] == 1
 
 
 def test_a_minimum_leads_to_a_proposal_that_keeps_it_or_to_none(street: Street, open_one: Negotiation, client) -> None:

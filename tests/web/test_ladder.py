@@ -334,17 +334,17 @@ def test_bad_steps_are_refused_and_change_nothing(cast: Cast, refused: Negotiati
 def test_the_same_steps_by_api(cast: Cast, core: Negotiation, client) -> None:
     client.force_login(cast.alice)
     path = f"/api/negotiations/{core.pk}/steps"
-    assert client.get(path).json() == []
+    assert client.get(path).json()["items"] == []
     assert client.post(path, {"step": "refuse_action"}, content_type="application/json").status_code == 404
     client.force_login(cast.bob)
-    told = {row["step"]: row for row in client.get(path).json()}
+    told = {row["step"]: row for row in client.get(path).json()["items"]}
     assert told["relocate_requester"]["hosts"] == ["h2"] and told["another_time"]["minutes"] == [10, 60, 360, 1440]
     refused = client.post(path, {"step": "relocate_requester", "host": "h9"}, content_type="application/json")
     assert refused.status_code == 422 and refused.json()["faults"][0]["path"] == "$.host"
     assert client.post(path, {"step": "migrate_willing"}, content_type="application/json").status_code == 200
-    assert client.get("/api/moves").json() == []
+    assert client.get("/api/moves").json()["items"] == []
     client.force_login(cast.alice)
-    (asked,) = client.get("/api/moves").json()
+    (asked,) = client.get("/api/moves").json()["items"]
     assert (asked["vm"], asked["from_host"], asked["to_host"]) == ("a-db", "h1", "h2")
     answer = client.post(f"/api/moves/{asked['id']}", {"consent": False}, content_type="application/json")
     assert answer.status_code == 200 and answer.json()["negotiation"] is None

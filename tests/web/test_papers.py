@@ -89,7 +89,7 @@ def test_a_replaced_key_signs_no_more_and_what_it_signed_can_still_be_checked(st
     assert papers.key_file(user=street.operator, agreement=agreement)["a-bank"] == old.public
     assert papers.key_file(user=street.operator)["a-bank"] == new.public
     entry = Entry.objects.get(type="key.replaced")
-    assert entry.actor == "anna" and old.public not in entry.line and verify_chain()["valid"]
+    assert entry.actor == street.people["a-bank"].alias and old.public not in entry.line and verify_chain()["valid"]
 
 
 def test_a_key_is_not_replaced_while_it_is_to_sign(street: Street, client) -> None:

@@ -1,4 +1,4 @@
-"""Agree by API: wishes and their check, conflicts, negotiations and answers to proposals."""
+"""Agree by API: conflicts, goals, negotiations and answers to proposals."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import datetime as dt
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema
+from ninja import Field, Query, Router, Schema
+from pydantic import ConfigDict
 
 from webapp.agreements import declaring, selectors, services, stakeholders
-from webapp.agreements.models import Conflict, Negotiation
+from webapp.agreements.models import Conflict, Negotiation, Seat
 from webapp.agreements.room import Room
 from webapp.fleet.selectors import host_get
-from webapp.tenants.selectors import missing, policy_newest, vm_get
-from webapp.tenants.services import document_of
+from webapp.rest.doors import reader
+from webapp.rest.paging import Listed, Paging, Strict, pages
+from webapp.tenants.selectors import missing
 
 router = Router(tags=["agreements"])
-NEWEST = 100
+Number = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class ConflictOut(Schema):
@@ -30,6 +32,8 @@ class ConflictOut(Schema):
     switch: str
     host: str
     text: str
+    vms: list[str] = Field(description="The VMs that you may know; neighbours are not named.")
+    evidence: dict[str, Any]
     found_at: dt.datetime
     closed_at: dt.datetime | None
 
@@ -39,49 +43,30 @@ def person(request: HttpRequest) -> Any:
     return request.user
 
 
-def conflict_shown(conflict: Conflict) -> dict[str, Any]:
+def conflict_shown(user: Any, conflict: Conflict) -> dict[str, Any]:
     fields = ("id", "code", "name", "title", "kind", "trigger", "severity", "switch", "text", "found_at", "closed_at")
-    return {"host": conflict.host.name, **{field: getattr(conflict, field) for field in fields}}
-
-
-@router.get("/conflicts", response=list[ConflictOut])
-def conflict_list(request: HttpRequest, open: bool = True) -> Any:
-    """Conflicts that concern your VMs, newest first, at most 100."""
-    found = selectors.conflicts_of(user=person(request), open_only=open)[:NEWEST]
-    return [conflict_shown(conflict) for conflict in found]
-
-
-@router.get("/vms/{name}/policy", response=dict[str, Any])
-def policy_get(request: HttpRequest, name: str) -> Any:
-    """The newest wishes for a VM of yours: the document as it was given."""
-    user = person(request)
-    vm = vm_get(user=user, name=name)
-    newest = policy_newest(user=user, vm=vm)
-    if newest is None:
-        raise missing()
-    return document_of(newest)
-
-
-class SavedOut(Schema):
-    version: int
-    sha256: str
-    status: str
-    status_words: str
-
-
-@router.put("/vms/{name}/policy", response=SavedOut)
-def policy_put(request: HttpRequest, name: str) -> Any:
-    """Save a vpms-policy/1 document as the next version. It is read strictly and refused whole, or stored whole."""
-    user = person(request)
-    vm = vm_get(user=user, name=name)
-    policy = declaring.wishes_declare(by=user, vm=vm, document=request.body)
-    check = selectors.check_of(user=user, vm=vm)
     return {
-        "version": policy.version,
-        "sha256": policy.sha256,
-        "status": check["status"] if check else "not_checked",
-        "status_words": check["words"] if check else "Not checked: the VM has no host",
+        "host": conflict.host.name,
+        "vms": selectors.names_shown(user, conflict),
+        "evidence": conflict.evidence,
+        **{field: getattr(conflict, field) for field in fields},
     }
+
+
+@router.get("/conflicts", response=Listed[ConflictOut])
+def conflict_list(
+    request: HttpRequest,
+    paging: Query[Paging],
+    open: bool = True,
+    host: Annotated[str, Field(max_length=63)] = "",
+    severity: Annotated[str, Field(max_length=16)] = "",
+) -> Any:
+    """Conflicts that concern your VMs (operators: all), newest first; with `open=false` those that are over too."""
+    user = person(request)
+    found = selectors.conflicts_of(user=user, open_only=open).prefetch_related("vms__tenant")
+    found = found.filter(host__name=host) if host else found
+    found = found.filter(severity=severity) if severity else found
+    return pages(request, found, paging, by="-id", shown=lambda row: conflict_shown(user, row))
 
 
 class GoalOut(Schema):
@@ -100,23 +85,24 @@ class GoalOut(Schema):
     validity: dict[str, str | None]
 
 
-@router.get("/hosts/{name}/goals", response=list[GoalOut])
-def goal_list(request: HttpRequest, name: str) -> Any:
+@router.get("/hosts/{name}/goals", response=Listed[GoalOut])
+def goal_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
     """The goals of a host's stakeholders (vpms-goal/1) that you may know: others' as they were disclosed to you."""
     user = person(request)
     host = host_get(user=user, name=name)
-    if user.is_operator:
-        return stakeholders.operator_picture(user=user, host=host).goals
-    return stakeholders.tenant_picture(user=user, host=host).goals
+    whole = stakeholders.operator_picture if user.sees_site else stakeholders.tenant_picture
+    return pages(request, whole(user=user, host=host).goals, paging, by="goal")
 
 
-class WaiverIn(Schema):
+class WaiverIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"given_up": True}]})
     given_up: bool
 
 
-class WaiverOut(WaiverIn):
+class WaiverOut(Schema):
     vm: str
     switch: str
+    given_up: bool
 
 
 @router.put("/vms/{name}/goals/{switch}", response=WaiverOut)
@@ -173,13 +159,47 @@ class RoomOut(NegotiationOut):
     why: list[str]
 
 
-class AnswerIn(Schema):
+class CounterIn(Strict):
+    """`vm`, `round` and `version` are those of the room that you have read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "vm": "my-vm",
+                    "round": 1,
+                    "version": 4,
+                    "reason": "veto:page_sharing",
+                    "suggestion": {"page_sharing": "off"},
+                }
+            ]
+        },
+    )
     vm: str = Field(max_length=63)
     round: int = Field(ge=0, le=255)
     version: int = Field(ge=0, le=2**31)
-    accept: bool
     reason: str = Field("", max_length=100)
-    suggestion: dict[str, str] | None = None  # of a counter: `{setting: value}`
+    suggestion: dict[str, str] | None = Field(None, description="Of a counter: a value for each contested setting.")
+
+
+class AnswerIn(CounterIn):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"vm": "my-vm", "round": 1, "version": 4, "accept": True}]},
+    )
+    accept: bool
+
+
+class ChangesOut(Schema):
+    changes: dict[str, str]
+
+
+class HistoryOut(Schema):
+    number: int
+    at: dt.datetime
+    type: str
+    words: str
 
 
 def negotiation_shown(user: Any, negotiation: Negotiation) -> dict[str, Any]:
@@ -201,33 +221,47 @@ def room_shown(user: Any, room: Room) -> dict[str, Any]:
     }
 
 
-@router.get("/negotiations", response=list[NegotiationOut])
-def negotiation_list(request: HttpRequest) -> Any:
-    """Negotiations in which your VMs take part, newest first, at most 100."""
+@router.get("/negotiations", response=Listed[NegotiationOut])
+def negotiation_list(
+    request: HttpRequest,
+    paging: Query[Paging],
+    state: Annotated[str, Field(max_length=16)] = "",
+    host: Annotated[str, Field(max_length=63)] = "",
+) -> Any:
+    """Negotiations in which your VMs take part (operators: all), newest first."""
     user = person(request)
-    return [negotiation_shown(user, row) for row in selectors.negotiations_of(user=user)[:NEWEST]]
+    found = selectors.negotiations_of(user=user)
+    found = found.filter(state=state) if state else found
+    found = found.filter(host__name=host) if host else found
+    return pages(request, found, paging, by="-id", shown=lambda row: negotiation_shown(user, row))
 
 
 @router.get("/negotiations/{int:number}", response=RoomOut)
-def negotiation_get(request: HttpRequest, number: int, vm: Annotated[str, Field(max_length=63)] = "") -> Any:
+def negotiation_get(request: HttpRequest, number: Number, vm: Annotated[str, Field(max_length=63)] = "") -> Any:
     """What one VM of yours may see of it: contested settings, others by pseudonym."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
-    if user.is_operator and not vm:
+    if user.sees_site and not vm:
         return room_shown(user, selectors.mediator_room_of(user=user, negotiation=found))
     return room_shown(user, selectors.room_of(user=user, negotiation=found, vm=vm))
 
 
+def seat_of(user: Any, negotiation: Negotiation, vm: str) -> Seat:
+    """The seat of a VM of yours; every other is missing."""
+    room = selectors.room_of(user=user, negotiation=negotiation, vm=vm)
+    seat = next((seat for seat in room.seats if seat.vm.name == vm), None)
+    if seat is None:
+        raise missing()
+    return seat
+
+
 @router.post("/negotiations/{int:number}/answer", response=RoomOut)
-def negotiation_answer(request: HttpRequest, number: int, given: AnswerIn) -> Any:
+def negotiation_answer(request: HttpRequest, number: Number, given: AnswerIn) -> Any:
     """Accept, reject with a reason (`veto:<setting>`, `floor:<points of 1000>`, `final`) or counter with a suggestion
     exactly the round and version that you have seen; 409 if it has changed."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
-    room = selectors.room_of(user=user, negotiation=found, vm=given.vm)
-    seat = next((seat for seat in room.seats if seat.vm.name == given.vm), None)
-    if seat is None:
-        raise missing()
+    seat = seat_of(user, found, given.vm)
     after = services.answer(
         by=user,
         negotiation=found,
@@ -239,3 +273,37 @@ def negotiation_answer(request: HttpRequest, number: int, given: AnswerIn) -> An
         suggestion=given.suggestion,
     )
     return room_shown(user, selectors.room_of(user=user, negotiation=after, vm=given.vm))
+
+
+@router.post("/negotiations/{int:number}/preview", response=ChangesOut, auth=reader)
+def counter_preview(request: HttpRequest, number: Number, given: CounterIn) -> Any:
+    """The changes that a counter would ask for, refused for the same reasons as when it is sent. Nothing is stored."""
+    user = person(request)
+    found = selectors.negotiation_get(user=user, pk=number)
+    changes = services.counter_preview(
+        by=user,
+        negotiation=found,
+        vm=seat_of(user, found, given.vm).vm,
+        round=given.round,
+        version=given.version,
+        reason=given.reason,
+        suggestion=given.suggestion or {},
+    )
+    return {"changes": changes}
+
+
+@router.post("/negotiations/{int:number}/withdraw", response=NegotiationOut)
+def negotiation_withdraw(request: HttpRequest, number: Number) -> Any:
+    """Give up the start of your VM. Everybody else keeps everything as it was."""
+    user = person(request)
+    after = services.withdraw(by=user, negotiation=selectors.negotiation_get(user=user, pk=number))
+    return negotiation_shown(user, after)
+
+
+@router.get("/negotiations/{int:number}/history", response=Listed[HistoryOut])
+def history_list(request: HttpRequest, number: Number, paging: Query[Paging]) -> Any:
+    """What happened in the negotiation, as the log tells it to you, oldest first, at most 200."""
+    user = person(request)
+    told = selectors.history_of(user=user, negotiation=selectors.negotiation_get(user=user, pk=number))
+    rows = [{"number": at, **row} for at, row in enumerate(told, start=1)]
+    return pages(request, rows, paging, by="number")

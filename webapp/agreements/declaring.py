@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils import timezone
 
-from webapp.agreements import checks
+from webapp.agreements import checks, telling
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
@@ -15,9 +15,10 @@ from webapp.errors import BadInput, Fault
 from webapp.fleet.selectors import hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
+from webapp.roles import must
 from webapp.tenants import forms
 from webapp.tenants.models import VirtualMachine
-from webapp.tenants.selectors import missing, policy_newest, programs, tenants_of, vm_get
+from webapp.tenants.selectors import expect_own, missing, policy_newest, programs, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_save, vm_create
 from webapp.vpms.answers import document_from_answers
 from webapp.vpms.goals import has_goal
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
 
 
 @transaction.atomic
-def wishes_declare(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
+def wishes_declare(
+    *, by: User, vm: VirtualMachine, document: bytes | dict[str, Any], seen: int | None = None
+) -> Policy:
     """The next version of the wishes, stored and checked at once: conflicts that wishes have by themselves or with the
-    host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this."""
-    policy = policy_save(by=by, vm=vm, document=document)
+    host's operator are recorded now, those with neighbours when the VM starts. Nobody's agreement changes by this.
+    `seen` is the version that the person had read; see policy_save."""
+    expect_own(by=by, tenant=vm.tenant.slug)
+    policy = policy_save(by=by, vm=vm, document=document, seen=seen)
     placement = getattr(vm, "placement", None)
     if placement is not None:
         record_check(host=placement.host, vm=vm, policy=policy)
@@ -58,19 +63,20 @@ def record_check(*, host: Host, vm: VirtualMachine, policy: Policy) -> None:
         },
         audience=[vm.tenant.slug],
     )
-    for conflict in result["conflicts"]:
-        if conflict["severity"] in checks.BLOCKING:
-            conflict_record(
-                host=host,
-                vms=[vm],
-                code=conflict["code"],
-                name=conflict["name"],
-                severity=conflict["severity"],
-                switch=conflict["switch"] or "",
-                text=checks.finding_words(conflict),
-                evidence={"core": conflict["core"], "background": conflict["background"]},
-                trigger="create",
-            )
+    blocking = [conflict for conflict in result["conflicts"] if conflict["severity"] in checks.BLOCKING]
+    telling.conflicts_found(vms=[vm] * len(blocking), key=f"policy:{policy.pk}")
+    for conflict in blocking:
+        conflict_record(
+            host=host,
+            vms=[vm],
+            code=conflict["code"],
+            name=conflict["name"],
+            severity=conflict["severity"],
+            switch=conflict["switch"] or "",
+            text=checks.finding_words(conflict),
+            evidence={"core": conflict["core"], "background": conflict["background"]},
+            trigger="create",
+        )
 
 
 @transaction.atomic
@@ -80,6 +86,7 @@ def goal_waive(*, by: User, vm: str, switch: str, given_up: bool) -> VirtualMach
     No wish changes by it: a negotiation goes on counting them. A goal that the wishes do not have is missing.
     """
     own = vm_get(user=by, name=vm)
+    must(by, "act", tenant=own.tenant.slug)
     row = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=own.pk)
     newest = policy_newest(user=by, vm=row)
     if newest is None or not has_goal(document_of(newest), switch):
@@ -125,6 +132,7 @@ def vm_declare(
         faults.append(Fault("$.profile", "is not one of the profiles"))
     if owner is None or place is None or start is None or faults:
         raise BadInput(faults)
+    must(by, "act", tenant=owner.slug)
     vm = vm_create(by=by, tenant=owner, name=name, trace=trace)
     placement_set(by=by, vm=vm, host=place)
     size = {"vcpus": 1, "memory_mib": sizes[memory_mib]}

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from webapp.agreements import services, steps, wording
+from webapp.agreements import services, steps, telling, wording
 from webapp.agreements.inputs import inputs_of
 from webapp.agreements.models import Negotiation, Rung
 from webapp.errors import BadInput, Fault, VpmsError
@@ -22,7 +22,7 @@ from webapp.fleet.selectors import document_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants.models import VirtualMachine
-from webapp.tenants.selectors import missing
+from webapp.tenants.selectors import expect_own
 from webapp.vpms import conflicts, documents
 from webapp.vpms.instance import Limits
 from webapp.vpms.vocabulary import SWITCHES
@@ -182,8 +182,7 @@ def under_way(negotiation: Negotiation) -> list[str]:
 def choose(*, by: User, negotiation: Negotiation, step: str, host: str = "", minutes: str = "") -> Rung:
     """One step for the VM that wanted to start, by its own people. Refused with 409 where it is not open any more."""
     row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
-    if row.requester.tenant.slug not in by.tenant_slugs:
-        raise missing()
+    expect_own(by=by, tenant=row.requester.tenant.slug)
     if step not in STEPS:
         raise BadInput([Fault("$.step", f"must be one of {', '.join(STEPS)}")])
     if not is_open(row):
@@ -244,6 +243,7 @@ def _ask(by: User, row: Negotiation, name: str) -> Rung:
     rungs = []
     for vm, host in asked:
         rungs.append(_rung(by, row, "migrate_willing", Rung.State.ASKED, vm=vm, host=host, due_at=until))
+        telling.move_asked(rungs[-1])
         publish.changed(f"tenant/{vm.tenant.slug}")
     return rungs[0]
 
@@ -268,12 +268,12 @@ def move_answer(*, by: User, rung: Rung, consent: bool) -> Rung:
     """The owner's answer to whether its running VM would move. A yes begins the negotiation at the other host, where
     everybody is asked as at any start; a no changes nothing. Given twice, or too late, it is refused with 409."""
     row = Rung.objects.select_for_update().select_related("vm__tenant", "host", "negotiation").get(pk=rung.pk)
-    if row.vm.tenant.slug not in by.tenant_slugs:
-        raise missing()
+    expect_own(by=by, tenant=row.vm.tenant.slug)
     if row.state != Rung.State.ASKED:
         raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")
     data = {"vm": row.vm.name, "answer": "agreed" if consent else "refused", "host": row.host.name if row.host else ""}
     steps.record(row.negotiation, type="ladder.answer", data=data, audience=[row.vm.tenant.slug], by=by)
+    telling.move_answered(row, consent=consent)
     if not consent:
         _close(row, Rung.State.REFUSED, "The neighbour stays where it is.")
         return row

@@ -6,13 +6,16 @@ import datetime as dt
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema
+from ninja import Field, Query, Router, Schema
+from pydantic import ConfigDict
 
 from webapp.agreements import ladder, selectors
 from webapp.agreements.wording import rung_words
+from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.tenants.selectors import missing
 
 router = Router(tags=["agreements"])
+Number = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class StepOut(Schema):
@@ -25,7 +28,8 @@ class StepOut(Schema):
     price: int | None = None
 
 
-class StepIn(Schema):
+class StepIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"step": "another_time", "minutes": 60}]})
     step: str = Field(max_length=24)
     host: str = Field("", max_length=63)
     minutes: Annotated[int, Field(ge=0, le=10_000)] = 0
@@ -45,7 +49,8 @@ class MoveOut(Schema):
     until: dt.datetime | None
 
 
-class MoveIn(Schema):
+class MoveIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"consent": True}]})
     consent: bool
 
 
@@ -59,17 +64,18 @@ def step_shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "hosts": hosts, "minutes": minutes}
 
 
-@router.get("/negotiations/{int:number}/steps", response=list[StepOut])
-def step_list(request: HttpRequest, number: int) -> Any:
+@router.get("/negotiations/{int:number}/steps", response=Listed[StepOut])
+def step_list(request: HttpRequest, number: Number, paging: Query[Paging]) -> Any:
     """What you can choose after no agreement for the VM that you wanted to start; empty where nothing is open."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
     own = found.requester.tenant.slug in user.tenant_slugs
-    return [step_shown(row) for row in ladder.steps_shown(found)] if own else []
+    rows = [{**row, "place": place} for place, row in enumerate(ladder.steps_shown(found) if own else [])]
+    return pages(request, rows, paging, by="place", shown=step_shown)
 
 
 @router.post("/negotiations/{int:number}/steps", response=ChosenOut)
-def step_choose(request: HttpRequest, number: int, given: StepIn) -> Any:
+def step_choose(request: HttpRequest, number: Number, given: StepIn) -> Any:
     """Choose one. It begins only what it says, and nothing changes for others without their consent; 409: over."""
     user = person(request)
     found = selectors.negotiation_get(user=user, pk=number)
@@ -78,10 +84,10 @@ def step_choose(request: HttpRequest, number: int, given: StepIn) -> Any:
     return {"step": rung.step, "words": rung_words(rung), "negotiation": rung.next_id}
 
 
-@router.get("/moves", response=list[MoveOut])
-def move_list(request: HttpRequest) -> Any:
+@router.get("/moves", response=Listed[MoveOut])
+def move_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     """Whether a running VM of yours would move, as far as you are asked just now."""
-    return [
+    rows = [
         {
             "id": rung.pk,
             "vm": rung.vm.name,
@@ -91,10 +97,11 @@ def move_list(request: HttpRequest) -> Any:
         }
         for rung in ladder.questions_to(person(request))
     ]
+    return pages(request, rows, paging, by="id")
 
 
 @router.post("/moves/{int:number}", response=ChosenOut)
-def move_answer(request: HttpRequest, number: int, given: MoveIn) -> Any:
+def move_answer(request: HttpRequest, number: Number, given: MoveIn) -> Any:
     """Agree that it moves, if everybody on the other host agrees too; or that it stays, which changes nothing."""
     user = person(request)
     rung = next((rung for rung in ladder.questions_to(user) if rung.pk == number), None)

@@ -39,7 +39,7 @@ class SigningKey(models.Model):
 class NegotiationQuerySet(models.QuerySet["Negotiation"]):
     def visible_to(self, user: User) -> NegotiationQuerySet:
         """Operators, as mediators, see all; a tenant sees those in which one of its VMs is a party."""
-        if user.is_operator:
+        if user.sees_site:
             return self
         seated = Q(seats__vm__tenant__slug__in=user.tenant_slugs)
         return self.filter(seated | Q(requester__tenant__slug__in=user.tenant_slugs)).distinct()
@@ -198,7 +198,7 @@ class Waiver(models.Model):
 class ConflictQuerySet(models.QuerySet["Conflict"]):
     def visible_to(self, user: User) -> ConflictQuerySet:
         """Operators see all on their hosts; a tenant those in which one of its VMs is a party."""
-        if user.is_operator:
+        if user.sees_site:
             return self
         return self.filter(vms__tenant__slug__in=user.tenant_slugs).distinct()
 

@@ -17,9 +17,10 @@ from webapp.agreements.keys import key_make, key_of
 from webapp.agreements.models import Agreement, Negotiation, SigningKey
 from webapp.audit import services as audit
 from webapp.errors import VpmsError
+from webapp.roles import must
 from webapp.strictjson import load
 from webapp.tenants.models import Tenant, VirtualMachine
-from webapp.tenants.selectors import missing, tenants_of
+from webapp.tenants.selectors import expect_own, missing, tenants_of
 from webapp.vpms import agreement as language
 from webapp.vpms.formats import OPERATOR
 
@@ -35,7 +36,7 @@ NEWEST = 20
 def agreements_of(*, user: User) -> QuerySet[Agreement]:
     """Agreements to which the person is a party (operators: to all), newest first."""
     found = Agreement.objects.select_related("host").order_by("-id")
-    if user.is_operator:
+    if user.sees_site:
         return found
     return found.filter(negotiation__seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
 
@@ -52,7 +53,7 @@ def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
     envelope: dict[str, Any] = load(agreement.envelope, max_depth=16, max_string=1 << 20)
     terms = language.predicate_of(envelope)
     own = {row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs or row["id"] == OPERATOR}
-    if user.is_operator or len(own) == len(terms["parties"]):
+    if user.sees_site or len(own) == len(terms["parties"]):
         return envelope
     rows = [row for row in terms["parties"] if row["id"] in own]
     known = {language.key_id(row["key"]) for row in rows}
@@ -74,22 +75,21 @@ def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
 
 def shown(*, user: User) -> list[dict[str, Any]]:
     """The newest agreements as a page lists them, each verified now."""
-    rows = []
-    for agreement in agreements_of(user=user)[:NEWEST]:
-        verdict = language.verify(agreement.envelope, now=steps.now_text())
-        terms = language.predicate_of(agreement.envelope)
-        good = all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired")
-        rows.append(
-            {
-                "agreement": agreement,
-                "own": [row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs],
-                "parties": len(terms["parties"]),
-                "signed": good,
-                "until": terms["notAfter"],
-                "whole": "payload" in paper_of(user=user, agreement=agreement),
-            }
-        )
-    return rows
+    return [row_shown(user=user, agreement=agreement) for agreement in agreements_of(user=user)[:NEWEST]]
+
+
+def row_shown(*, user: User, agreement: Agreement) -> dict[str, Any]:
+    """One agreement of a list, verified now."""
+    verdict = language.verify(agreement.envelope, now=steps.now_text())
+    terms = language.predicate_of(agreement.envelope)
+    return {
+        "agreement": agreement,
+        "own": [row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs],
+        "parties": len(terms["parties"]),
+        "signed": all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired"),
+        "until": terms["notAfter"],
+        "whole": "payload" in paper_of(user=user, agreement=agreement),
+    }
 
 
 # -- keys
@@ -110,7 +110,7 @@ def keys_of(*, user: User) -> list[dict[str, Any]]:
 def key_file(*, user: User, agreement: Agreement | None = None) -> dict[str, str]:
     """`{party: public key}` for `vpms verify --keys`: the parties that the person may know, with the keys in use now,
     or with those that were in use when the agreement was made. Read from here, not from the envelope itself."""
-    vms = VirtualMachine.objects.all() if user.is_operator else VirtualMachine.objects.visible_to(user)
+    vms = VirtualMachine.objects.all() if user.sees_site else VirtualMachine.objects.visible_to(user)
     found = {vm.name: _public(vm.tenant, agreement) for vm in vms.select_related("tenant")}
     found[OPERATOR] = _public(None, agreement)
     return {party: key for party, key in sorted(found.items()) if key}
@@ -131,8 +131,12 @@ def _public(owner: Tenant | None, agreement: Agreement | None) -> str:
 def key_rotate(*, by: User, tenant: Tenant | None) -> SigningKey:
     """A new key from now on; the old private part is destroyed, its public part stays for what it has signed. Not while
     a negotiation is open that the old key is to sign."""
-    if tenant is None and not by.is_operator or tenant is not None and tenant.slug not in by.tenant_slugs:
+    if tenant is not None:
+        expect_own(by=by, tenant=tenant.slug)
+    elif not by.sees_site:
         raise missing()
+    else:
+        must(by, "act", tenant=None)
     old = SigningKey.objects.select_for_update().get(pk=key_of(tenant).pk)
     awaited = Negotiation.objects.filter(state__in=Negotiation.OPEN)
     if tenant is not None:

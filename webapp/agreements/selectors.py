@@ -81,7 +81,7 @@ def running_here(*, host: Host) -> QuerySet[VirtualMachine]:
 def names_shown(user: User, conflict: Conflict) -> list[str]:
     """The VMs of a conflict that the person may know: all for operators, else its own; neighbours are not named."""
     mine = set(user.tenant_slugs)
-    return sorted(vm.name for vm in conflict.vms.all() if user.is_operator or vm.tenant.slug in mine)
+    return sorted(vm.name for vm in conflict.vms.all() if user.sees_site or vm.tenant.slug in mine)
 
 
 def conflicts_shown(*, user: User, conflicts: ConflictQuerySet) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def room_of(*, user: User, negotiation: Negotiation, vm: str = "") -> Room:
 
 def mediator_room_of(*, user: User, negotiation: Negotiation) -> Room:
     """The operator's view: what is proposed and who has answered, no own part."""
-    if not user.is_operator:
+    if not user.sees_site:
         raise missing()
     seats = list(negotiation.seats.select_related("vm__tenant").order_by("vm__name"))
     return Room(negotiation, seats, messages_of(negotiation), None)
@@ -134,7 +134,7 @@ def history_of(*, user: User, negotiation: Negotiation) -> list[dict[str, Any]]:
     entries = entries_of(user=user, subject=f"negotiation:{negotiation.pk}").order_by("seq")[:HISTORY]
     told = []
     for entry in entries:
-        item = shown(entry)
+        item = shown(entry, {})
         if item["type"] != "negotiation.answer":  # the same by pseudonym follows it
             told.append(
                 {

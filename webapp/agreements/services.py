@@ -10,15 +10,16 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from webapp.agreements import replies, steps, wording
+from webapp.agreements import replies, steps, telling, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import newest_documents
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.selectors import agreement_in_force
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host, Placement
+from webapp.roles import must
 from webapp.tenants.models import VirtualMachine
-from webapp.tenants.selectors import missing
+from webapp.tenants.selectors import expect_own, missing
 from webapp.tenants.services import document_of
 from webapp.vpms import protocol
 
@@ -51,8 +52,7 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     host away from it, and is placed there again if this comes to nothing.
     """
     row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
-    if row.tenant.slug not in by.tenant_slugs:
-        raise missing()
+    expect_own(by=by, tenant=row.tenant.slug)
     if row.state != Vm.STOPPED:
         raise VpmsError("not_stopped", 409, message=f"{row.name} is {row.state}; only a stopped VM can be started.")
     if Negotiation.objects.filter(requester=row, moves=True, state__in=Negotiation.OPEN).exists():
@@ -76,8 +76,7 @@ def move_request(*, by: User, vm: VirtualMachine, host: Host) -> Negotiation:
     """The owner consents that the running VM moves to this host, if all there agree. It runs on where it is until the
     agreement there is signed; if there is none, nothing has changed."""
     row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
-    if row.tenant.slug not in by.tenant_slugs:
-        raise missing()
+    expect_own(by=by, tenant=row.tenant.slug)
     if row.state != Vm.RUNNING:
         raise VpmsError("not_running", 409, message=f"{row.name} is {row.state}; only a running VM can be moved.")
     target = Host.objects.select_for_update().get(pk=host.pk)
@@ -114,7 +113,7 @@ def begin(negotiation: Negotiation) -> bool:
     the button is its acceptance; everyone else is asked as far as anything changes for them."""
     state = steps.drafted(negotiation)
     if state["state"] == State.PROPOSED and state["check"]["status"] in UNCONTESTED:
-        user = negotiation.requested_by.get_username()
+        user = negotiation.requested_by.alias
         accept = {"type": "accept", "sender": negotiation.requester.name, "k": state["round"], "user": user}
         state = protocol.apply_message(state, accept, steps.now_text())
     return steps.keep(negotiation, state)
@@ -240,6 +239,7 @@ def answer(
     )
     data = {"party": seat.pseudonym, "answer": words, "round": round}
     steps.record(row, type="negotiation.party", data=data, audience=steps.audience_of(row))
+    telling.answer_given(row, seat, "countered" if changes else "accepted" if accept else "rejected", by=by)
     steps.tell(row, steps.audience_of(row))
     return fresh(row)
 
@@ -249,6 +249,7 @@ def seat_of(row: Negotiation, *, by: User, vm: VirtualMachine) -> Seat:
     seat = row.seats.filter(vm=vm, vm__tenant__slug__in=by.tenant_slugs).select_related("vm__tenant").first()
     if seat is None:
         raise missing()
+    must(by, "act", tenant=seat.vm.tenant.slug)
     return seat
 
 
@@ -297,8 +298,7 @@ def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation.pk)
     )
-    if row.requester.tenant.slug not in by.tenant_slugs:
-        raise missing()
+    expect_own(by=by, tenant=row.requester.tenant.slug)
     if row.state == State.DRAFT:
         stop_unsettled(row, State.WITHDRAWN, wording.WITHDRAWN, by=by)
         return fresh(row)
@@ -334,6 +334,7 @@ def stop_unsettled(row: Negotiation, state: str, reason: str, *, by: Any) -> Non
     data = {"state": State(state).value, "round": row.round}
     steps.record(row, type="negotiation.state", data=data, audience=audience, by=by)
     steps.end(row, reason=reason, audience=audience)
+    telling.ended(row, state, by=by)
     steps.tell(row, audience)
 
 
@@ -370,6 +371,7 @@ def agreement_put_in_force(*, negotiation: Negotiation) -> Agreement:
     Conflict.objects.filter(negotiation=row, closed_at__isnull=True).update(closed_at=timezone.now())
     data = {"version": agreement.version, "digest": agreement.digest, "host": row.host.name}
     steps.record(row, type="agreement.in_force", data=data, audience=audience)
+    telling.in_force(row, before.negotiation if before else None, version=agreement.version)
     steps.next_turn(row)
     steps.tell(row, audience)
     return agreement

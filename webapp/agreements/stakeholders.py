@@ -273,7 +273,7 @@ def operator_picture(*, user: User, host: Host) -> Picture:
 def contested_now(user: User, host: Host) -> tuple[list[Goal], int | None]:
     """Settings that an open negotiation on the host contests, for each party; what anybody wants is not told."""
     row = selectors.negotiations_of(user=user).filter(host=host, state__in=Negotiation.OPEN).order_by("id").first()
-    if row is None or not row.protocol or not user.is_operator:
+    if row is None or not row.protocol or not user.sees_site:
         return [], None
     seen = disclosure.operator_view(row.protocol, now_text())
     parties = [party["party"] for party in seen["parties"] if party["party"] != OPERATOR]

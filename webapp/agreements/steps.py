@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from webapp.agreements import checks, wording
+from webapp.agreements import checks, telling, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import inputs_of
 from webapp.agreements.keys import key_of, seed_of
@@ -104,7 +104,7 @@ def signed(state: Protocol, negotiation: Negotiation) -> Protocol:
 
 def answered(state: Protocol, message: Message) -> Protocol:
     """The person's answer put to the protocol; one that it does not take (any more) changes nothing."""
-    sent: dict[str, Any] = {"sender": message.vm.name, "k": message.round, "user": message.by.get_username()}
+    sent: dict[str, Any] = {"sender": message.vm.name, "k": message.round, "user": message.by.alias}
     try:
         if message.accept:
             sent["type"] = "accept"
@@ -150,8 +150,10 @@ def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] =
     if negotiation.state == State.DRAFT:
         seat_all(negotiation, state)
     audience = audience_of(negotiation)
+    telling.deadline_passed(negotiation, negotiation.protocol, {message.vm.name for message in handled}, now_text())
     if fresh_proposal:
         disclose(negotiation, state, audience)
+        telling.proposal_waits(negotiation, state)
     if new != negotiation.state or fresh_proposal:
         data = {"state": new.value, "round": state["round"]}
         record(negotiation, type="negotiation.state", data=data, audience=audience, by=by)
@@ -159,6 +161,7 @@ def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] =
         store_agreement(negotiation, state, audience)
     if ended:
         end(negotiation, reason=changes["reason"], audience=audience)
+        telling.ended(negotiation, new, by=by)
     tell(negotiation, audience)
     return True
 
@@ -188,6 +191,7 @@ def remind(negotiation: Negotiation) -> None:
     audience = audience_of(negotiation)
     data = {"to": ", ".join(silent), "round": state["round"]}
     record(negotiation, type="negotiation.reminder", data=data, audience=audience)
+    telling.deadline_soon(negotiation, state)
     tell(negotiation, audience)
 
 
@@ -227,11 +231,14 @@ def seat_all(negotiation: Negotiation, state: Protocol) -> None:
     }
     slugs = {vm.tenant.slug for vm in vms.values()}
     record(negotiation, type="check", data=data, audience=slugs)
+    concerned: list[VirtualMachine] = []
     for conflict in result["conflicts"]:
         if conflict["severity"] in checks.BLOCKING:
+            parties = [vms[party] for party in conflict["parties"] if party in vms]
+            concerned += parties
             conflict_record(
                 host=negotiation.host,
-                vms=[vms[party] for party in conflict["parties"] if party in vms],
+                vms=parties,
                 code=conflict["code"],
                 name=conflict["name"],
                 severity=conflict["severity"],
@@ -241,6 +248,7 @@ def seat_all(negotiation: Negotiation, state: Protocol) -> None:
                 trigger="start",
                 negotiation=negotiation,
             )
+    telling.conflicts_found(vms=concerned, key=f"negotiation:{negotiation.pk}")
 
 
 def disclose(negotiation: Negotiation, state: Protocol, audience: list[str]) -> None:

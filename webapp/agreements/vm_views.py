@@ -14,12 +14,13 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webapp.agreements import checks, declaring, selectors
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
-from webapp.roles import tenant_required
+from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
+from webapp.typed import typed_for
 from webapp.vpms.answers import answers_from_document
 from webapp.vpms.vocabulary import PROFILES, SWITCHES
 
@@ -85,7 +86,7 @@ class Editor:
     def page(
         self, *, faults: list[Fault] | None = None, status: int = 200, shown: list[Change] | None = None
     ) -> HttpResponse:
-        posted = self.request.POST if self.request.method == "POST" else None
+        posted = self.request.POST if self.request.method == "POST" else typed_for(self.request)
         stored = self.answers_in(self.before)
         expressible = self.before is None or stored is not None
         tab = (posted or self.request.GET).get("tab", "form" if expressible else "json")
@@ -202,7 +203,8 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     """Declare a VM: name, program, host, memory, and a profile as the first version of its wishes."""
     user: Any = request.user
     tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
-    typed = request.POST if request.method == "POST" else {}
+    must(user, "act", tenant=next(iter(user.tenant_slugs), None))
+    typed: Any = request.POST if request.method == "POST" else typed_for(request) or {}
     faults: list[Fault] = []
     status = 200
     if request.method == "POST":

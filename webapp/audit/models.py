@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class EntryQuerySet(models.QuerySet["Entry"]):
     def visible_to(self, user: User) -> EntryQuerySet:
         """Operators read every entry; a tenant's people those that name the tenant in their audience; others none."""
-        if user.is_operator:
+        if user.sees_site:
             return self
         return self.filter(audience__tenant__in=user.tenant_slugs).distinct()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.contrib.auth import get_user_model
 
 from webapp.audit.models import Entry, EntryQuerySet
 
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 PAGE = 50
+ALIAS = re.compile(r"\bp-[0-9a-f]{16}\b")
 
 
 class Page(TypedDict):
@@ -25,6 +29,10 @@ def entries_of(*, user: User, type: str = "", subject: str = "", since: int = 0)
     if type:
         found = found.filter(type=type)
     if subject:
+        kind, _, name = subject.partition(":")
+        if kind == "user":  # asked for by name, kept by alias
+            person = get_user_model()._default_manager.filter(username=name, deleted_at__isnull=True).first()
+            subject = f"user:{person.alias}" if person else subject
         found = found.filter(subject=subject)
     return found
 
@@ -37,11 +45,28 @@ def page_of(*, user: User, type: str = "", subject: str = "", before: int | None
     rows = list(found.order_by("-seq")[: PAGE + 1])
     more = len(rows) > PAGE
     rows = rows[:PAGE]
-    return {"entries": [shown(row) for row in rows], "before": rows[-1].seq if more else None}
+    names = names_in(rows)
+    return {"entries": [shown(row, names) for row in rows], "before": rows[-1].seq if more else None}
 
 
-def shown(entry: Entry) -> dict[str, Any]:
-    """An entry for a page or the API: its line, read."""
+def names_in(entries: Iterable[Entry]) -> dict[str, str]:
+    """The names that the people in these entries have now, by alias. A deleted person has none: the alias is shown."""
+    aliases = {alias for entry in entries for alias in ALIAS.findall(entry.line)}
+    people = get_user_model()._default_manager.filter(alias__in=aliases, deleted_at__isnull=True) if aliases else []
+    return {person.alias: person.get_username() for person in people}
+
+
+def named(value: Any, names: Mapping[str, str]) -> Any:
+    """The same with names in the place of aliases."""
+    if isinstance(value, str):
+        return ALIAS.sub(lambda found: names.get(found[0], found[0]), value)
+    if isinstance(value, dict):
+        return {key: named(inner, names) for key, inner in value.items()}
+    return [named(inner, names) for inner in value] if isinstance(value, list) else value
+
+
+def shown(entry: Entry, names: Mapping[str, str]) -> dict[str, Any]:
+    """An entry for a page or the API: its line, read, with people by name."""
     try:
         body = json.loads(entry.line)
     except ValueError:
@@ -50,12 +75,18 @@ def shown(entry: Entry) -> dict[str, Any]:
         "seq": entry.seq,
         "at": entry.at,
         "type": entry.type,
-        "actor": entry.actor,
-        "subject": entry.subject,
-        "data": body.get("data", {}) if isinstance(body, dict) else {},
+        "actor": named(entry.actor, names),
+        "subject": named(entry.subject, names),
+        "data": named(body.get("data", {}), names) if isinstance(body, dict) else {},
         "prev": body.get("prev", "") if isinstance(body, dict) else "",
         "hash": entry.hash,
     }
+
+
+def acts_of(*, user: User) -> list[dict[str, Any]]:
+    """What the log says that this person did, oldest first: when, what, about what. The rest is the organisations'."""
+    rows = Entry.objects.filter(actor=user.alias).order_by("seq")
+    return [{"at": row.at.isoformat(), "what": row.type, "about": row.subject} for row in rows]
 
 
 def types_of(*, user: User) -> list[str]:

@@ -35,7 +35,8 @@ class Verdict(TypedDict):
 def record(*, by: User | None, type: str, subject: str, data: dict[str, Any], audience: Iterable[str] = ()) -> Entry:
     """Append one entry to the chain, inside the caller's transaction, so that row and record stand or fall together.
 
-    `audience` names the tenants whose people may read it; operators read all. `data` holds no secret.
+    `audience` names the tenants whose people may read it; operators read all. `data` holds no secret. People stand in
+    it by their alias, never by name: an entry is sealed for good, a name must be able to go.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("audit.record belongs into the transaction of what it records")
@@ -46,7 +47,7 @@ def record(*, by: User | None, type: str, subject: str, data: dict[str, Any], au
         "seq": head.length,
         "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "type": type,
-        "actor": by.get_username() if by is not None else SYSTEM,
+        "actor": by.alias if by is not None else SYSTEM,
         "subject": subject,
         "data": data,
         "prev": head.hash,

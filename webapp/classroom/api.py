@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Field, Query, Router, Schema
+from pydantic import ConfigDict
 
-from webapp.classroom import selectors, services
+from webapp.classroom import mine, selectors, services, walk
+from webapp.rest.paging import Listed, Paging, Strict, pages
+from webapp.tenants.selectors import missing, vm_get
 
 router = Router(tags=["classroom"])
+Number = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class CellOut(Schema):
@@ -35,23 +40,90 @@ class Queued(Schema):
     queued: int
 
 
-@router.get("/matrix", response=list[CellOut], auth=None)
-def matrix(request: HttpRequest, what_if: bool = False) -> Any:
-    """Every cell of the attack table; with `what_if` also those of columns in which something is switched off."""
+class AgainIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"cells": [7]}]})
+    cells: Annotated[list[Number], Field(max_length=256)] | None = Field(None, description="null or missing: all")
+
+
+class ColumnIn(Strict):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"architecture": "hsvm", "skip": services.SWITCHES[0]}]}
+    )
+    architecture: Literal[services.CHECKED]
+    skip: Literal[services.SWITCHES]
+
+
+class DrillRowOut(Schema):
+    attack: str
+    title: str
+    word: str
+    evidence: str
+    check: str
+    digest: str
+    decides: bool
+    effect: str
+
+
+class DrillOut(Schema):
+    vm: str
+    host: str | None
+    source: str = Field("", description="agreed or wished: where the terms come from; empty: there are none")
+    rows: list[DrillRowOut]
+
+
+@router.get("/matrix", response=Listed[CellOut], auth=None)
+def matrix(
+    request: HttpRequest,
+    paging: Query[Paging],
+    what_if: bool = False,
+    attack: Annotated[str, Field(max_length=8)] = "",
+    architecture: Annotated[str, Field(max_length=16)] = "",
+) -> Any:
+    """The cells of the attack table; with `what_if` also those of columns in which something is switched off."""
     titles, files = services.titles(), services.files()
-    cells = selectors.columns_all() if what_if else selectors.cells()
-    return [selectors.shown(cell, title=titles.get(cell.attack, ""), files=files) for cell in cells]
+    found = selectors.columns_all() if what_if else selectors.cells()
+    found = found.filter(attack=attack) if attack else found
+    found = found.filter(architecture=architecture) if architecture else found
+
+    def shown(cell: Any) -> dict[str, Any]:
+        return selectors.shown(cell, title=titles.get(cell.attack, ""), files=files)
+
+    return pages(request, found, paging, by="id", shown=shown)
 
 
-@router.get("/matrix/{cell_id}", auth=None)
-def verdict(request: HttpRequest, cell_id: int) -> Any:
+@router.get("/matrix/{cell_id}", auth=None, response=dict[str, Any])
+def verdict(request: HttpRequest, cell_id: Number) -> Any:
     """The verdict of one cell, with every executed step."""
     found = selectors.cell_get(pk=cell_id)
     return {"engine": found.engine_version, **found.verdict}
 
 
 @router.post("/matrix/run", response=Queued)
-def run_all(request: HttpRequest) -> Any:
-    """Queue every cell for a new execution. Teachers only."""
+def run_all(request: HttpRequest, given: AgainIn | None = None) -> Any:
+    """Queue cells for a new execution: those that are named, else every cell. Teachers only."""
     person: Any = request.user
-    return {"queued": services.cells_run_again(by=person)}
+    return {"queued": services.cells_run_again(by=person, cells=given.cells if given else None)}
+
+
+@router.post("/matrix/columns", response=Queued)
+def column_add(request: HttpRequest, given: ColumnIn) -> Any:
+    """Add a column to the table with one check switched off; it fills as its cells are executed. Teachers only."""
+    person: Any = request.user
+    return {"queued": services.what_if_add(by=person, architecture=given.architecture, skip=given.skip)}
+
+
+@router.get("/vms/{name}/drill", response=DrillOut)
+def drill_get(request: HttpRequest, name: str) -> Any:
+    """The attack drill, executed with what follows from the terms of a VM of yours. Nobody else sees it."""
+    person: Any = request.user
+    drill = mine.drill_of(user=person, vm=vm_get(user=person, name=name))
+    host = drill["host"]
+    return {"vm": name, "host": host.name if host else None, "source": drill.get("source", ""), "rows": drill["rows"]}
+
+
+@router.get("/walks/{case}", auth=None, response=dict[str, Any])
+def walk_get(request: HttpRequest, case: str) -> Any:
+    """One address translated step by step, with every reference to memory."""
+    if case not in walk.CASES:
+        raise missing()
+    return json.loads(walk.as_json(walk.walk_of(case)))

@@ -19,7 +19,7 @@ ON_HOST = (VirtualMachine.State.STARTING, VirtualMachine.State.RUNNING, VirtualM
 
 def hosts_of(*, user: User) -> QuerySet[Host]:
     """The hosts that the person may choose or run: all for operators and tenants, none for others."""
-    return Host.objects.all() if user.is_operator or user.tenant_slugs else Host.objects.none()
+    return Host.objects.all() if user.sees_site or user.tenant_slugs else Host.objects.none()
 
 
 def host_get(*, user: User, name: str) -> Host:
@@ -32,7 +32,7 @@ def host_get(*, user: User, name: str) -> Host:
 def placements_of(*, user: User, host: Host) -> QuerySet[Placement]:
     """Who is placed on the host: everybody for operators, a tenant's own VMs for the tenant."""
     found = Placement.objects.filter(host=host).select_related("vm__tenant").order_by("vm__name")
-    return found if user.is_operator else found.filter(vm__in=VirtualMachine.objects.visible_to(user))
+    return found if user.sees_site else found.filter(vm__in=VirtualMachine.objects.visible_to(user))
 
 
 def running_vms(*, host: Host) -> QuerySet[VirtualMachine]:

@@ -71,6 +71,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return
         user: Any = self.scope["user"]
         session: Any = self.scope["session"]
+        if user.is_authenticated:
+            user.act_for(session.get(rights.ORGANISATION))
         self.times: list[float] = []
         self.socket = Socket(
             user=user,

@@ -331,7 +331,7 @@ class Hub:
         """Close the sockets of people whose rights fell, and end topics that are no longer theirs."""
         sockets = [s for s in self.sockets if s.claim is not None and only in (None, s.claim.user)]
         held = await aside(rights.upheld, [s.claim for s in sockets]) if sockets else {}
-        views: dict[tuple[int, str], str | None] = {}
+        views: dict[tuple[int, str], str | None] = {}  # by person as it stands in its session
         for socket in sockets:
             if socket.claim not in held:
                 socket.tell({"type": "gone", "topic": "*", "reason": "You no longer have access."})
@@ -339,7 +339,7 @@ class Hub:
                 continue
             socket.user = held[socket.claim]
             for watch in list(socket.watches.values()):
-                key = (socket.user.pk, watch.name)
+                key = (id(socket.user), watch.name)
                 if key not in views:
                     views[key] = await aside(watch.found.topic.authorise, socket.user, watch.found.ident)
                 if views[key] != watch.view:

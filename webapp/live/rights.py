@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+
+ORGANISATION = "organisation"  # the session's key for the organisation that the person acts for
 
 
 class Claim(NamedTuple):
@@ -38,6 +41,7 @@ def upheld(claims: Iterable[Claim]) -> dict[Claim, Any]:
     sessions = {key: store.decode(data) for key, data in rows}
     users = get_user_model()._default_manager.in_bulk({claim.user for claim in wanted})
     held: dict[Claim, Any] = {}
+    standing: dict[tuple[int, str | None], Any] = {}
     for claim in wanted:
         session, user = sessions.get(claim.session), users.get(claim.user)
         if session is None or user is None or not user.is_active:
@@ -47,5 +51,10 @@ def upheld(claims: Iterable[Claim]) -> dict[Claim, Any]:
         if not constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
             continue
         if user.rights_version == claim.rights_version:
-            held[claim] = user
+            organisation = session.get(ORGANISATION)
+            key = (user.pk, organisation)
+            if key not in standing:  # two sessions of one person may stand for different organisations
+                standing[key] = copy.copy(user)
+                standing[key].act_for(organisation)
+            held[claim] = standing[key]
     return held

@@ -31,6 +31,8 @@ async def newest(request: HttpRequest) -> HttpResponse:
         return None
 
     session = request.session.session_key
+    if user.is_authenticated:
+        user.act_for(await request.session.aget(rights.ORGANISATION))
     claim = rights.claim_of(user, session) if user.is_authenticated and session else None
     socket = Socket(user=user, claim=claim, send=send, close=close, keyframe=hub().keyframe)
     hub().start()

@@ -30,6 +30,8 @@ from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
+from webapp.notices import sending
+from webapp.notices.models import Delivery, Mail
 from webapp.ops import services
 from webapp.runs import services as runs
 from webapp.runs.models import Run
@@ -52,6 +54,7 @@ class Kind:
     fields: tuple[str, ...]  # the task's arguments
     turn: str  # the field over which turns are taken
     give_up: Callable[..., None]
+    most: int = 0  # so many at once, that others need not wait for them; 0: no limit of its own
 
 
 KINDS: Final = (
@@ -65,6 +68,9 @@ KINDS: Final = (
     ),
     Kind(Rung, "webapp.runs.tasks.rung_work", ("pk",), "vm__tenant_id", runs.rung_failed),
     Kind(Cell, "webapp.classroom.tasks.cell_run", ("pk",), "architecture", classroom.cell_failed),
+    # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
+    Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
+    Kind(Delivery, "webapp.notices.tasks.delivery_work", ("pk",), "endpoint_id", sending.delivery_failed, most=1),
 )
 
 
@@ -87,8 +93,12 @@ def reap(now: dt.datetime) -> int:
 
 def outstanding(now: dt.datetime) -> int:
     """How many jobs are with the broker or a worker now."""
+    return sum(under_way(kind, now) for kind in KINDS)
+
+
+def under_way(kind: Kind, now: dt.datetime) -> int:
     sent = Q(enqueued_at__gt=now - LOST_AFTER) | Q(lease_until__gte=now)
-    return sum(kind.model._default_manager.filter(sent, due_at__lte=now).count() for kind in KINDS)
+    return kind.model._default_manager.filter(sent, due_at__lte=now).count()
 
 
 def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
@@ -97,7 +107,8 @@ def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
     turns: dict[tuple[str, object], list[tuple[Kind, dict[str, Any]]]] = defaultdict(list)
     for kind in KINDS:
         rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
-        for row in rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[:64]:
+        most = max(0, kind.most - under_way(kind, now)) if kind.most else 64
+        for row in rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[:most]:
             turns[kind.task, row["turn"]].append((kind, row))
     queues = list(turns.values())
     while queues:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Field, Query, Router, Schema, Status
+from pydantic import ConfigDict
 
-from webapp.fleet.selectors import host_get
+from webapp.agreements import selectors as agreed
+from webapp.fleet.selectors import host_get, hosts_of
+from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Act, Run
 from webapp.strictjson import load
@@ -16,7 +19,31 @@ from webapp.tenants.selectors import missing, vm_get
 
 router = Router(tags=["runs"])
 MOST_BYTES = 4096
-NEWEST = 200
+Number = Annotated[int, Field(ge=1, lt=2**63)]
+ACT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["kind", "vm"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "kind": {"enum": ["reclaim", "drill"]},
+                        "vm": {"type": "string", "maxLength": 63},
+                        "pages": {"type": "integer", "minimum": 1, "maximum": services.MOST_PAGES},
+                        "attack": {"enum": list(services.DRILLS)},
+                    },
+                },
+                "examples": {
+                    "reclaim": {"value": {"kind": "reclaim", "vm": "their-vm", "pages": 64}},
+                    "drill": {"value": {"kind": "drill", "vm": "their-vm", "attack": "A01"}},
+                },
+            }
+        },
+    }
+}
 
 
 class NegotiationOut(Schema):
@@ -33,6 +60,68 @@ class HostOut(Schema):
     wrong_pages: int
     open_conflicts: int
     run: int | None
+
+
+class GuestOut(Schema):
+    name: str
+    state: str
+    reclaim: str
+    reclaim_words: str
+
+
+class DrillOut(Schema):
+    attack: str
+    title: str
+
+
+class AskedActOut(Schema):
+    id: int
+    kind: str
+    vm: str
+
+
+class HostDetailOut(HostOut):
+    memory_mib: int
+    agreement: int | None
+    guests: list[GuestOut]
+    drills: list[DrillOut]
+    asked: list[AskedActOut]
+
+
+class HostNameOut(Schema):
+    name: str
+
+
+class ProtectionOut(Schema):
+    vm: str
+    state: str
+    protection: str
+    evidence: list[str]
+    checked: str
+    agreement: int | None
+    open_conflicts: int
+    may_start: bool
+    may_stop: bool
+
+
+class WaitingOut(Schema):
+    negotiation: int
+    vms: list[str]
+    round: int
+    deadline_at: dt.datetime | None
+
+
+class AskedOut(Schema):
+    id: int
+    vm: str
+    host: str
+    pages: int
+    until: dt.datetime
+
+
+class ConsentIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"consent": True}]})
+    consent: bool
 
 
 class RunOut(Schema):
@@ -73,7 +162,7 @@ def person(request: HttpRequest) -> Any:
 def operator(request: HttpRequest) -> Any:
     """The signed-in operator; to everybody else hosts and acts are missing."""
     user = person(request)
-    if not user.is_operator:
+    if not user.sees_site:
         raise missing()
     return user
 
@@ -113,28 +202,117 @@ def vm_stop(request: HttpRequest, name: str) -> Any:
     """Stop a running VM of yours. Its pages are wiped."""
     user = person(request)
     services.vm_stop(by=user, vm=vm_get(user=user, name=name))
-    return 204, None
+    return Status(204, None)
 
 
-@router.get("/hosts", response=list[HostOut])
-def host_list(request: HttpRequest) -> Any:
+@router.get("/protection", response=Listed[ProtectionOut])
+def protection_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """Your VMs with the protection that is really in force, and its evidence."""
+    rows = [
+        {
+            "vm": row["vm"].name,
+            "agreement": row["agreement"].pk if row["agreement"] else None,
+            "open_conflicts": row["conflicts"],
+            "state": row["vm"].state,
+            **{field: row[field] for field in ("protection", "evidence", "checked", "may_start", "may_stop")},
+        }
+        for row in overview.my_vms(user=person(request))
+    ]
+    return pages(request, rows, paging, by="vm")
+
+
+@router.get("/waiting", response=Listed[WaitingOut])
+def waiting_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """Negotiations in which a proposal waits for your answer."""
+    rows = [
+        {
+            "negotiation": row["negotiation"].pk,
+            "vms": [vm.name for vm in row["vms"]],
+            "round": row["negotiation"].round,
+            "deadline_at": row["negotiation"].deadline_at,
+        }
+        for row in overview.waiting_for(user=person(request))
+    ]
+    return pages(request, rows, paging, by="negotiation")
+
+
+@router.get("/asked", response=Listed[AskedOut])
+def asked_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """What operators ask of your VMs and nobody has answered yet: how many pages, and until when an answer counts."""
+    rows = [
+        {
+            "id": row["act"].pk,
+            "vm": row["act"].vm.name,
+            "host": row["act"].run.host.name,
+            "pages": row["pages"],
+            "until": row["until"],
+        }
+        for row in overview.asked_shown(user=person(request))
+    ]
+    return pages(request, rows, paging, by="id")
+
+
+@router.post("/asked/{int:number}", response={204: None})
+def asked_answer(request: HttpRequest, number: Number, given: ConsentIn) -> Any:
+    """Agree to what the operator asks of a VM of yours, or refuse it. 409: answered already, or too late."""
+    user = person(request)
+    services.act_answer(by=user, act=selectors.asked_get(user=user, pk=number), consent=given.consent)
+    return Status(204, None)
+
+
+@router.get("/host-names", response=Listed[HostNameOut])
+def host_name_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """The hosts on which you may place a VM."""
+    return pages(request, hosts_of(user=person(request)), paging, by="name", shown=lambda host: {"name": host.name})
+
+
+def host_shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": row["host"].name,
+        "state": row["state"],
+        "age": row["age"],
+        "running": row["running"],
+        "wrong_pages": row["wrong"],
+        "open_conflicts": row["conflicts"],
+        "run": row["run"].pk if row["run"] else None,
+    }
+
+
+@router.get("/hosts", response=Listed[HostOut])
+def host_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     """Every host with its state and the age of what is known. Operators only."""
     operator(request)
-    return [
-        {
-            "name": row["host"].name,
-            "state": row["state"],
-            "age": row["age"],
-            "running": row["running"],
-            "wrong_pages": row["wrong"],
-            "open_conflicts": row["conflicts"],
-            "run": row["run"].pk if row["run"] else None,
-        }
-        for row in overview.hosts_shown()
-    ]
+    return pages(request, [host_shown(row) for row in overview.hosts_shown()], paging, by="name")
 
 
-@router.post("/hosts/{name}/acts", response=ActOut)
+@router.get("/hosts/{name}", response=HostDetailOut)
+def host_detail(request: HttpRequest, name: str) -> Any:
+    """One host: who runs there, what its agreement answers to a reclaim, the drills, and what is asked of it. Operators
+    only."""
+    user = operator(request)
+    host = host_get(user=user, name=name)
+    row = next(row for row in overview.hosts_shown() if row["host"].pk == host.pk)
+    agreement = agreed.agreement_in_force(host=host)
+    acts = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
+    return {
+        **host_shown(row),
+        "memory_mib": row["memory_mib"],
+        "agreement": agreement.pk if agreement else None,
+        "guests": [
+            {
+                "name": guest["vm"].name,
+                "state": guest["vm"].state,
+                "reclaim": guest["balloon"],
+                "reclaim_words": guest["reclaim_words"],
+            }
+            for guest in overview.vms_on(host=host)
+        ],
+        "drills": [{"attack": attack, "title": title} for attack, title in services.DRILLS.items()],
+        "asked": [{"id": act.pk, "kind": act.kind, "vm": act.vm.name if act.vm else ""} for act in acts],
+    }
+
+
+@router.post("/hosts/{name}/acts", response=ActOut, openapi_extra=ACT_BODY)
 def act_request(request: HttpRequest, name: str) -> Any:
     """Ask a running VM for memory (`{"kind": "reclaim", "vm", "pages"}`) or hold a drill (`{"kind": "drill", "vm",
     "attack"}`). The gate answers when the host's next slice takes it up. Operators only."""
@@ -160,22 +338,42 @@ def run_want(request: HttpRequest, name: str, wanted: str) -> Any:
     return run_shown(selectors.run_get(user=user, pk=run.pk))
 
 
-@router.get("/runs", response=list[RunOut])
-def run_list(request: HttpRequest) -> Any:
+@router.get("/runs", response=Listed[RunOut])
+def run_list(
+    request: HttpRequest,
+    paging: Query[Paging],
+    host: Annotated[str, Field(max_length=63)] = "",
+    state: Annotated[str, Field(max_length=16)] = "",
+) -> Any:
     """The runs that you may watch, newest first."""
-    return [run_shown(run) for run in selectors.runs_of(user=person(request))[:NEWEST]]
+    found = selectors.runs_of(user=person(request))
+    found = found.filter(host__name=host) if host else found
+    found = found.filter(state=state) if state else found
+    return pages(request, found, paging, by="-id", shown=run_shown)
 
 
 @router.get("/runs/{run_id}", response=RunOut)
-def run_get(request: HttpRequest, run_id: int) -> Any:
+def run_get(request: HttpRequest, run_id: Number) -> Any:
     """One run."""
     return run_shown(selectors.run_get(user=person(request), pk=run_id))
 
 
-@router.get("/runs/{run_id}/events", response=list[EventOut])
-def event_list(request: HttpRequest, run_id: int, after: int = 0) -> Any:
-    """What happened in the run and concerns you, oldest first, after the event of that number."""
+@router.get("/runs/{run_id}/events", response=Listed[EventOut])
+def event_list(
+    request: HttpRequest, run_id: Number, paging: Query[Paging], after: Annotated[int, Field(ge=0, lt=2**53)] = 0
+) -> Any:
+    """What happened in the run and concerns you, oldest first, after the event of that number; the newest 200."""
     user = person(request)
     run = selectors.run_get(user=user, pk=run_id)
     view = selectors.view_of(user=user, run_id=str(run.pk))
-    return selectors.log_of(run_id=run.pk, view=view or "", after=max(0, after))
+    rows = selectors.log_of(run_id=run.pk, view=view or "", after=after)
+    return pages(request, rows, paging, by="number")
+
+
+@router.get("/runs/{run_id}/picture", response=dict[str, Any])
+def picture_get(request: HttpRequest, run_id: Number) -> Any:
+    """Owners, counters and (operators) the TLB as of the newest checkpoint; empty while nothing is known."""
+    user = person(request)
+    run = selectors.run_get(user=user, pk=run_id)
+    view = selectors.view_of(user=user, run_id=str(run.pk))
+    return overview.picture_now(run=run, view=view or "")

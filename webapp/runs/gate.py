@@ -14,12 +14,14 @@ from webapp.agreements import selectors as agreed
 from webapp.agreements import services as agreements
 from webapp.audit import services as audit
 from webapp.live import publish
+from webapp.notices.services import tell as tell_people
 from webapp.runs.models import Act, Event, Run
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms import enforcement
 from webapp.vpms.vocabulary import SWITCHES
 
 if TYPE_CHECKING:
+    from webapp.accounts.models import User
     from webapp.runs.engine import Outcome
 
 S = VirtualMachine.State
@@ -75,6 +77,7 @@ def _ask(act: Act, run: Run) -> None:
             ),
             evidence={name: act.data[name] for name in ("event", "value_in_force", "agreement")},
         )
+        told("asked", act.vm, key=f"act:{act.pk}", link="/tenant/", pages=act.data["pages"])
     elif now >= dt.datetime.fromisoformat(act.data["ask_until"]):
         act.data["decision"] = "deny"
 
@@ -108,16 +111,21 @@ def tell(*, run: Run, outcome: Outcome) -> bool:
     True: no VM lives on the host any more.
     """
     acts = {act.pk: act for act in Act.objects.filter(pk__in=outcome.results).select_related("vm__tenant", "by")}
-    told: list[Event] = []
+    events: list[Event] = []
     for pk, result in outcome.results.items():
-        told += _told(run, outcome, acts[pk], result)
-    told += [_happened(run, event) for event in outcome.events]
+        events += _told(run, outcome, acts[pk], result)
+    events += [_happened(run, event) for event in outcome.events]
     last = run.events.order_by("-number").first()
-    for number, event in enumerate(told, start=last.number + 1 if last else 1):
+    for number, event in enumerate(events, start=last.number + 1 if last else 1):
         event.number = number
-    Event.objects.bulk_create(told)
-    if told:
+    Event.objects.bulk_create(events)
+    if events:
         publish.changed(f"run/{run.pk}/log")
+    for event in events:
+        if event.kind == "violation":
+            host = run.host.name
+            key = f"run:{run.pk}:{event.number}"
+            tell_people("rule.broken", tenant="", key=key, subject=host, link=f"/operator/host/{host}/", host=host)
     _settle_deleted(run, outcome)
     return not outcome.living
 
@@ -133,9 +141,11 @@ def _told(run: Run, outcome: Outcome, act: Act, result: dict[str, Any]) -> list[
         return []
     if act.kind == "start_vm":
         _become(vm, S.STOPPED if refused else S.RUNNING, run=run, reason=result.get("reason", ""))
+        told("vm.no_start" if refused else "vm.running", vm, key=f"act:{act.pk}", host=run.host.name)
     elif act.kind == "stop_vm":
         reason = "it moves to another host, as its owner agreed." if "move" in act.data else "it was asked to."
         _become(vm, S.STOPPED, run=run, reason=reason)
+        told("vm.stopped", vm, key=f"act:{act.pk}", by=act.by, host=run.host.name)
     if result["status"] == "DENIED":
         return [_denied(run, act, vm, result)]
     if refused:
@@ -167,7 +177,7 @@ def _denied(run: Run, act: Act, vm: VirtualMachine, result: dict[str, Any]) -> E
 
 
 def _refusal_recorded(run: Run, act: Act, vm: VirtualMachine, terms: str, evidence: dict[str, Any]) -> None:
-    agreements.conflict_record(
+    conflict = agreements.conflict_record(
         host=run.host,
         vms=[vm],
         code=act.data["code"],
@@ -179,6 +189,15 @@ def _refusal_recorded(run: Run, act: Act, vm: VirtualMachine, terms: str, eviden
         ),
         evidence=evidence,
     )
+    # The same refusal once more is the same open conflict: its people are told once.
+    told("refused", vm, key=f"conflict:{conflict.pk}", link="/tenant/conflicts/", pages=act.data["pages"])
+
+
+def told(code: str, vm: VirtualMachine, *, key: str, link: str = "", by: User | None = None, **data: Any) -> None:
+    """A notice about the VM to its own people."""
+    where = link or f"/tenant/vm/{vm.name}/"
+    slug = vm.tenant.slug
+    tell_people(code, tenant=slug, key=f"{key}:{vm.name}", subject=vm.name, link=where, by=by, vm=vm.name, **data)
 
 
 def _terms(switch: str, value: str) -> str:
@@ -206,6 +225,7 @@ def _settle_deleted(run: Run, outcome: Outcome) -> None:
     gone = VirtualMachine.objects.filter(placement__host=run.host, state=S.RUNNING).exclude(name__in=outcome.living)
     for vm in gone.select_related("tenant"):
         _become(vm, S.STOPPED, run=run, reason="it was deleted by an attack.")
+        told("vm.stopped", vm, key=f"run:{run.pk}:{outcome.op}", host=run.host.name)
 
 
 def _become(vm: VirtualMachine, state: str, *, run: Run, reason: str) -> None:

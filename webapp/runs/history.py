@@ -16,7 +16,7 @@ from typing import Any, Final
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.runs import engine, selectors, services
 from webapp.runs.models import Checkpoint, Event, Mark, Run
-from webapp.runs.picture import OPERATOR
+from webapp.runs.picture import OPERATOR, whole
 from webapp.runs.streams import source
 
 AT_ONCE: Final = threading.BoundedSemaphore(2)  # moments that a process makes at a time: each takes a core
@@ -141,7 +141,7 @@ def frames(moment: Moment, *, view: str, parts: Sequence[str]) -> list[str | byt
     """The moment as the messages that a page would have got, for this view: what it is, and each part whole."""
     run, looker = moment.run, moment.looker
     state = looker.state()
-    picture = source.picture(run.pk, state)
+    picture = whole(state) if view == OPERATOR else source.picture(run.pk, state)
     told = selectors.log_of(run_id=run.pk, view=view, after=0, until_op=moment.op)
     if view == OPERATOR:
         place = {"at": moment.op, "oldest": run.oldest_op, "newest": run.op, "unit": "op"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User) -> RunQuerySet:
         """Operators see every run; a tenant the runs in which one of its VMs was started."""
-        if user.is_operator:
+        if user.sees_site:
             return self
         return self.filter(acts__kind="start_vm", acts__vm__tenant__slug__in=user.tenant_slugs).distinct()
 
@@ -108,7 +108,7 @@ class Act(models.Model):
 class EventQuerySet(models.QuerySet["Event"]):
     def visible_to(self, user: User) -> EventQuerySet:
         """Operators see every event; a tenant those about its own VMs."""
-        if user.is_operator:
+        if user.sees_site:
             return self
         return self.filter(vm__tenant__slug__in=user.tenant_slugs)
 

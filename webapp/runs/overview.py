@@ -243,7 +243,7 @@ def picture_now(*, run: Run, view: str) -> dict[str, Any]:
             "look": look_of(name, letters),
             "letter": letters.get(name, ""),
             "name": FIXED.get(name, name),
-            "frames": f"{count:,}",
+            "frames": count,
             "share": f"{100 * count / total:.1f} %",
         }
         for name, count in data["owners"].items()
@@ -251,7 +251,7 @@ def picture_now(*, run: Run, view: str) -> dict[str, Any]:
     vms = [{**vm, "look": look_of(vm["name"], letters)} for vm in data["vms"]]
     shown = {
         "owners": owners,
-        "frames": f"{total:,}",
+        "frames": total,
         "seq": counters["seq"],
         "at": newest.made_at,
         "counters": data,
@@ -290,7 +290,7 @@ def events_shown(*, user: User, run: Run) -> list[dict[str, Any]]:
     """The newest events of the run that concern the person, newest first, as the log's partial wants them."""
     return [
         {
-            **selectors.event_shown(event, number=event.number, view=OPERATOR if user.is_operator else ""),
+            **selectors.event_shown(event, number=event.number, view=OPERATOR if user.sees_site else ""),
             "at": event.at,
             "outcome_class": OUTCOME_LOOKS.get(event.outcome, ""),
         }

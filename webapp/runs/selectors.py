@@ -47,7 +47,7 @@ def view_of(*, user: Any, run_id: str) -> str | None:
         return None
     if not runs_of(user=user).filter(pk=int(run_id)).exists():
         return None
-    return OPERATOR if user.is_operator else view_of_tenants(user.tenant_slugs)
+    return OPERATOR if user.sees_site else view_of_tenants(user.tenant_slugs)
 
 
 def tenants_on(*, runs: Sequence[int]) -> dict[str, str]:
@@ -124,7 +124,7 @@ def waiting_acts(*, run: Run) -> QuerySet[Act]:
 def vm_on(*, user: User, host: Host, name: str) -> VirtualMachine:
     """A VM on the host, for the operator of hosts; to others it is missing."""
     found = VirtualMachine.objects.select_related("placement", "tenant").filter(name=name, placement__host=host).first()
-    if found is None or not user.is_operator:
+    if found is None or not user.sees_site:
         raise missing()
     return found
 

@@ -20,10 +20,13 @@ from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
 from webapp.fleet.services import place
 from webapp.live import publish
+from webapp.notices.services import tell
+from webapp.roles import must
 from webapp.runs import engine, gate
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
 from webapp.tenants.models import VirtualMachine
+from webapp.tenants.selectors import expect_own, missing
 from webapp.vpms import documents, enforcement
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def vm_start(*, by: User, vm: VirtualMachine) -> Negotiation:
 @transaction.atomic
 def vm_stop(*, by: User, vm: VirtualMachine) -> None:
     """The running VM is deleted on its host, its frames wiped; all others keep their agreement."""
+    expect_own(by=by, tenant=vm.tenant.slug)
     stopping = VirtualMachine.objects.filter(pk=vm.pk, state=S.RUNNING).update(state=S.STOPPING)
     if not stopping:
         raise VpmsError("not_running", 409, message=f"{vm.name} is not running; only a running VM can be stopped.")
@@ -69,11 +73,17 @@ def vm_stop(*, by: User, vm: VirtualMachine) -> None:
     _record(by=by, type="vm.stop", vm=vm, data={})
 
 
+def _operator(by: User) -> None:
+    """Hosts and runs are for operators to change; auditors of the site read them; for all others they are missing."""
+    if not by.sees_site:
+        raise missing()
+    must(by, "act", tenant=None)
+
+
 @transaction.atomic
 def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict[str, Any]) -> Act:
     """Put an operator's act to the run. The gate answers when the next slice takes it up, before any effect."""
-    if not by.is_operator:
-        raise VpmsError("not_found", 404, message="There is nothing here that you may see.")
+    _operator(by)
     if vm.placement.host_id != run.host_id or vm.state != S.RUNNING:
         raise VpmsError("not_running", 409, message=f"{vm.name} does not run on {run.host.name} now.")
     _check_act(kind, data)
@@ -88,9 +98,10 @@ def act_answer(*, by: User, act: Act, consent: bool) -> None:
     row = Act.objects.select_for_update().get(pk=act.pk)
     if row.state != Act.State.PENDING or row.slice_no is not None or "consent" in row.data:
         raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")
+    assert act.vm is not None
+    expect_own(by=by, tenant=act.vm.tenant.slug)
     row.data["consent"] = consent
     row.save(update_fields=["data"])
-    assert act.vm is not None
     _record(
         by=by, type="act.answer", vm=act.vm, data={"answer": "agreed" if consent else "refused", **row.data["event"]}
     )
@@ -115,6 +126,7 @@ def _check_act(kind: str, data: dict[str, Any]) -> None:
 @transaction.atomic
 def run_want(*, by: User, run: Run, wanted: str) -> None:
     """Pause, resume or cancel. Pausing and cancelling take effect at the start of the next slice."""
+    _operator(by)
     if wanted == "resume":
         changed = Run.objects.filter(pk=run.pk, state=Run.State.PAUSED).update(
             state=Run.State.RUNNING, wanted="", due_at=timezone.now(), enqueued_at=None
@@ -181,6 +193,7 @@ def _left_home(row: Negotiation, vm: VirtualMachine) -> bool:
             VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STOPPING)
             Act.objects.create(run=run, vm=vm, kind="stop_vm", by=row.requested_by, data={"move": row.pk})
             _record(by=None, type="vm.moving", vm=vm, data={"host": row.host.name})
+            gate.told("vm.moving", vm, key=f"negotiation:{row.pk}", host=row.host.name)
     elif vm.state == S.STOPPED and asked.exists():
         place(by=None, vm=vm, host=row.host)
         return True
@@ -417,6 +430,8 @@ def _end(run: Run, *, state: str, reason: str) -> None:
     ).select_related("tenant")
     for vm in lost:
         _record(by=None, type="vm.stopped", vm=vm, data={"host": run.host.name, "reason": reason or "The run is done."})
+        code = "run.lost" if state == Run.State.FAILED else "vm.stopped"
+        gate.told(code, vm, key=f"run:{run.pk}:end", host=run.host.name)
     lost.update(state=S.STOPPED)
     engine.forget(run=run.pk)
     transaction.on_commit(lambda: publish.ended(run=run.pk))
@@ -435,6 +450,8 @@ def run_failed(run_id: int, *, reason: str) -> None:
         audit.record(
             by=None, type="run.failed", subject=f"run:{run.pk}", data={"host": run.host.name, "reason": reason}
         )
+        host = run.host.name
+        tell("run.failed", tenant="", key=f"run:{run.pk}", subject=host, link=f"/operator/host/{host}/", host=host)
         _end(run, state=Run.State.FAILED, reason=reason)
         publish.changed(f"run/{run.pk}/log")
 

@@ -66,7 +66,7 @@ def authorise_tenant(user: Any, ident: str) -> str | None:
 
 
 def authorise_fleet(user: Any, ident: str) -> str | None:
-    return OPERATOR if user.is_authenticated and user.is_operator else None
+    return OPERATOR if user.is_authenticated and user.sees_site else None
 
 
 def log_messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:

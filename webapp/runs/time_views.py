@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET, require_POST
 
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
 from webapp.live.records import record
+from webapp.roles import may_change, read_only
 from webapp.runs import engine, history, selectors
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
@@ -92,23 +94,32 @@ def marks(request: HttpRequest, pk: int) -> HttpResponse:
     return JsonResponse({**found, "marks": history.marks(run, view=view)})
 
 
+def _changing(request: HttpRequest, pk: int) -> tuple[Run, str]:
+    """The same for what changes something: auditors are refused."""
+    run, view = _watched(request, pk)
+    if not may_change(request.user, "operator" if view == OPERATOR else "tenant"):
+        raise read_only()
+    return run, view
+
+
 @require_POST
 def mark(request: HttpRequest, pk: int) -> HttpResponse:
     """Name a moment (`op` or `step`, `text`)."""
-    run, view = _watched(request, pk)
+    run, view = _changing(request, pk)
     named = request.POST.get("at", "")
     if not named.isascii() or not named.isdecimal() or len(named) > 16:
         raise BadInput([Fault("$.at", "must be a whole number")])
     at = history.at_op(run, int(named)) if view == OPERATOR else history.at_step(run, int(named))
-    made = history.mark(run=run, view=view, by=request.user, moment=at, text=request.POST.get("text", ""))
-    audit.record(by=request.user, type="run.mark", subject=f"run:{run.pk}", data={"mark": made.pk})  # type: ignore[arg-type]
+    with transaction.atomic():
+        made = history.mark(run=run, view=view, by=request.user, moment=at, text=request.POST.get("text", ""))
+        audit.record(by=request.user, type="run.mark", subject=f"run:{run.pk}", data={"mark": made.pk})  # type: ignore[arg-type]
     return JsonResponse({"id": made.pk}, status=201)
 
 
 @require_POST
 def unmark(request: HttpRequest, pk: int, mark_id: int) -> HttpResponse:
     """Take a mark of this view away."""
-    run, view = _watched(request, pk)
+    run, view = _changing(request, pk)
     gone, _ = run.marks.filter(pk=mark_id, view=view).delete()
     if not gone:
         raise missing()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Field, Query, Router, Schema
 
+from webapp.rest.paging import Listed, Paging, pages
 from webapp.tenants import selectors
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.services import document_of
+from webapp.vpms.vocabulary import PROFILES, QUESTIONS, STRENGTHS
 
 router = Router(tags=["vms"])
-NEWEST = 100
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class VmOut(Schema):
@@ -30,6 +32,32 @@ class VersionOut(Schema):
     sha256: str
     saved_at: dt.datetime
     saved_by: str
+
+
+class ProgramOut(Schema):
+    name: str
+
+
+class AnswerOut(Schema):
+    name: str
+    label: str
+    consequence: str
+
+
+class QuestionOut(Schema):
+    name: str
+    text: str
+    help: str
+    why: str
+    answers: list[AnswerOut]
+    strengths: list[str]
+
+
+class ProfileOut(Schema):
+    name: str
+    label: str
+    help: str
+    answers: dict[str, dict[str, str]]
 
 
 def person(request: HttpRequest) -> Any:
@@ -58,10 +86,18 @@ def version_shown(policy: Policy) -> dict[str, Any]:
     }
 
 
-@router.get("/vms", response=list[VmOut])
-def vm_list(request: HttpRequest) -> Any:
-    """Your VMs by name."""
-    return [shown(vm) for vm in selectors.vms_with_version(user=person(request))]
+@router.get("/vms", response=Listed[VmOut])
+def vm_list(
+    request: HttpRequest,
+    paging: Query[Paging],
+    state: Annotated[str, Field(max_length=16)] = "",
+    tenant: Annotated[str, Field(max_length=63)] = "",
+) -> Any:
+    """Your VMs by name; those in one state or of one organisation, if you name it."""
+    found = selectors.vms_with_version(user=person(request))
+    found = found.filter(state=state) if state else found
+    found = found.filter(tenant__slug=tenant) if tenant else found
+    return pages(request, found, paging, by="name", shown=shown)
 
 
 @router.get("/vms/{name}", response=VmOut)
@@ -73,17 +109,53 @@ def vm_get(request: HttpRequest, name: str) -> Any:
     return shown(vm)
 
 
-@router.get("/vms/{name}/policies", response=list[VersionOut])
-def policy_list(request: HttpRequest, name: str) -> Any:
-    """The versions of the wishes for a VM, newest first, at most 100."""
+@router.get("/vms/{name}/policies", response=Listed[VersionOut])
+def policy_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
+    """The versions of the wishes for a VM, newest first."""
     user = person(request)
     vm = selectors.vm_get(user=user, name=name)
-    return [version_shown(policy) for policy in selectors.policies_of(user=user, vm=vm)[:NEWEST]]
+    return pages(request, selectors.policies_of(user=user, vm=vm), paging, by="-version", shown=version_shown)
 
 
 @router.get("/vms/{name}/policies/{int:version}", response=dict[str, Any])
-def policy_version(request: HttpRequest, name: str, version: int) -> Any:
+def policy_version(request: HttpRequest, name: str, version: Version) -> Any:
     """One version: the document as it was given."""
     user = person(request)
     vm = selectors.vm_get(user=user, name=name)
     return document_of(selectors.policy_get(user=user, vm=vm, version=version))
+
+
+@router.get("/programs", response=Listed[ProgramOut])
+def program_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """The recorded programs that a VM can run."""
+    return pages(request, [{"name": name} for name in selectors.programs()], paging, by="name")
+
+
+@router.get("/questions", response=Listed[QuestionOut])
+def question_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """The eight plain questions with their answers and what each leads to, in order."""
+    rows = [
+        {
+            **{field: getattr(question, field) for field in ("name", "text", "help", "why")},
+            "answers": [answer._asdict() for answer in question.answers],
+            "strengths": list(STRENGTHS),
+        }
+        for question in QUESTIONS.values()
+    ]
+    return pages(request, rows, paging, by="name")
+
+
+@router.get("/profiles", response=Listed[ProfileOut])
+def profile_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """Ready sets of answers to begin with."""
+    rows = [
+        {
+            "name": profile.name,
+            "label": profile.label,
+            "help": profile.help,
+            "answers": {question: dict(given) for question, given in profile.answers.items()},
+            "place": place,
+        }
+        for place, profile in enumerate(PROFILES)
+    ]
+    return pages(request, rows, paging, by="place")

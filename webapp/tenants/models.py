@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 
+OF_TENANT = ["owner", "member", "auditor"]  # roles in an organisation
+OF_SITE = ["operator", "teacher", "student", "auditor"]  # roles on the site itself
+
+
 class Tenant(models.Model):
+    """An organisation. When it is deleted the row stays without its name: see `organisation_delete`."""
+
     slug = models.CharField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["slug"]
@@ -24,13 +32,16 @@ class Tenant(models.Model):
 
 
 class Membership(models.Model):
-    """A role of a person. Operators and teachers belong to the site, owners and members to a tenant."""
+    """A role of a person. Owners and members belong to a tenant; operators, teachers and students to the site; an
+    auditor, who may only read, to either."""
 
     class Role(models.TextChoices):
-        OWNER = "owner"
-        MEMBER = "member"
-        OPERATOR = "operator"
-        TEACHER = "teacher"
+        OWNER = "owner", _("owner")
+        MEMBER = "member", _("member")
+        AUDITOR = "auditor", _("auditor")
+        OPERATOR = "operator", _("operator")
+        TEACHER = "teacher", _("teacher")
+        STUDENT = "student", _("student")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="memberships")
@@ -40,9 +51,31 @@ class Membership(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "tenant", "role"], name="tenants_membership_once"),
             models.CheckConstraint(
-                condition=Q(role__in=["owner", "member"], tenant__isnull=False)
-                | Q(role__in=["operator", "teacher"], tenant__isnull=True),
+                condition=Q(role__in=OF_TENANT, tenant__isnull=False) | Q(role__in=OF_SITE, tenant__isnull=True),
                 name="tenants_membership_scope",
+            ),
+        ]
+
+
+class Invitation(models.Model):
+    """A role that is offered to whoever reads the mail at this address. Only a digest of the link's secret is kept."""
+
+    token = models.CharField(max_length=64, unique=True)
+    email = models.EmailField()
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, blank=True, related_name="invitations")
+    role = models.CharField(max_length=16, choices=Membership.Role.choices)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)  # accepted or withdrawn
+    accepted_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(role__in=OF_TENANT, tenant__isnull=False) | Q(role__in=OF_SITE, tenant__isnull=True),
+                name="tenants_invitation_scope",
             ),
         ]
 

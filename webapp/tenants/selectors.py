@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import Max
 
 from webapp.errors import VpmsError
+from webapp.roles import must
 from webapp.tenants.models import Policy, PolicyQuerySet, Tenant, VirtualMachine, VmQuerySet
 
 if TYPE_CHECKING:
@@ -23,9 +24,30 @@ def missing() -> VpmsError:
     return VpmsError("not_found", 404, message="There is nothing here that you may see.")
 
 
+def expect_own(*, by: User, tenant: str) -> None:
+    """Go on only for people who may change things of this tenant: readers are refused, to others it is missing."""
+    if tenant not in by.tenant_slugs:
+        raise missing()
+    must(by, "act", tenant=tenant)
+
+
 def tenants_of(*, user: User) -> QuerySet[Tenant]:
     """The tenants for which the person acts."""
     return Tenant.objects.filter(slug__in=user.tenant_slugs)
+
+
+def active_of(*, user: User) -> Tenant:
+    """The organisation for which the person acts now."""
+    found = tenants_of(user=user).first()
+    if found is None:
+        raise missing()
+    return found
+
+
+def organisations_all(*, user: User) -> QuerySet[Tenant]:
+    """Every organisation, for those who register them."""
+    found = Tenant.objects.filter(deleted_at__isnull=True)
+    return found if user.is_operator else found.none()
 
 
 def vms_of(*, user: User) -> VmQuerySet:

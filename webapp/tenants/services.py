@@ -8,13 +8,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
+from webapp.accounts import services as accounts
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
-from webapp.live import publish
 from webapp.strictjson import canonical
+from webapp.tenants.changes import changes
 from webapp.tenants.models import Membership, Policy, Tenant, VirtualMachine
 from webapp.vpms import documents
 
@@ -48,14 +48,12 @@ def membership_add(*, by: User | None, user: User, role: str, tenant: Tenant | N
     """The person has this role from now on; given twice it stays one. Open pages notice by the rights version."""
     row, fresh = Membership.objects.get_or_create(user=user, role=role, tenant=tenant)
     if fresh:
-        type(user).objects.filter(pk=user.pk).update(rights_version=F("rights_version") + 1)
-        user.__dict__.pop("_roles", None)
-        publish.rights_changed(user=user.pk)
+        accounts.rights_moved(user=user)
         audit.record(
             by=by,
             type="role.given",
-            subject=f"user:{user.get_username()}",
-            data={"person": user.get_username(), "role": role, "tenant": tenant.slug if tenant else None},
+            subject=f"user:{user.alias}",
+            data={"person": user.alias, "role": role, "tenant": tenant.slug if tenant else None},
             audience=[tenant.slug] if tenant else [],
         )
     return row
@@ -89,13 +87,36 @@ def policy_read(*, vm: VirtualMachine, last: Policy | None, document: bytes | di
     return parsed
 
 
+def expect_seen(*, vm: VirtualMachine, last: Policy | None, seen: int, document: bytes | dict[str, Any]) -> None:
+    """Refused with 412 unless the version `seen` (0: none) is still the newest. `changed`: what others changed since;
+    `changes`: what this document would change now."""
+    at = last.version if last else 0
+    if seen == at:
+        return
+    mine = documents.read_policy(document).document
+    stored = document_of(last) if last else None
+    old = vm.policies.filter(version=seen).first()
+    changed = changes(document_of(old), stored) if old and stored else []
+    would = changes(stored, mine) if stored else []
+    data = {
+        "version": at,
+        "changed": [row._asdict() for row in changed],
+        "changes": [row._asdict() for row in would],
+    }
+    message = f"The newest wishes for {vm.name} are version {at}, not the one that you had read. Nothing was saved."
+    raise VpmsError("stale", 412, data, message)
+
+
 @transaction.atomic
-def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> Policy:
+def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any], seen: int | None = None) -> Policy:
     """The next version of the wishes for `vm`: read strictly, kept exactly as given. Refused whole with its faults, or
-    stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive."""
+    stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive.
+    `seen` is the version that the person had before its eyes: nothing that was saved after it is overwritten unseen."""
     text = document if isinstance(document, bytes) else canonical(document)
     vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
     last = vm.policies.order_by("-version").first()
+    if seen is not None:
+        expect_seen(vm=vm, last=last, seen=seen, document=document)
     parsed = policy_read(vm=vm, last=last, document=document)
     hour_ago = timezone.now() - dt.timedelta(hours=1)
     if vm.policies.filter(created_at__gt=hour_ago).count() >= VERSIONS_PER_HOUR:

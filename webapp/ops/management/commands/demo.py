@@ -22,7 +22,7 @@ from django.db import connections
 from webapp.ops import demo, story
 from webapp.ops.supervisor import GaveUp, Supervisor
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 
 class Interrupted(Exception):
@@ -98,7 +98,7 @@ def prepare() -> dict[str, str]:
 
 
 def wait_ready(supervisor: Supervisor, port: int) -> None:
-    """Until /readyz answers 200; GaveUp with what is known if it does not within a minute."""
+    """Until /readyz answers 200; GaveUp with what is known if it does not within two minutes."""
     end = time.monotonic() + READY_SECONDS
     answer = "no answer"
     while time.monotonic() < end:
@@ -123,5 +123,7 @@ def greet(port: int, passwords: dict[str, str]) -> None:
     else:
         for name, password in passwords.items():
             print(f"  {name:<6} {password}   {story.PEOPLE[name]}")
+    if os.environ.get("HSVM_MAIL", "file:") == "file:":
+        print(f"e-mails are written as files to {settings.RUN_DIR / 'mail'}")
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -1,0 +1,159 @@
+"""The kinds of notices, the words of each, and the defaults of the choices. Plain data, rendered when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
+
+NOW, DIGEST, OFF = "now", "digest", "off"
+
+
+class Kind(NamedTuple):
+    label: Promise
+    says: Promise
+    page: str
+    mail: str
+
+
+# In the order in which pages and digests show them.
+KINDS: Final = {
+    "deadline": Kind(_("Deadlines"), _("An answer is due soon, or its time is over."), NOW, NOW),
+    "breach": Kind(_("Breaches and refusals"), _("Something was asked or done against an agreement."), NOW, NOW),
+    "proposal": Kind(_("Questions to you"), _("A proposal or a question waits for your answer."), NOW, NOW),
+    "conflict": Kind(_("Conflicts"), _("A check found wishes that clash."), NOW, DIGEST),
+    "answer": Kind(_("Answers of others"), _("Another party answered."), NOW, DIGEST),
+    "agreement": Kind(_("Agreements"), _("An agreement was made, replaced, or not found."), NOW, DIGEST),
+    "vm": Kind(_("Starts and stops"), _("A VM of yours runs, was stopped or moves."), NOW, DIGEST),
+    "run": Kind(_("Runs given up"), _("The run of a host ended by a fault."), NOW, DIGEST),
+    "webhook": Kind(_("Webhooks"), _("A webhook was switched off because it failed too often."), NOW, DIGEST),
+}
+PAGE_WORDS: Final = {NOW: _("Counted"), DIGEST: _("Listed"), OFF: _("Off")}
+MAIL_WORDS: Final = {NOW: _("At once"), DIGEST: _("Digest"), OFF: _("Off")}
+TONES: Final = {"info": "neutral", "warning": "warning", "serious": "violation"}
+DELIVERY_WORDS: Final = {"waiting": _("Waiting"), "delivered": _("Delivered"), "failed": _("Given up")}
+WEEKDAYS: Final = (
+    _("Monday"), _("Tuesday"), _("Wednesday"), _("Thursday"), _("Friday"), _("Saturday"), _("Sunday"),
+)  # fmt: skip
+
+
+class Word(NamedTuple):
+    kind: str
+    severity: str  # info, warning or serious
+    text: Any  # a lazy text with %(name)s places, filled from the event's data
+
+
+WORDS: Final = {
+    "conflict.found": Word(
+        "conflict",
+        "warning",
+        ngettext_lazy(
+            "The check of %(vm)s found %(count)d conflict.", "The check of %(vm)s found %(count)d conflicts.", "count"
+        ),
+    ),
+    "asked": Word(
+        "proposal",
+        "warning",
+        ngettext_lazy(
+            "The operator asks %(vm)s for %(pages)d page of memory. Nothing happens before you answer, "
+            "and no answer counts as no.",
+            "The operator asks %(vm)s for %(pages)d pages of memory. Nothing happens before you answer, "
+            "and no answer counts as no.",
+            "pages",
+        ),
+    ),
+    "refused": Word(
+        "breach",
+        "warning",
+        ngettext_lazy(
+            "The operator asked %(vm)s for %(pages)d page of memory against the agreement. "
+            "The request was refused and nothing changed.",
+            "The operator asked %(vm)s for %(pages)d pages of memory against the agreement. "
+            "The request was refused and nothing changed.",
+            "pages",
+        ),
+    ),
+    "rule.broken": Word("breach", "serious", _("Pages on host %(host)s break a rule of ownership.")),
+    "proposal": Word(
+        "proposal",
+        "warning",
+        _("Proposal %(round)d of negotiation %(number)d waits for your answer for %(vm)s, until %(until)s UTC."),
+    ),
+    "move.asked": Word(
+        "proposal",
+        "warning",
+        _(
+            "Would %(vm)s move to host %(host)s, to make room for a start? Nothing happens before you answer, "
+            "and no answer counts as no."
+        ),
+    ),
+    "move.agreed": Word("answer", "info", _("A neighbour agreed to move, so that %(vm)s can start.")),
+    "move.refused": Word("answer", "info", _("A neighbour was asked to move for %(vm)s and stays where it is.")),
+    "answer.accepted": Word(
+        "answer", "info", _("%(party)s accepted proposal %(round)d of negotiation %(number)d, which concerns %(vm)s.")
+    ),
+    "answer.rejected": Word(
+        "answer", "info", _("%(party)s rejected proposal %(round)d of negotiation %(number)d, which concerns %(vm)s.")
+    ),
+    "answer.countered": Word(
+        "answer", "info", _("%(party)s countered proposal %(round)d of negotiation %(number)d, which concerns %(vm)s.")
+    ),
+    "deadline.soon": Word(
+        "deadline",
+        "warning",
+        _("Half the time is over: your answer for %(vm)s to proposal %(round)d is due by %(until)s UTC."),
+    ),
+    "deadline.passed": Word(
+        "deadline", "warning", _("The time to answer proposal %(round)d for %(vm)s is over; no answer came from you.")
+    ),
+    "agreement.made": Word(
+        "agreement", "info", _("Version %(version)d of the agreement of host %(host)s is in force for %(vm)s.")
+    ),
+    "agreement.replaced": Word(
+        "agreement",
+        "info",
+        _("Version %(version)d of the agreement of host %(host)s is in force for %(vm)s; it replaces the one before."),
+    ),
+    "agreement.left": Word(
+        "agreement", "info", _("The agreement of host %(host)s in which %(vm)s took part was replaced without it.")
+    ),
+    "ended": Word("agreement", "warning", _("Negotiation %(number)d, which concerns %(vm)s, ended without agreement.")),
+    "withdrawn": Word(
+        "agreement", "info", _("Negotiation %(number)d, which concerns %(vm)s, was ended: the start was withdrawn.")
+    ),
+    "vm.running": Word("vm", "info", _("%(vm)s runs on host %(host)s.")),
+    "vm.stopped": Word("vm", "warning", _("%(vm)s was stopped on host %(host)s.")),
+    "vm.moving": Word("vm", "info", _("%(vm)s leaves its host to start on host %(host)s, as its owner agreed.")),
+    "vm.no_start": Word("vm", "warning", _("The start of %(vm)s on host %(host)s was not possible.")),
+    "run.lost": Word("run", "serious", _("The run of host %(host)s was given up, and %(vm)s was stopped with it.")),
+    "run.failed": Word("run", "serious", _("The run of host %(host)s was given up. Its VMs were stopped.")),
+    "webhook.off": Word(
+        "webhook",
+        "warning",
+        ngettext_lazy(
+            "The webhook to %(host)s was switched off after %(count)d failed try.",
+            "The webhook to %(host)s was switched off after %(count)d failed tries.",
+            "count",
+        ),
+    ),
+}
+
+
+def text_of(code: str, data: Mapping[str, Any]) -> str:
+    """The sentence of an event in the language that is active now."""
+    return str(WORDS[code].text % dict(data))
+
+
+def kind_label(kind: str) -> str:
+    return str(KINDS[kind].label)
+
+
+def delivery_label(state: str) -> str:
+    return str(DELIVERY_WORDS[state])
+
+
+def severity_label(severity: str) -> str:
+    return str({"info": _("For information"), "warning": _("Look at it"), "serious": _("Serious")}[severity])

@@ -1,0 +1,113 @@
+"""Every code that a refusal can carry: its short title, and what to do about it. The page /api/errors shows this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from django.utils.translation import gettext_lazy as _
+
+
+class Code(NamedTuple):
+    title: Any
+    remedy: Any
+
+
+CODES: Final[Mapping[str, Code]] = {
+    "already_answered": Code(
+        _("Already answered"), _("Nothing: an answer is stored. Read the negotiation or the question to see which.")
+    ),
+    "already_committed": Code(
+        _("Already committed"),
+        _("A sealed wish cannot be changed in this negotiation. Save a version for a later one."),
+    ),
+    "bad_input": Code(
+        _("Something in it cannot be used"),
+        _("Mend what the faults name, each with its path, and send it again. Nothing of it was used."),
+    ),
+    "bad_message": Code(
+        _("The message is not complete"), _("Add or mend the field that the answer names, and send it again.")
+    ),
+    "bad_request": Code(_("Not understood"), _("Compare the request with the operation's description in the docs.")),
+    "bad_signature": Code(_("The signature does not fit"), _("Sign the payload whose digest the answer names.")),
+    "bad_token": Code(
+        _("The token does not count"),
+        _("It is unknown, revoked or past its end. Make a new one on the page of your tokens."),
+    ),
+    "busy": Code(_("Too much at once"), _("Nothing was changed. Send the same request again in a moment.")),
+    "check_missing": Code(_("A check is missing"), _("This is a fault of the site. Tell the operator what you did.")),
+    "csrf_failed": Code(
+        _("The CSRF token is missing"),
+        _("With the session cookie, send the value of the CSRF cookie as X-CSRFToken; or use an API token instead."),
+    ),
+    "digest_mismatch": Code(
+        _("Another agreement"), _("Read the agreement again; its digest is not the one you named.")
+    ),
+    "excludes_nothing": Code(
+        _("The reason does not speak against it"),
+        _("Name a setting whose proposed value you refuse, or a minimum above what the proposal gives you."),
+    ),
+    "forbidden": Code(_("Not yours to do"), _("Ask somebody who has the role that the message names.")),
+    "host_taken": Code(_("The host is taken"), _("Choose another host. Nothing was changed on this one.")),
+    "internal": Code(_("A fault of the site"), _("Nothing was changed. Try again; if it stays, tell the operator.")),
+    "invalid_transition": Code(
+        _("Not possible at this stage"), _("Read the negotiation again and see what can be done in its state.")
+    ),
+    "key_in_use": Code(_("The key is needed"), _("Wait until the open negotiation has ended, then replace the key.")),
+    "key_malformed": Code(
+        _("The idempotency key cannot be used"), _("Send 1 to 200 visible ASCII characters, for example a UUID.")
+    ),
+    "key_reused": Code(
+        _("The idempotency key was used for another request"),
+        _("Take a new key for a new request. Nothing was done now; the first request's effect stands."),
+    ),
+    "last_round": Code(_("The last proposal"), _("Accept it or reject it; it cannot be countered any more.")),
+    "moving": Code(_("The VM is being moved"), _("Wait: it starts on the other host by itself.")),
+    "needs_person": Code(_("A person must answer"), _("Answer this proposal as a person; no delegate may.")),
+    "no_wishes": Code(_("No wishes yet"), _("Save wishes for the VM first.")),
+    "nobody_willing": Code(_("Nobody can be moved"), _("Choose another step.")),
+    "not_a_party": Code(_("Not a party"), _("Answer for a VM of yours that takes part.")),
+    "not_allowed": Code(
+        _("Not allowed"), _("Use an account with the role, or a token whose scope reaches as far as this operation.")
+    ),
+    "not_contested": Code(_("This setting is not contested"), _("Suggest values of contested settings only.")),
+    "not_found": Code(
+        _("Nothing here that you may see"),
+        _("Check the name or number. What is another organisation's is answered like what does not exist."),
+    ),
+    "not_json": Code(_("The body is not JSON"), _("Send the body as JSON with Content-Type: application/json.")),
+    "not_open": Code(_("No longer open"), _("Read the steps again; something else was begun meanwhile.")),
+    "not_placed": Code(_("The VM has no host"), _("Place the VM on a host first.")),
+    "not_possible": Code(_("Not possible in this state"), _("Read the run again and see its state.")),
+    "not_running": Code(_("The VM does not run"), _("Read the VM again; this is possible while it runs.")),
+    "not_signed": Code(_("Not signed by all"), _("Wait until every party has signed.")),
+    "not_signed_in": Code(
+        _("Not signed in"), _("Send an API token as Authorization: Bearer, or the cookies of a session.")
+    ),
+    "not_stopped": Code(_("The VM is not stopped"), _("Stop the VM first, then try again.")),
+    "other_engine": Code(
+        _("Played by another engine"), _("The run's log can still be read; its moments cannot be made again.")
+    ),
+    "outdated": Code(
+        _("It has changed since you read it"),
+        _("Read it again, look at the difference that the answer tells, and decide anew."),
+    ),
+    "reason_missing": Code(_("A reason is missing"), _("Give one reason: veto:SETTING, floor:POINTS or final.")),
+    "stale": Code(
+        _("Somebody else saved a version meanwhile"),
+        _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
+    ),
+    "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
+    "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
+    "too_many_calls": Code(
+        _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
+    ),
+    "too_many_fields": Code(_("Too many fields"), _("Send fewer fields.")),
+    "too_many_tokens": Code(_("Too many tokens"), _("Revoke a token that you no longer need, then make the new one.")),
+    "too_many_versions": Code(
+        _("Too many versions within an hour"), _("Save the next version of these wishes later. The stored one stays.")
+    ),
+    "unknown_event": Code(_("An unknown event"), _("Send one of the events that the schema of events names.")),
+    "unknown_vm": Code(_("An unknown VM"), _("Name a VM that is under the agreement in force.")),
+    "wrong_method": Code(_("Not possible with this method"), _("Use a method that the Allow header names.")),
+}

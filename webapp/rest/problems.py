@@ -1,0 +1,33 @@
+"""One shape of every refusal of the API: a problem (RFC 9457) with a stable code and the faults, if it has any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.http import HttpResponse
+
+from webapp.rest.codes import CODES
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+def problem(
+    status: int, code: str, message: str, *, faults: Sequence[dict[str, str]] = (), **more: Any
+) -> HttpResponse:
+    """`message` says the same as `detail`, in the words of the pages. Whatever more the code promises stands beside."""
+    known = CODES.get(code)
+    told = {
+        "message": message,
+        **more,
+        "type": f"/api/errors#{code}",
+        "title": str(known.title) if known else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": message,
+        "code": code,
+        "faults": list(faults),
+    }
+    return HttpResponse(json.dumps(told, cls=DjangoJSONEncoder), status=status, content_type=MEDIA_TYPE)
