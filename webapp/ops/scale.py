@@ -58,12 +58,11 @@ OPEN_FOR: Final = 7 * 86400  # seconds in which an open proposal can be answered
 OPERATOR: Final = "otto"
 MEMORY_MIB: Final = 8
 
-WHERE: Final = ("Amber Birch Cedar Coral Delta Elm Falcon Granite Harbour Iris Juniper Kestrel Lagoon Maple North "
-                "Ocean Pine Quartz River Summit").split()  # fmt: skip
-WHAT: Final = "Clinic Shop Bank Press Labs Museum Transport Energy Insurance School".split()
-FIRST: Final = ("Ada Ben Clara David Emma Felix Grace Hugo Ida Jonas Klara Leo Mia Noah Olivia Paul Rosa Simon Tara "
-                "Viktor").split()  # fmt: skip
-USES: Final = "db web mail files search cache build backup".split()
+WHERE: Final = ("Amber", "Birch", "Cedar", "Coral", "Delta", "Elm", "Falcon", "Granite", "Harbour", "Iris",
+                "Juniper", "Kestrel", "Lagoon", "Maple", "North", "Ocean", "Pine", "Quartz", "River", "Summit")  # fmt: skip
+WHAT: Final = ("Clinic", "Shop", "Bank", "Press", "Labs", "Museum", "Transport", "Energy", "Insurance", "School")
+FIRST: Final = ("Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Ida", "Jonas", "Klara", "Paul")
+USES: Final = ("db", "web", "mail", "files", "search", "cache", "build", "backup")
 
 # What VMs wish: answers, or switches as somebody wrote them. The last is against every host's law.
 Wishes = dict[str, Any]
@@ -184,9 +183,7 @@ def hosts_made(size: Size, drafts: list[Draft]) -> list[Host]:
         document = fleet_document(f"rack{number // 10 + 1:02}-{number % 10}")
         text = canonical(document)
         hosts.append(Host(name=document["host"], document=text.decode(), sha256=hashlib.sha256(text).hexdigest()))
-        drafts.append(
-            draft("host.created", f"host:{hosts[-1].name}", {"sha256": hosts[-1].sha256}, by=operator)
-        )
+        drafts.append(draft("host.created", f"host:{hosts[-1].name}", {"sha256": hosts[-1].sha256}, by=operator))
     return Host.objects.bulk_create(hosts)
 
 
@@ -252,9 +249,7 @@ def wishes_made(machines: list[Machine], kinds: dict[str, Kind]) -> list[Draft]:
             document = {**kinds[name].document, "vm": vm.name, "tenant": slug, "version": version}
             text = canonical(document)
             sha256 = hashlib.sha256(text).hexdigest()
-            policies.append(
-                Policy(vm=vm, version=version, document=text.decode(), sha256=sha256, created_by=owner)
-            )
+            policies.append(Policy(vm=vm, version=version, document=text.decode(), sha256=sha256, created_by=owner))
             data = {"version": version, "sha256": sha256, "before": before}
             drafts.append(draft("policy.version", subject, data, slug, by=owner))
             before = sha256
@@ -382,9 +377,7 @@ def host_history(source: random.Random, run: Run, here: list[Machine], operator:
         told.acts.append(
             Act(run=run, vm=machine.vm, kind="start_vm", state=Act.State.DONE, slice_no=0, result={"slot": slot})
         )
-        told.drafts.append(
-            draft("vm.running", f"vm:{machine.vm.name}", {"host": host, "run": run.pk}, machine.slug)
-        )
+        told.drafts.append(draft("vm.running", f"vm:{machine.vm.name}", {"host": host, "run": run.pk}, machine.slug))
     for number in range(max(0, share - 3 * len(here))):
         machine = here[number % len(here)]
         if number % 50 == 7 and machine.kinds[-1] in ("keeps", "careful", "confidential"):
@@ -453,12 +446,14 @@ DATED: Final[tuple[tuple[type[models.Model], str], ...]] = (
 def dates_set(first: dt.datetime, last: dt.datetime) -> None:
     """Rows get a time between the two in the order in which they were made: the database gave them all that of now."""
     for model, field in DATED:
-        rows = list(model._default_manager.filter(**{f"{field}__gte": last}).order_by("pk").values_list("pk", flat=True))
+        rows = list(
+            model._default_manager.filter(**{f"{field}__gte": last}).order_by("pk").values_list("pk", flat=True)
+        )
         apart = (last - first) / max(1, len(rows))
         table, column = model._meta.db_table, model._meta.get_field(field).column
         pairs = [(connection.ops.adapt_datetimefield_value(first + apart * n), pk) for n, pk in enumerate(rows)]
         with connection.cursor() as cursor:
-            cursor.executemany(f'UPDATE "{table}" SET "{column}" = %s WHERE id = %s', pairs)  # noqa: S608  # own names
+            cursor.executemany(f'UPDATE "{table}" SET "{column}" = %s WHERE id = %s', pairs)  # own names
     Run.objects.filter(started_at__gte=last).update(started_at=first, ended_at=last)
 
 
