@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.views.defaults import page_not_found, permission_denied
@@ -14,7 +17,13 @@ from webapp.errors import BadInput, VpmsError
 from webapp.rest.problems import problem
 
 API = "/api/"
+AT_ONCE = 50  # rows of a long list on one page
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+def window(request: HttpRequest, rows: QuerySet[Any]) -> Page[Any]:
+    """The part of a long list that `?page=` names, as _pages.html leads through it; the first for nonsense."""
+    return Paginator(rows, AT_ONCE).get_page(request.GET.get("page"))
 
 
 def refusal(request: HttpRequest, status: int, code: str, reason: str) -> HttpResponse:

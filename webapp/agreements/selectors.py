@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count
 
 from webapp.agreements import checks, wording
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
@@ -30,6 +33,18 @@ def conflicts_of(*, user: User, vm: VirtualMachine | None = None, open_only: boo
     if vm is not None:
         found = found.filter(vms=vm)
     return found.filter(closed_at__isnull=True) if open_only else found
+
+
+def open_conflicts_by_vm(*, vms: Iterable[VirtualMachine]) -> dict[int, int]:
+    """How many conflicts are open about each of these VMs."""
+    rows = Conflict.objects.filter(vms__in=vms, closed_at__isnull=True).order_by()
+    return dict(rows.values_list("vms").annotate(count=Count("id")))
+
+
+def open_conflicts_by_host(*, hosts: Iterable[Host]) -> dict[int, int]:
+    """How many conflicts are open on each of these hosts. For operators' pages."""
+    rows = Conflict.objects.filter(host__in=hosts, closed_at__isnull=True).order_by()
+    return dict(rows.values_list("host").annotate(count=Count("id")))
 
 
 def negotiations_of(*, user: User) -> NegotiationQuerySet:
@@ -69,6 +84,11 @@ def values_in_force(*, host: Host) -> dict[str, dict[str, str]]:
     agreement = agreement_in_force(host=host)
     if agreement is None:
         return {}
+    return values_of(agreement)
+
+
+def values_of(agreement: Agreement) -> dict[str, dict[str, str]]:
+    """The same for one agreement."""
     assignment = predicate_of(agreement)["assignment"]
     return {vm: {**assignment["host"], **own} for vm, own in assignment["vms"].items()}
 

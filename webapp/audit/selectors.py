@@ -91,7 +91,7 @@ def acts_of(*, user: User) -> list[dict[str, Any]]:
 
 def types_of(*, user: User) -> list[str]:
     """The types of entries that the person has, for the filter."""
-    return sorted(set(Entry.objects.visible_to(user).order_by().values_list("type", flat=True)))
+    return sorted(Entry.objects.visible_to(user).order_by().values_list("type", flat=True).distinct())
 
 
 def lines_of(*, user: User) -> Iterator[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import Count, Max
 from django.utils import timezone
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation
+from webapp.agreements.models import Agreement, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -28,6 +30,7 @@ STALE_SECONDS: Final = 15  # a sign of life older than this reads "unknown", nev
 REFUSALS_SHOWN: Final = 5
 EVENTS_SHOWN: Final = 50
 TLB_SHOWN: Final = 12
+WAITING: Final = 20
 LOOKS: Final = "abcdefg"
 FIXED: Final = {"free": "free", "hypervisor": "hypervisor", "hsvm": "H-SVM", "other": "other"}
 S = VirtualMachine.State
@@ -72,13 +75,23 @@ def plural(count: int, word: str) -> str:
 # -- a tenant's VMs
 
 
-def my_vms(*, user: User) -> list[dict[str, Any]]:
-    """The table of the person's VMs, with the protection that is really in force and its evidence."""
-    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True)}
+def my_vms(*, user: User, vms: Sequence[VirtualMachine] | None = None) -> list[dict[str, Any]]:
+    """The table of these VMs of the person (of all, if none are named), with the protection that is really in force
+    and its evidence. Its queries are as many for one VM as for a hundred."""
+    given = list(vms_of(user=user)) if vms is None else list(vms)
+    bound = {
+        (seat.vm_id, seat.negotiation.host_id): seat.negotiation.agreement
+        for seat in Seat.objects.filter(vm__in=given, negotiation__agreement__in_force=True)
+        .select_related("negotiation__agreement")
+        .defer("negotiation__protocol")
+    }
+    conflicts = agreed.open_conflicts_by_vm(vms=given)
+    protections = _protections(user, [vm for vm in given if vm.state in (S.RUNNING, S.STOPPING)])
+    idle = {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
     rows = []
-    for vm in vms_of(user=user):
+    for vm in given:
         host = vm.placement.host if hasattr(vm, "placement") else None
-        agreement = agreements.get(host.pk) if host else None
+        agreement = bound.get((vm.pk, host.pk)) if host else None
         words, look = STATES[S(vm.state)]
         rows.append(
             {
@@ -86,24 +99,39 @@ def my_vms(*, user: User) -> list[dict[str, Any]]:
                 "host": host,
                 "state": words,
                 "look": look,
-                "agreement": agreement
-                if agreement and vm.name in agreed.values_in_force(host=agreement.host)
-                else None,
-                "conflicts": agreed.conflicts_of(user=user, vm=vm, open_only=True).count(),
+                "agreement": agreement,
+                "conflicts": conflicts.get(vm.pk, 0),
                 "may_start": vm.state == S.STOPPED and host is not None,
                 "may_stop": vm.state == S.RUNNING,
-                **_protection(user, vm, host),
+                **protections.get(vm.pk, idle),
             }
         )
     return rows
 
 
-def _protection(user: User, vm: VirtualMachine, host: Host | None) -> dict[str, Any]:
-    """A statement with evidence: what protects the VM now, how many pages are its own, how its drills ended."""
-    if vm.state not in (S.RUNNING, S.STOPPING) or host is None:
-        return {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
-    run = selectors.newest_run(user=user, host=host)
-    values = agreed.values_in_force(host=host).get(vm.name, {})
+def _protections(user: User, running: list[VirtualMachine]) -> dict[int, dict[str, Any]]:
+    """For each VM that runs, a statement with evidence: what protects it now, how many pages are its own, how its
+    drills ended."""
+    placed = [vm for vm in running if hasattr(vm, "placement")]
+    if not placed:
+        return {}
+    hosts = [vm.placement.host_id for vm in placed]
+    runs = selectors.newest_runs(runs=selectors.runs_of(user=user), hosts=hosts)
+    values: dict[str, dict[str, str]] = {}
+    for agreement in Agreement.objects.filter(host__in=hosts, in_force=True):
+        values |= agreed.values_of(agreement)
+    drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    told = Event.objects.visible_to(user).filter(vm__in=placed, run__in=runs.values(), kind="drill").order_by()
+    for row in told.values("vm", "outcome").annotate(count=Count("id"), last=Max("at")):
+        drills[row["vm"]].append(row)
+    return {
+        vm.pk: _protection(vm, runs.get(vm.placement.host_id), values.get(vm.name, {}), drills[vm.pk]) for vm in placed
+    }
+
+
+def _protection(
+    vm: VirtualMachine, run: Run | None, values: dict[str, str], drills: list[dict[str, Any]]
+) -> dict[str, Any]:
     hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
     wanted = values.get("memory_protection", "none")
     protection = (
@@ -113,30 +141,29 @@ def _protection(user: User, vm: VirtualMachine, host: Host | None) -> dict[str, 
     figures = run.figures.get(vm.name) if run else None
     if figures:
         evidence.append(f"{figures['owned']:,} of {plural(figures['mapped'], 'page')} owned by {vm.name}")
-    drills = list(selectors.drills_of(user=user, vm=vm).filter(run=run)[:EVENTS_SHOWN]) if run else []
     if drills:
-        counts = Counter(event.outcome for event in drills)
+        counts = Counter({row["outcome"]: row["count"] for row in drills})
         told = [f"{counts['BLOCKED']} blocked", f"{counts['SUCCEEDED']} succeeded"]
         told += [
             f"{n} {word.lower().replace('_', ' ')}"
             for word, n in counts.items()
             if word not in ("BLOCKED", "SUCCEEDED")
         ]
-        evidence.append(f"attack drills: {', '.join(told)}, the last {ago(drills[0].at)}")
-        checked = ago(drills[0].at)
+        checked = ago(max(row["last"] for row in drills))
+        evidence.append(f"attack drills: {', '.join(told)}, the last {checked}")
     else:
         evidence.append("no attack drill was held against it yet")
     return {"protection": protection, "evidence": evidence, "checked": checked}
 
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
-    """Negotiations in which a proposal waits for this person's answer, soonest deadline first."""
-    own = vms_of(user=user).values("pk")
+    """Negotiations in which a proposal waits for this person's answer, soonest deadline first, at most WAITING."""
+    own = set(user.tenant_slugs)
     open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
     found = []
-    for negotiation in open_ones:
-        answered = set(negotiation.messages.filter(round=negotiation.round).values_list("vm_id", flat=True))
-        seats = [seat.vm for seat in negotiation.seats.filter(vm__in=own).select_related("vm")]
+    for negotiation in open_ones.prefetch_related("messages", "seats__vm__tenant")[:WAITING]:
+        answered = {row.vm_id for row in negotiation.messages.all() if row.round == negotiation.round}
+        seats = [seat.vm for seat in negotiation.seats.all() if seat.vm.tenant.slug in own]
         by_delegate = negotiation.protocol.get("answers", {})
         unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
         if unanswered:
@@ -146,7 +173,7 @@ def waiting_for(*, user: User) -> list[dict[str, Any]]:
 
 def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
     """The newest negotiations with the word and look of their state."""
-    rows = agreed.negotiations_of(user=user).order_by("-id")[:most]
+    rows = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")[:most]
     return [
         {
             "negotiation": row,
@@ -174,22 +201,30 @@ def asked_shown(*, user: User) -> list[dict[str, Any]]:
 # -- hosts
 
 
-def hosts_shown() -> list[dict[str, Any]]:
-    """The operator's table of hosts. A host whose run gave no sign of life is unknown, not healthy."""
+def hosts_shown(*, hosts: Iterable[Host] | None = None) -> list[dict[str, Any]]:
+    """The operator's table of these hosts, or of all. A host whose run gave no sign of life is unknown, not healthy.
+    Its queries are as many for one host as for a hundred."""
+    given = list(Host.objects.all() if hosts is None else hosts)
+    runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
+    agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
+    conflicts = agreed.open_conflicts_by_host(hosts=given)
+    vms: dict[int, Counter[str]] = defaultdict(Counter)
+    counted = VirtualMachine.objects.filter(placement__host__in=given).order_by()
+    for pk, state, count in counted.values_list("placement__host", "state").annotate(count=Count("id")):
+        vms[pk][state] = count
     rows = []
-    for host in Host.objects.all():
-        run = Run.objects.filter(host=host).first()
-        vms = Counter(VirtualMachine.objects.filter(placement__host=host).values_list("state", flat=True))
+    for host in given:
+        run, here = runs.get(host.pk), vms[host.pk]
         rows.append(
             {
                 "host": host,
                 "run": run,
                 **_life(run),
                 "memory_mib": document_of(host)["capacity"]["memory_mib"],
-                "running": vms[S.RUNNING],
-                "others": sum(vms.values()) - vms[S.RUNNING],
-                "agreement": agreed.agreement_in_force(host=host),
-                "conflicts": host.conflicts.filter(closed_at__isnull=True).count(),
+                "running": here[S.RUNNING],
+                "others": sum(here.values()) - here[S.RUNNING],
+                "agreement": agreements.get(host.pk),
+                "conflicts": conflicts.get(host.pk, 0),
                 "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
             }
         )
@@ -201,8 +236,7 @@ def _life(run: Run | None) -> dict[str, str]:
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
     words, look = RUN_STATES[Run.State(run.state)]
-    newest = run.checkpoints.defer("sealed", "picture").first()
-    at = newest.made_at if newest else run.started_at
+    at = run.heard_at or run.started_at  # type: ignore[attr-defined]  # of selectors.newest_runs
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
     return {"state": words, "look": look, "age": ago(at)}

@@ -16,11 +16,12 @@ from webapp.agreements.models import Negotiation
 from webapp.errors import BadInput, Fault
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get
+from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
-from webapp.tenants.selectors import missing, vm_get
+from webapp.tenants.selectors import missing, vm_get, vms_of
 
 HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
 
@@ -32,8 +33,10 @@ HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.Stat
 @tenant_required
 def my_vms(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
+    page = window(request, vms_of(user=user))
     context = {
-        "vms": overview.my_vms(user=user),
+        "vms": overview.my_vms(user=user, vms=page.object_list),
+        "pages": page,
         "waiting": overview.waiting_for(user=user),
         "negotiations": overview.negotiations_shown(user=user, most=5),
         "refusals": overview.refusals(user=user),
@@ -135,9 +138,12 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
 @operator_required
 def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
+    moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
+    page = window(request, Host.objects.all())
     context = {
-        "moved": selectors.moved_for(tenant=None),  # read first: what comes later has the page fetched anew
-        "hosts": overview.hosts_shown(),
+        "moved": moved,
+        "hosts": overview.hosts_shown(hosts=page.object_list),
+        "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
     }
@@ -164,7 +170,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "guests": overview.vms_on(host=found),
         "agreement": agreed.agreement_in_force(host=found),
         "drills": services.DRILLS,
-        "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
+        "row": overview.hosts_shown(hosts=[found])[0],
         "conflicts": agreed.conflicts_shown(
             user=user, conflicts=agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10]
         ),
