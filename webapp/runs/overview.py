@@ -65,10 +65,6 @@ def ago(at: dt.datetime) -> str:
     return f"{seconds} s ago"
 
 
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 # -- a tenant's VMs
 
 
@@ -107,12 +103,15 @@ def _protection(user: User, vm: VirtualMachine, host: Host | None) -> dict[str, 
     hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
     wanted = values.get("memory_protection", "none")
     protection = (
-        f"H-SVM on{'' if wanted == 'hsvm' else ' (the host protects every VM)'}" if hardware else "None: nested paging"
+        ("H-SVM on" if wanted == "hsvm" else "H-SVM on (the host protects every VM)")
+        if hardware
+        else "None: nested paging"
     )
     evidence, checked = [], ""
     figures = run.figures.get(vm.name) if run else None
     if figures:
-        evidence.append(f"{figures['owned']:,} of {plural(figures['mapped'], 'page')} owned by {vm.name}")
+        pages = "1 page" if figures["mapped"] == 1 else f"{figures['mapped']:,} pages"
+        evidence.append(f"{figures['owned']:,} of {pages} owned by {vm.name}")
     drills = list(selectors.drills_of(user=user, vm=vm).filter(run=run)[:EVENTS_SHOWN]) if run else []
     if drills:
         counts = Counter(event.outcome for event in drills)
