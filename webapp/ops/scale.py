@@ -134,7 +134,7 @@ def spread(drafts: list[Draft], first: dt.datetime, last: dt.datetime) -> Iterat
 
 def draft(type: str, subject: str, data: dict[str, Any], *audience: str, by: User | None = None) -> Draft:
     """An entry whose time comes later."""
-    return Draft(timezone.now(), by.username if by else SYSTEM, type, subject, data, audience)
+    return Draft(timezone.now(), by.alias if by else SYSTEM, type, subject, data, audience)
 
 
 # -- who and where
@@ -153,7 +153,7 @@ def people_made(source: random.Random, size: Size) -> tuple[list[Tenant], list[l
     users = [User(username=name, first_name=name.partition(".")[0].title(), password=nobody) for name in names]
     operator = User(username=OPERATOR, first_name="Otto", password=nobody)
     User.objects.bulk_create([operator, *users])
-    drafts = [draft("account.created", f"user:{user.username}", {}) for user in (operator, *users)]
+    drafts = [draft("account.created", f"user:{user.alias}", {}) for user in (operator, *users)]
     drafts += [draft("tenant.created", f"tenant:{tenant.slug}", {}, tenant.slug) for tenant in tenants]
     roles = [Membership(user=operator, role="operator")]
     owners: list[list[User]] = [[] for _ in tenants]
@@ -165,8 +165,8 @@ def people_made(source: random.Random, size: Size) -> tuple[list[Tenant], list[l
     Membership.objects.bulk_create(roles)
     for row in roles:
         slugs = [row.tenant.slug] if row.tenant else []
-        data = {"person": row.user.username, "role": row.role, "tenant": slugs[0] if slugs else None}
-        drafts.append(draft("role.given", f"user:{row.user.username}", data, *slugs))
+        data = {"person": row.user.alias, "role": row.role, "tenant": slugs[0] if slugs else None}
+        drafts.append(draft("role.given", f"user:{row.user.alias}", data, *slugs))
     return tenants, owners, drafts
 
 

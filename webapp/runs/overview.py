@@ -68,10 +68,6 @@ def ago(at: dt.datetime) -> str:
     return f"{seconds} s ago"
 
 
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 # -- a tenant's VMs
 
 
@@ -135,12 +131,15 @@ def _protection(
     hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
     wanted = values.get("memory_protection", "none")
     protection = (
-        f"H-SVM on{'' if wanted == 'hsvm' else ' (the host protects every VM)'}" if hardware else "None: nested paging"
+        ("H-SVM on" if wanted == "hsvm" else "H-SVM on (the host protects every VM)")
+        if hardware
+        else "None: nested paging"
     )
     evidence, checked = [], ""
     figures = run.figures.get(vm.name) if run else None
     if figures:
-        evidence.append(f"{figures['owned']:,} of {plural(figures['mapped'], 'page')} owned by {vm.name}")
+        pages = "1 page" if figures["mapped"] == 1 else f"{figures['mapped']:,} pages"
+        evidence.append(f"{figures['owned']:,} of {pages} owned by {vm.name}")
     if drills:
         counts = Counter({row["outcome"]: row["count"] for row in drills})
         told = [f"{counts['BLOCKED']} blocked", f"{counts['SUCCEEDED']} succeeded"]
