@@ -110,7 +110,9 @@ def keys_of(*, user: User) -> list[dict[str, Any]]:
 def key_file(*, user: User, agreement: Agreement | None = None) -> dict[str, str]:
     """`{party: public key}` for `vpms verify --keys`: the parties that the person may know, with the keys in use now,
     or with those that were in use when the agreement was made. Read from here, not from the envelope itself."""
-    vms = VirtualMachine.objects.all() if user.sees_site else VirtualMachine.objects.visible_to(user)
+    vms = VirtualMachine.objects.all()  # deleted ones too: what they signed is still to be verified
+    if not user.sees_site:
+        vms = vms.filter(tenant__slug__in=user.tenant_slugs)
     found = {vm.name: _public(vm.tenant, agreement) for vm in vms.select_related("tenant")}
     found[OPERATOR] = _public(None, agreement)
     return {party: key for party, key in sorted(found.items()) if key}
