@@ -124,7 +124,9 @@ def keys_of(*, user: User) -> list[dict[str, Any]]:
 def key_file(*, user: User, agreement: Agreement | None = None) -> dict[str, str]:
     """`{party: public key}` for `vpms verify --keys`: the parties that the person may know, with the keys in use now,
     or with those that were in use when the agreement was made. Read from here, not from the envelope itself."""
-    vms = VirtualMachine.objects.all() if user.sees_site else VirtualMachine.objects.visible_to(user)
+    vms = VirtualMachine.objects.all()  # deleted ones too: what they signed is still to be verified
+    if not user.sees_site:
+        vms = vms.filter(tenant__slug__in=user.tenant_slugs)
     keys = _public_keys(agreement)
     found = {name: keys.get(tenant, "") for name, tenant in vms.order_by().values_list("name", "tenant_id")}
     found[OPERATOR] = keys.get(None, "")  # a key is made when it first signs; before that there is none to tell

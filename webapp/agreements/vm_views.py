@@ -9,16 +9,17 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webapp.agreements import checks, declaring, selectors
+from webapp.agreements import checks, declaring, life, selectors
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
 from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
 from webapp.tenants.models import Policy, VirtualMachine
-from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
+from webapp.tenants.selectors import policies_of, policy_get, programs_of, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
 from webapp.typed import typed_for
 from webapp.vpms.answers import answers_from_document
@@ -204,7 +205,7 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
     must(user, "act", tenant=next(iter(user.tenant_slugs), None))
-    typed: Any = request.POST if request.method == "POST" else typed_for(request) or {}
+    typed: Any = request.POST if request.method == "POST" else typed_for(request) or request.GET
     faults: list[Fault] = []
     status = 200
     if request.method == "POST":
@@ -226,10 +227,58 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     context = {
         "tenants": tenants,
         "hosts": hosts,
-        "programs": programs(),
+        "programs": programs_of(user=user),
         "profiles": PROFILES,
         "memory": forms.MEMORY_MIB,
         "typed": typed,
         "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults},
     }
     return render(request, "tenants/vm_new.html", context, status=status)
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def vm_delete(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask once, with what it means in words; to keep the VM is what the page proposes."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    must(user, "act", tenant=vm.tenant.slug)
+    if request.method != "POST":
+        return render(request, "agreements/vm_delete.html", {"vm": vm})
+    life.vm_delete(by=user, vm=vm)
+    messages.success(request, _("%(vm)s is deleted.") % {"vm": vm.name})
+    return redirect("my-vms")
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def vm_move(request: HttpRequest, name: str) -> HttpResponse:
+    """The other hosts, which of them can keep the wishes and why not; a running VM only asks to move."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    refused = None
+    if request.method == "POST":
+        try:
+            begun = life.vm_move(by=user, vm=vm, host=request.POST.get("host", ""))
+        except VpmsError as fault:
+            refused = fault
+        else:
+            if begun is not None:
+                words = _("%(vm)s runs on where it is while its place on %(host)s is negotiated.")
+                messages.success(request, words % {"vm": vm.name, "host": begun.host.name})
+                return redirect("negotiation", pk=begun.pk)
+            words = _("%(vm)s is placed on %(host)s and starts there next time.")
+            messages.success(request, words % {"vm": vm.name, "host": request.POST.get("host", "")})
+            return redirect("my-vms")
+    policy = policies_of(user=user, vm=vm).first()
+    places = life.places_of(user=user, policy=policy) if policy else []
+    home = vm.placement.host if hasattr(vm, "placement") else None
+    context = {
+        "vm": vm,
+        "home": home,
+        "runs": vm.state == VirtualMachine.State.RUNNING,
+        "places": [row for row in places if row["host"] != home],
+        "policy": policy,
+        "faults": faults_of(refused) if refused else [],
+    }
+    return render(request, "agreements/vm_move.html", context, status=refused.http_status if refused else 200)

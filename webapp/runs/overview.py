@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Min
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation, Seat
+from webapp.agreements.models import Agreement, Negotiation
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -20,7 +22,7 @@ from webapp.runs import selectors
 from webapp.runs.models import Event, Run
 from webapp.runs.picture import OPERATOR, RunPicture
 from webapp.runs.streams import source
-from webapp.tenants.models import VirtualMachine
+from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import vms_of
 
 if TYPE_CHECKING:
@@ -71,88 +73,142 @@ def ago(at: dt.datetime) -> str:
 # -- a tenant's VMs
 
 
-def my_vms(*, user: User, vms: Sequence[VirtualMachine] | None = None) -> list[dict[str, Any]]:
-    """The table of these VMs of the person (of all, if none are named), with the protection that is really in force
-    and its evidence. Its queries are as many for one VM as for a hundred."""
-    given = list(vms_of(user=user)) if vms is None else list(vms)
-    bound = {
-        (seat.vm_id, seat.negotiation.host_id): seat.negotiation.agreement
-        for seat in Seat.objects.filter(vm__in=given, negotiation__agreement__in_force=True)
-        .select_related("negotiation__agreement")
-        .defer("negotiation__protocol")
-    }
-    conflicts = agreed.open_conflicts_by_vm(vms=given)
-    protections = _protections(user, [vm for vm in given if vm.state in (S.RUNNING, S.STOPPING)])
-    idle = {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
-    rows = []
-    for vm in given:
-        host = vm.placement.host if hasattr(vm, "placement") else None
-        agreement = bound.get((vm.pk, host.pk)) if host else None
-        words, look = STATES[S(vm.state)]
-        rows.append(
-            {
-                "vm": vm,
-                "host": host,
-                "state": words,
-                "look": look,
-                "agreement": agreement,
-                "conflicts": conflicts.get(vm.pk, 0),
-                "may_start": vm.state == S.STOPPED and host is not None,
-                "may_stop": vm.state == S.RUNNING,
-                **protections.get(vm.pk, idle),
-            }
-        )
-    return rows
+class Facts(NamedTuple):
+    """What the rows of the table need, read at once for all: the number of queries does not grow with the VMs."""
+
+    agreements: dict[int, Agreement]  # by host
+    values: dict[int, dict[str, dict[str, str]]]  # by host, by VM: the value of each switch in force
+    versions: dict[str, int]  # by VM: the version of its wishes that the agreement in force was made with
+    runs: dict[int, Run]  # by host: the newest that the person may watch
+    conflicts: dict[int, int]  # by VM: open ones
+    drills: dict[int, list[dict[str, Any]]]  # by VM, in that run: how often each outcome, the last when
+    negotiations: dict[int, Negotiation]  # by VM: the newest that it asked for
+    checks: dict[int, dt.datetime]  # by VM: when its wishes were last checked
 
 
-def _protections(user: User, running: list[VirtualMachine]) -> dict[int, dict[str, Any]]:
-    """For each VM that runs, a statement with evidence: what protects it now, how many pages are its own, how its
-    drills ended."""
-    placed = [vm for vm in running if hasattr(vm, "placement")]
-    if not placed:
-        return {}
-    hosts = [vm.placement.host_id for vm in placed]
-    runs = selectors.newest_runs(runs=selectors.runs_of(user=user), hosts=hosts)
-    values: dict[str, dict[str, str]] = {}
-    for agreement in Agreement.objects.filter(host__in=hosts, in_force=True):
-        values |= agreed.values_of(agreement)
+def my_vms(*, user: User, vms: Iterable[VirtualMachine] | None = None) -> list[dict[str, Any]]:
+    """The table of the person's VMs (or of these of them), with the protection that is really in force."""
+    rows = list(vms_of(user=user)) if vms is None else list(vms)
+    facts = _facts(user, rows)
+    return [_vm_row(vm, facts) for vm in rows]
+
+
+def _facts(user: User, vms: list[VirtualMachine]) -> Facts:
+    own = [vm.pk for vm in vms]
+    hosts = {vm.placement.host_id for vm in vms if hasattr(vm, "placement")}
+    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True, host__in=hosts)}
+    values, versions = {}, {}
+    for host, agreement in agreements.items():
+        predicate = agreed.predicate_of(agreement)
+        assignment = predicate["assignment"]
+        values[host] = {name: {**assignment["host"], **view} for name, view in assignment["vms"].items()}
+        versions |= {row["id"]: row["policy_version"] for row in predicate["parties"] if row["policy_version"]}
+    newest = selectors.runs_of(user=user).filter(host__in=hosts).order_by().values("host").annotate(at=Max("pk"))
+    runs = {run.host_id: run for run in Run.objects.filter(pk__in=[row["at"] for row in newest])}
+    counted = agreed.conflicts_of(user=user, open_only=True).filter(vms__in=own).order_by().values_list("vms")
+    conflicts = {vm: count for vm, count in counted.annotate(count=Count("pk", distinct=True)) if vm in set(own)}
+    held = Event.objects.visible_to(user).filter(vm__in=own, kind="drill", run__in=runs.values()).order_by()
     drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    told = Event.objects.visible_to(user).filter(vm__in=placed, run__in=runs.values(), kind="drill").order_by()
-    for row in told.values("vm", "outcome").annotate(count=Count("id"), last=Max("at")):
+    for row in held.values("vm", "outcome").annotate(count=Count("pk"), last=Max("at")):
         drills[row["vm"]].append(row)
+    asked = Negotiation.objects.filter(requester__in=own).order_by().values("requester").annotate(at=Max("pk"))
+    last = Negotiation.objects.filter(pk__in=[row["at"] for row in asked]).select_related("host").defer("protocol")
+    negotiations = {row.requester_id: row for row in last}
+    saved = Policy.objects.filter(vm__in=own).order_by().values_list("vm").annotate(at=Max("created_at"))
+    checks = dict(saved)  # wishes are checked when they are saved, and again at each start and move
+    checks |= {vm: max(row.created_at, checks.get(vm, row.created_at)) for vm, row in negotiations.items()}
+    return Facts(agreements, values, versions, runs, conflicts, drills, negotiations, checks)
+
+
+def _vm_row(vm: VirtualMachine, facts: Facts) -> dict[str, Any]:
+    host = vm.placement.host if hasattr(vm, "placement") else None
+    place = host.pk if host else 0
+    words, look = STATES[S(vm.state)]
+    view = facts.values.get(place, {}).get(vm.name)
     return {
-        vm.pk: _protection(vm, runs.get(vm.placement.host_id), values.get(vm.name, {}), drills[vm.pk]) for vm in placed
+        "vm": vm,
+        "host": host,
+        "state": words,
+        "look": look,
+        "progress": progress_of(vm, facts.negotiations.get(vm.pk)),
+        "agreement": facts.agreements.get(place) if view is not None else None,
+        "agreed_version": facts.versions.get(vm.name) if view is not None else None,
+        "conflicts": facts.conflicts.get(vm.pk, 0),
+        "last_check": ago(facts.checks[vm.pk]) if vm.pk in facts.checks and host else "",
+        "may_start": vm.state == S.STOPPED and host is not None,
+        "may_stop": vm.state == S.RUNNING,
+        **_protection(vm, host, view or {}, facts.runs.get(place), facts.drills.get(vm.pk, [])),
+    }
+
+
+def progress_of(vm: VirtualMachine, newest: Negotiation | None) -> dict[str, Any] | None:
+    """How far a start or a move has come, by the rows that decide it, so that it survives everything."""
+    if newest is None or newest.state not in (*Negotiation.OPEN, Negotiation.State.ENFORCED):
+        return None
+    moves = newest.moves and vm.state in (S.RUNNING, S.STOPPING) and newest.state in Negotiation.OPEN
+    if not moves and vm.state not in (S.HELD, S.STARTING):
+        return None
+    at = 0 if newest.state == Negotiation.State.DRAFT else 1
+    at = 2 if vm.state == S.STARTING or newest.state == Negotiation.State.SIGNED else at
+    steps = [_("Checking"), _("Negotiating"), _("Moving") if moves else _("Starting")]
+    says = {
+        Negotiation.State.DRAFT: _("It waits its turn behind another start on this host."),
+        Negotiation.State.PROPOSED: _("A proposal waits for answers."),
+    }.get(Negotiation.State(newest.state), "")
+    return {
+        "steps": [
+            (word, "done" if number < at else "now" if number == at else "todo") for number, word in enumerate(steps)
+        ],
+        "says": says,
+        "until": newest.deadline_at if newest.state == Negotiation.State.PROPOSED else None,
+        "negotiation": newest,
+        "to": newest.host if moves else None,
     }
 
 
 def _protection(
-    vm: VirtualMachine, run: Run | None, values: dict[str, str], drills: list[dict[str, Any]]
+    vm: VirtualMachine, host: Host | None, view: dict[str, str], run: Run | None, drills: list[dict[str, Any]]
 ) -> dict[str, Any]:
+    """A statement with evidence: what protects the VM now, how many pages are its own, how its drills ended."""
+    if vm.state not in (S.RUNNING, S.STOPPING) or host is None:
+        return {"protection": _("Nothing runs, so nothing is in force"), "evidence": [], "checked": "", "drilled": ""}
     hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
-    wanted = values.get("memory_protection", "none")
-    protection = (
-        ("H-SVM on" if wanted == "hsvm" else "H-SVM on (the host protects every VM)")
-        if hardware
-        else "None: nested paging"
-    )
+    wanted = view.get("memory_protection", "none")
+    protection = _("None: nested paging")
+    if hardware:
+        protection = _("H-SVM on") if wanted == "hsvm" else _("H-SVM on (the host protects every VM)")
     evidence, checked = [], ""
     figures = run.figures.get(vm.name) if run else None
     if figures:
-        pages = "1 page" if figures["mapped"] == 1 else f"{figures['mapped']:,} pages"
-        evidence.append(f"{figures['owned']:,} of {pages} owned by {vm.name}")
+        told = {"owned": f"{figures['owned']:,}", "pages": f"{figures['mapped']:,}", "vm": vm.name}
+        evidence.append(
+            ngettext(
+                "%(owned)s of %(pages)s page owned by %(vm)s",
+                "%(owned)s of %(pages)s pages owned by %(vm)s",
+                figures["mapped"],
+            )
+            % told
+        )
     if drills:
-        counts = Counter({row["outcome"]: row["count"] for row in drills})
-        told = [f"{counts['BLOCKED']} blocked", f"{counts['SUCCEEDED']} succeeded"]
-        told += [
-            f"{n} {word.lower().replace('_', ' ')}"
-            for word, n in counts.items()
-            if word not in ("BLOCKED", "SUCCEEDED")
+        counts = {row["outcome"]: row["count"] for row in drills}
+        words = [f"{counts.get('BLOCKED', 0)} {_('blocked')}", f"{counts.get('SUCCEEDED', 0)} {_('succeeded')}"]
+        words += [
+            f"{count} {outcome.lower().replace('_', ' ')}"
+            for outcome, count in counts.items()
+            if outcome not in ("BLOCKED", "SUCCEEDED")
         ]
         checked = ago(max(row["last"] for row in drills))
-        evidence.append(f"attack drills: {', '.join(told)}, the last {checked}")
+        evidence.append(
+            _("attack drills: %(outcomes)s, the last %(ago)s") % {"outcomes": ", ".join(words), "ago": checked}
+        )
     else:
-        evidence.append("no attack drill was held against it yet")
-    return {"protection": protection, "evidence": evidence, "checked": checked}
+        evidence.append(_("no attack drill was held against it yet"))
+    return {
+        "protection": protection,
+        "evidence": evidence,
+        "checked": checked,
+        "drilled": "hsvm" if hardware else "nested",  # the machine on which the whole drill shows what it withstands
+    }
 
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
@@ -187,6 +243,47 @@ def refusals(*, user: User) -> list[Event]:
     """What was refused about the person's VMs, newest first."""
     found = Event.objects.visible_to(user).filter(kind="denied").select_related("vm", "run__host").order_by("-id")
     return list(found[:REFUSALS_SHOWN])
+
+
+ACTORS: Final = {  # who did what a kind of event tells; nobody else acts on a running VM of somebody else here
+    "denied": gettext_lazy("the operator of the host"),
+    "drill": gettext_lazy("an attack drill, in the part of a hypervisor that was taken over"),
+}
+
+
+def conduct_of(*, user: User) -> list[dict[str, Any]]:
+    """Acts against each VM of the person that were refused or tried in a drill: what, by which check, how often, when
+    last. Only the person's own VMs, and only the role of who acted: neighbours stay pseudonyms of the agreement."""
+    rows = (
+        Event.objects.filter(vm__in=vms_of(user=user).values("pk"), kind__in=list(ACTORS))
+        .order_by()
+        .values("vm__name", "kind", "outcome", "check_name", "run__host__name")
+        .annotate(count=Count("pk"), first=Min("at"), last=Max("at"))
+        .order_by("-last")
+    )
+    return [
+        {
+            **row,
+            "vm": row["vm__name"],
+            "host": row["run__host__name"],
+            "who": ACTORS[row["kind"]],
+            "look": OUTCOME_LOOKS.get(row["outcome"], "blocked"),
+            "word": row["outcome"].replace("_", " ") or "REFUSED",
+            "means": _meaning(row["kind"], row["outcome"]),
+        }
+        for row in rows
+    ]
+
+
+def _meaning(kind: str, outcome: str) -> str:
+    """What a line of conduct means for the owner, in one sentence."""
+    if kind == "denied":
+        return _("Somebody asked for what your agreement forbids. It was refused before anything changed.")
+    return {
+        "BLOCKED": _("The attack was really tried and stopped by the check."),
+        "DETECTED": _("The attack was noticed, not prevented: look at the event and ask the operator."),
+        "SUCCEEDED": _("The attack reached its aim: nothing that is in force protects from it."),
+    }.get(outcome, _("The drill says nothing about your protection here."))
 
 
 def asked_shown(*, user: User) -> list[dict[str, Any]]:
@@ -305,7 +402,7 @@ def _tlb_now(picture: RunPicture, run: Run, letters: dict[str, str]) -> dict[str
     data = json.loads(picture.keyframe(run.pk, "tlb", OPERATOR))["data"]
     names = {row["byte"]: row["name"] for row in picture.state.vms}
     rows = []
-    for index, vpn, byte, size, perm, age, state, *_ in data["entries"][:TLB_SHOWN]:
+    for index, vpn, byte, size, perm, age, state, *_rest in data["entries"][:TLB_SHOWN]:
         core, level, tlb_set, way = picture.state.geometry.place(index)
         owner = names.get(byte, "other")
         rows.append(
