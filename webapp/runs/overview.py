@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import Count, Max
+from django.db.models import Count, Exists, Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation, Seat
+from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -20,7 +21,7 @@ from webapp.runs import selectors
 from webapp.runs.models import Event, Run
 from webapp.runs.picture import OPERATOR, RunPicture
 from webapp.runs.streams import source
-from webapp.tenants.models import VirtualMachine
+from webapp.tenants.models import VirtualMachine, VmQuerySet
 from webapp.tenants.selectors import vms_of
 
 if TYPE_CHECKING:
@@ -75,18 +76,25 @@ def plural(count: int, word: str) -> str:
 # -- a tenant's VMs
 
 
-def my_vms(*, user: User, vms: Sequence[VirtualMachine] | None = None) -> list[dict[str, Any]]:
-    """The table of these VMs of the person (of all, if none are named), with the protection that is really in force
-    and its evidence. Its queries are as many for one VM as for a hundred."""
-    given = list(vms_of(user=user)) if vms is None else list(vms)
+def vms_told(*, user: User) -> VmQuerySet:
+    """The person's VMs with `open_conflicts`, the number of conflicts that are open about each."""
+    told = Conflict.vms.through.objects.filter(virtualmachine=OuterRef("pk"), conflict__closed_at__isnull=True)
+    count = told.order_by().values("virtualmachine").annotate(count=Count("pk")).values("count")
+    return vms_of(user=user).annotate(open_conflicts=Coalesce(Subquery(count), 0))
+
+
+def my_vms(*, user: User, vms: Iterable[VirtualMachine]) -> list[dict[str, Any]]:
+    """The table of these VMs of `vms_told`, with the protection that is really in force and its evidence. Its queries
+    are as many for one VM as for a hundred."""
+    given = list(vms)
     bound = {
         (seat.vm_id, seat.negotiation.host_id): seat.negotiation.agreement
         for seat in Seat.objects.filter(vm__in=given, negotiation__agreement__in_force=True)
         .select_related("negotiation__agreement")
         .defer("negotiation__protocol")
     }
-    conflicts = agreed.open_conflicts_by_vm(vms=given)
-    protections = _protections(user, [vm for vm in given if vm.state in (S.RUNNING, S.STOPPING)])
+    running = [vm for vm in given if vm.state in (S.RUNNING, S.STOPPING) and hasattr(vm, "placement")]
+    protections = _protections(user, running, bound) if running else {}
     idle = {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
     rows = []
     for vm in given:
@@ -100,7 +108,7 @@ def my_vms(*, user: User, vms: Sequence[VirtualMachine] | None = None) -> list[d
                 "state": words,
                 "look": look,
                 "agreement": agreement,
-                "conflicts": conflicts.get(vm.pk, 0),
+                "conflicts": vm.open_conflicts,  # type: ignore[attr-defined]  # of vms_told
                 "may_start": vm.state == S.STOPPED and host is not None,
                 "may_stop": vm.state == S.RUNNING,
                 **protections.get(vm.pk, idle),
@@ -109,17 +117,17 @@ def my_vms(*, user: User, vms: Sequence[VirtualMachine] | None = None) -> list[d
     return rows
 
 
-def _protections(user: User, running: list[VirtualMachine]) -> dict[int, dict[str, Any]]:
+def _protections(
+    user: User, placed: list[VirtualMachine], bound: dict[tuple[int, int], Agreement]
+) -> dict[int, dict[str, Any]]:
     """For each VM that runs, a statement with evidence: what protects it now, how many pages are its own, how its
     drills ended."""
-    placed = [vm for vm in running if hasattr(vm, "placement")]
-    if not placed:
-        return {}
-    hosts = [vm.placement.host_id for vm in placed]
-    runs = selectors.newest_runs(runs=selectors.runs_of(user=user), hosts=hosts)
+    runs = selectors.newest_runs(runs=selectors.runs_of(user=user), hosts=[vm.placement.host_id for vm in placed])
     values: dict[str, dict[str, str]] = {}
-    for agreement in Agreement.objects.filter(host__in=hosts, in_force=True):
-        values |= agreed.values_of(agreement)
+    for vm in placed:
+        agreement = bound.get((vm.pk, vm.placement.host_id))
+        if agreement is not None and vm.name not in values:
+            values |= agreed.values_of(agreement)
     drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
     told = Event.objects.visible_to(user).filter(vm__in=placed, run__in=runs.values(), kind="drill").order_by()
     for row in told.values("vm", "outcome").annotate(count=Count("id"), last=Max("at")):
@@ -158,17 +166,17 @@ def _protection(
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
     """Negotiations in which a proposal waits for this person's answer, soonest deadline first, at most WAITING."""
-    own = set(user.tenant_slugs)
-    open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
-    found = []
-    for negotiation in open_ones.prefetch_related("messages", "seats__vm__tenant")[:WAITING]:
-        answered = {row.vm_id for row in negotiation.messages.all() if row.round == negotiation.round}
-        seats = [seat.vm for seat in negotiation.seats.all() if seat.vm.tenant.slug in own]
-        by_delegate = negotiation.protocol.get("answers", {})
-        unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
-        if unanswered:
-            found.append({"negotiation": negotiation, "vms": unanswered})
-    return found
+    given = Message.objects.filter(
+        negotiation=OuterRef("negotiation"), vm=OuterRef("vm"), round=OuterRef("negotiation__round")
+    )
+    seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs, negotiation__state=Negotiation.State.PROPOSED)
+    open_ones = seats.filter(~Exists(given)).select_related("vm", "negotiation__host")
+    found: dict[int, dict[str, Any]] = {}
+    for seat in open_ones.order_by("negotiation__deadline_at", "id")[:WAITING]:
+        if seat.vm.name not in seat.negotiation.protocol.get("answers", {}):  # else its delegate has answered
+            waits = found.setdefault(seat.negotiation_id, {"negotiation": seat.negotiation, "vms": []})
+            waits["vms"].append(seat.vm)
+    return list(found.values())
 
 
 def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
@@ -242,9 +250,8 @@ def _life(run: Run | None) -> dict[str, str]:
     return {"state": words, "look": look, "age": ago(at)}
 
 
-def vms_on(*, host: Host) -> list[dict[str, Any]]:
-    """The VMs that run on the host, each with what its agreement answers to a reclaim."""
-    values = agreed.values_in_force(host=host)
+def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The VMs that run on the host, each with what its agreement (`values` in force) answers to a reclaim."""
     running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
     told = {
         "on": "The agreement allows it: the guest gives spare pages back.",

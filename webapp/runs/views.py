@@ -21,7 +21,7 @@ from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
-from webapp.tenants.selectors import missing, vm_get, vms_of
+from webapp.tenants.selectors import missing, vm_get
 
 HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
 
@@ -33,9 +33,9 @@ HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.Stat
 @tenant_required
 def my_vms(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
-    page = window(request, vms_of(user=user))
+    page = window(request, overview.vms_told(user=user))
     context = {
-        "vms": overview.my_vms(user=user, vms=page.object_list),
+        "vms": overview.my_vms(user=user, vms=page.rows),
         "pages": page,
         "waiting": overview.waiting_for(user=user),
         "negotiations": overview.negotiations_shown(user=user, most=5),
@@ -142,7 +142,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     page = window(request, Host.objects.all())
     context = {
         "moved": moved,
-        "hosts": overview.hosts_shown(hosts=page.object_list),
+        "hosts": overview.hosts_shown(hosts=page.rows),
         "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
@@ -163,12 +163,14 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     found = host_get(user=user, name=name)
     run = _asked_run(request, found)
+    agreement = agreed.agreement_in_force(host=found)
+    values = agreed.values_of(agreement) if agreement else {}
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
         "run": run,
-        "guests": overview.vms_on(host=found),
-        "agreement": agreed.agreement_in_force(host=found),
+        "guests": overview.vms_on(host=found, values=values),
+        "agreement": agreement,
         "drills": services.DRILLS,
         "row": overview.hosts_shown(hosts=[found])[0],
         "conflicts": agreed.conflicts_shown(
