@@ -45,8 +45,13 @@ def page_of(*, user: User, type: str = "", subject: str = "", before: int | None
     rows = list(found.order_by("-seq")[: PAGE + 1])
     more = len(rows) > PAGE
     rows = rows[:PAGE]
-    names = names_in(rows)
-    return {"entries": [shown(row, names) for row in rows], "before": rows[-1].seq if more else None}
+    return {"entries": shown_all(rows), "before": rows[-1].seq if more else None}
+
+
+def shown_all(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Entries for a page or the API, with people by the names that they have now."""
+    names = names_in(entries)
+    return [shown(entry, names) for entry in entries]
 
 
 def names_in(entries: Iterable[Entry]) -> dict[str, str]:

@@ -58,8 +58,28 @@ OPEN_FOR: Final = 7 * 86400  # seconds in which an open proposal can be answered
 OPERATOR: Final = "otto"
 MEMORY_MIB: Final = 8
 
-WHERE: Final = ("Amber", "Birch", "Cedar", "Coral", "Delta", "Elm", "Falcon", "Granite", "Harbour", "Iris",
-                "Juniper", "Kestrel", "Lagoon", "Maple", "North", "Ocean", "Pine", "Quartz", "River", "Summit")  # fmt: skip
+WHERE: Final = (
+    "Amber",
+    "Birch",
+    "Cedar",
+    "Coral",
+    "Delta",
+    "Elm",
+    "Falcon",
+    "Granite",
+    "Harbour",
+    "Iris",
+    "Juniper",
+    "Kestrel",
+    "Lagoon",
+    "Maple",
+    "North",
+    "Ocean",
+    "Pine",
+    "Quartz",
+    "River",
+    "Summit",
+)
 WHAT: Final = ("Clinic", "Shop", "Bank", "Press", "Labs", "Museum", "Transport", "Energy", "Insurance", "School")
 FIRST: Final = ("Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Ida", "Jonas", "Klara", "Paul")
 USES: Final = ("db", "web", "mail", "files", "search", "cache", "build", "backup")

@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation
+from webapp.agreements.models import Agreement, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -213,17 +213,17 @@ def _protection(
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
     """Negotiations in which a proposal waits for this person's answer, soonest deadline first, at most WAITING."""
-    own = set(user.tenant_slugs)
-    open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
-    found = []
-    for negotiation in open_ones.prefetch_related("messages", "seats__vm__tenant")[:WAITING]:
-        answered = {row.vm_id for row in negotiation.messages.all() if row.round == negotiation.round}
-        seats = [seat.vm for seat in negotiation.seats.all() if seat.vm.tenant.slug in own]
-        by_delegate = negotiation.protocol.get("answers", {})
-        unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
-        if unanswered:
-            found.append({"negotiation": negotiation, "vms": unanswered})
-    return found
+    given = Message.objects.filter(
+        negotiation=OuterRef("negotiation"), vm=OuterRef("vm"), round=OuterRef("negotiation__round")
+    )
+    seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs, negotiation__state=Negotiation.State.PROPOSED)
+    open_ones = seats.filter(~Exists(given)).select_related("vm", "negotiation__host")
+    found: dict[int, dict[str, Any]] = {}
+    for seat in open_ones.order_by("negotiation__deadline_at", "id")[:WAITING]:
+        if seat.vm.name not in seat.negotiation.protocol.get("answers", {}):  # else its delegate has answered
+            waits = found.setdefault(seat.negotiation_id, {"negotiation": seat.negotiation, "vms": []})
+            waits["vms"].append(seat.vm)
+    return list(found.values())
 
 
 def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
@@ -338,9 +338,8 @@ def _life(run: Run | None) -> dict[str, str]:
     return {"state": words, "look": look, "age": ago(at)}
 
 
-def vms_on(*, host: Host) -> list[dict[str, Any]]:
-    """The VMs that run on the host, each with what its agreement answers to a reclaim."""
-    values = agreed.values_in_force(host=host)
+def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The VMs that run on the host, each with what its agreement (`values` in force) answers to a reclaim."""
     running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
     told = {
         "on": "The agreement allows it: the guest gives spare pages back.",

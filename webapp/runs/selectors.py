@@ -45,7 +45,7 @@ def newest_runs(*, runs: RunQuerySet, hosts: Sequence[int]) -> dict[int, Run]:
     """The newest of these runs on each host, with `heard_at`, the time of its newest checkpoint."""
     newest = runs.filter(host__in=hosts).order_by().values("host").annotate(newest=Max("id")).values("newest")
     checkpoints = Checkpoint.objects.filter(run=OuterRef("pk")).order_by("-slice_no").values("made_at")
-    found = Run.objects.filter(pk__in=list(newest.values_list("newest", flat=True)))
+    found = Run.objects.filter(pk__in=newest)
     return {run.host_id: run for run in found.annotate(heard_at=Subquery(checkpoints[:1]))}
 
 

@@ -248,7 +248,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     page = window(request, Host.objects.all())
     context = {
         "moved": moved,
-        "hosts": overview.hosts_shown(hosts=page.object_list),
+        "hosts": overview.hosts_shown(hosts=page.rows),
         "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
@@ -269,12 +269,14 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     found = host_get(user=user, name=name)
     run = _asked_run(request, found)
+    agreement = agreed.agreement_in_force(host=found)
+    values = agreed.values_of(agreement) if agreement else {}
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
         "run": run,
-        "guests": overview.vms_on(host=found),
-        "agreement": agreed.agreement_in_force(host=found),
+        "guests": overview.vms_on(host=found, values=values),
+        "agreement": agreement,
         "drills": services.DRILLS,
         "row": overview.hosts_shown(hosts=[found])[0],
         "conflicts": agreed.conflicts_shown(
