@@ -53,7 +53,7 @@ def pages(
     shown_together: Callable[[list[Any]], list[Any]] | None = None,
 ) -> dict[str, Any]:
     """The page of `rows` after the cursor. `by` is a unique column, `-` before it for newest first; rows that are no
-    query are dictionaries or objects with it. `shown_together` is for rows that are told with what is read once for all."""
+    query are dictionaries or objects with it. `shown_together` is for rows told with what is read once for all."""
     name, newest_first = by.removeprefix("-"), by.startswith("-")
     last = _last(paging.cursor, by) if paging.cursor else None
     if isinstance(rows, QuerySet):

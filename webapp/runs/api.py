@@ -291,7 +291,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
     only."""
     user = operator(request)
     host = host_get(user=user, name=name)
-    row = next(row for row in overview.hosts_shown() if row["host"].pk == host.pk)
+    [row] = overview.hosts_shown(hosts=[host])
     agreement = agreed.agreement_in_force(host=host)
     acts = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
     return {
@@ -305,7 +305,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
                 "reclaim": guest["balloon"],
                 "reclaim_words": guest["reclaim_words"],
             }
-            for guest in overview.vms_on(host=host)
+            for guest in overview.vms_on(host=host, values=agreed.values_of(agreement) if agreement else {})
         ],
         "drills": [{"attack": attack, "title": title} for attack, title in services.DRILLS.items()],
         "asked": [{"id": act.pk, "kind": act.kind, "vm": act.vm.name if act.vm else ""} for act in acts],
