@@ -73,6 +73,10 @@ def own_data(*, user: User) -> dict[str, Any]:
             {"provider": row.provider, "subject": row.uid, "since": row.date_joined.isoformat()}
             for row in SocialAccount.objects.filter(user=user).order_by("pk")
         ],
+        "tokens": [
+            {"name": row.name, "scope": row.scope, "since": row.created_at.isoformat()}
+            for row in user.api_tokens.order_by("pk")
+        ],
         "sign_ins": [
             {"address": row.ip, "program": row.user_agent, "since": row.created_at.isoformat()}
             for row in sessions.live_of(user=user)

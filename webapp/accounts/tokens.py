@@ -94,7 +94,7 @@ def token_revoke(*, by: User, token_id: int) -> None:
 def _record(by: User, type: str, token: ApiToken) -> None:
     data = {"name": token.name, "scope": token.scope, "organisation": token.tenant or None, "number": token.pk}
     audience = [token.tenant] if token.tenant else by.tenant_slugs
-    audit.record(by=by, type=type, subject=f"user:{by.get_username()}", data=data, audience=audience)
+    audit.record(by=by, type=type, subject=f"user:{by.alias}", data=data, audience=audience)
 
 
 def token_found(*, secret: str) -> ApiToken | None:
