@@ -50,7 +50,7 @@ for router in (accounts, tenants, wishes, agreements, ladder, papers, audit, run
 
 @api.exception_handler(VpmsError)
 def refused(request: HttpRequest, error: VpmsError) -> HttpResponse:
-    return problem(error.http_status, error.code, error.message, **error.data)
+    return problem(error.http_status, error.code, error.message, more=error.data)
 
 
 def path_of(place: tuple[Any, ...]) -> str:

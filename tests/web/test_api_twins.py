@@ -130,6 +130,22 @@ def test_no_path_is_split_over_two_routers() -> None:
     assert len(paths) == len(set(paths))
 
 
+@pytest.mark.django_db
+def test_every_operation_is_reached_at_its_path() -> None:
+    for name, (method, path, _) in OPERATIONS.items():
+        answer = Client().generic(method.upper(), re.sub(r"{\w+}", "1", path))
+        assert answer.status_code != 405, name
+
+
+def test_shapes_of_the_same_name_are_the_same() -> None:
+    """The document holds one shape for a name: of two, one would be described wrongly."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "webapp").glob("*/*api.py"):
+        for name in re.findall(r"^class (\w+(?:In|Out))\(", path.read_text(), re.MULTILINE):
+            found.setdefault(name, set()).add(path.name)
+    assert [name for name, files in found.items() if len(files) > 1] == []
+
+
 def test_every_operation_is_told_whole() -> None:
     for name, (method, path, operation) in OPERATIONS.items():
         assert operation["summary"] and operation["description"] and operation["tags"], name

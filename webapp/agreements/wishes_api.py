@@ -25,6 +25,7 @@ from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import missing, policy_get, policy_newest, vm_get
 from webapp.tenants.services import document_of, policy_read
 from webapp.vpms.answers import answers_from_document
+from webapp.vpms.vocabulary import QUESTIONS
 
 router = Router(tags=["wishes"])
 Name = Annotated[str, Field(max_length=63)]
@@ -259,7 +260,7 @@ def answers_put(request: HttpRequest, name: str, given: AnswersIn, response: Htt
     last = policy_newest(user=user, vm=vm)
     before = document_of(last) if last else {}
     newest = last.version if last else 0
-    unknown = [name for name in given.answers if name not in forms.QUESTIONS]
+    unknown = [name for name in given.answers if name not in QUESTIONS]
     if unknown:
         raise BadInput([Fault(f"$.answers.{name[:16]}", "is no question") for name in unknown])
     size, mode = before.get("size", {}).get("memory_mib"), before.get("delegate", {}).get("mode")

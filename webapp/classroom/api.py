@@ -91,7 +91,7 @@ def matrix(
     return pages(request, found, paging, by="id", shown=shown)
 
 
-@router.get("/matrix/{cell_id}", auth=None, response=dict[str, Any])
+@router.get("/matrix/{int:cell_id}", auth=None, response=dict[str, Any])
 def verdict(request: HttpRequest, cell_id: Number) -> Any:
     """The verdict of one cell, with every executed step."""
     found = selectors.cell_get(pk=cell_id)

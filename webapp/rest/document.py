@@ -95,7 +95,7 @@ class Api(NinjaAPI):
     def get_openapi_operation_id(self, operation: Operation) -> str:
         return operation.view_func.__name__
 
-    def get_openapi_schema(self, **_: Any) -> OpenAPISchema:  # type: ignore[override]
+    def get_openapi_schema(self, **_: Any) -> OpenAPISchema:
         if self.made is None:
             found = super().get_openapi_schema(path_prefix="api")
             operations = self.operations()

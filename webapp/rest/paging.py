@@ -34,7 +34,7 @@ class Listed(Schema, Generic[Row]):
     next: str | None = Field(description="The address of the next page; null: this is the last one.")
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         return f"{params[0].__name__.removesuffix('Out')}Page"
 
 

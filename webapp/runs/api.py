@@ -46,7 +46,7 @@ ACT_BODY = {
 }
 
 
-class NegotiationOut(Schema):
+class StartOut(Schema):
     negotiation: int
     state: str
     reason: str
@@ -69,7 +69,7 @@ class GuestOut(Schema):
     reclaim_words: str
 
 
-class DrillOut(Schema):
+class AttackOut(Schema):
     attack: str
     title: str
 
@@ -84,7 +84,7 @@ class HostDetailOut(HostOut):
     memory_mib: int
     agreement: int | None
     guests: list[GuestOut]
-    drills: list[DrillOut]
+    drills: list[AttackOut]
     asked: list[AskedActOut]
 
 
@@ -189,7 +189,7 @@ def act_shown(act: Act) -> dict[str, Any]:
     }
 
 
-@router.post("/vms/{name}/start", response=NegotiationOut)
+@router.post("/vms/{name}/start", response=StartOut)
 def vm_start(request: HttpRequest, name: str) -> Any:
     """Ask for the start of a VM of yours. A negotiation decides; its state says what comes next."""
     user = person(request)
@@ -352,13 +352,13 @@ def run_list(
     return pages(request, found, paging, by="-id", shown=run_shown)
 
 
-@router.get("/runs/{run_id}", response=RunOut)
+@router.get("/runs/{int:run_id}", response=RunOut)
 def run_get(request: HttpRequest, run_id: Number) -> Any:
     """One run."""
     return run_shown(selectors.run_get(user=person(request), pk=run_id))
 
 
-@router.get("/runs/{run_id}/events", response=Listed[EventOut])
+@router.get("/runs/{int:run_id}/events", response=Listed[EventOut])
 def event_list(
     request: HttpRequest, run_id: Number, paging: Query[Paging], after: Annotated[int, Field(ge=0, lt=2**53)] = 0
 ) -> Any:
@@ -370,7 +370,7 @@ def event_list(
     return pages(request, rows, paging, by="number")
 
 
-@router.get("/runs/{run_id}/picture", response=dict[str, Any])
+@router.get("/runs/{int:run_id}/picture", response=dict[str, Any])
 def picture_get(request: HttpRequest, run_id: Number) -> Any:
     """Owners, counters and (operators) the TLB as of the newest checkpoint; empty while nothing is known."""
     user = person(request)
