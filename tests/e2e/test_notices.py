@@ -30,6 +30,7 @@ def test_choices_are_made_by_keyboard_at_320_px(sign_in: Callable[..., Page]) ->
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="Keep these choices").press("Enter")
     expect(page.get_by_text("Your choices are kept")).to_be_visible(timeout=60_000)
+    page.goto("/account/notifications/")
     expect(group.get_by_role("radio", name="Off")).to_be_checked()
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert not serious(page)
