@@ -281,7 +281,7 @@ SOCIALACCOUNT_PROVIDERS = {
                 "name": env_str("HSVM_OIDC_NAME", "the sign-in of your organisation"),
                 "client_id": env_str("HSVM_OIDC_CLIENT_ID", ""),
                 "secret": env_str("HSVM_OIDC_CLIENT_SECRET", ""),
-                "settings": {"server_url": OIDC_ISSUER},
+                "settings": {"server_url": OIDC_ISSUER.rstrip("/"), "issuer": OIDC_ISSUER},
             }
         ]
         if OIDC_ISSUER

@@ -163,11 +163,11 @@ def test_the_walk_finds_a_string_that_is_planted(street: Street, client) -> None
     """Were it blind, the tests above would say nothing."""
     street.start("e-new")
     assert Entry.objects.exists()
-    asked = Event.objects.filter(tenant="beta", code="proposal").get()
-    Event.objects.filter(pk=asked.pk).update(data={**asked.data, "until": "trust-canary-a-bank"})
-    with pytest.raises(AssertionError, match="canary"):
-        look_everywhere(client, street)
-    Event.objects.filter(pk=asked.pk).update(data=asked.data)
+    Event.objects.filter(tenant="beta", code="proposal").update(
+        data={"vm": "trust-canary-a-bank", "round": 1, "number": 1, "until": ""}
+    )
+    sent = told("b-shop", street.people["b-shop"])
+    assert {name.split()[0] for name, text in sent.items() if "canary" in text} == {"event", "mail", "webhook"}
     Conflict.objects.update(text="shows-canary-a-bank")
     with pytest.raises(AssertionError, match="canary"):
         look_everywhere(client, street)

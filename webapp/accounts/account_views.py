@@ -57,7 +57,7 @@ def profile(request: HttpRequest) -> HttpResponse:
         "full_name": full_name,
         "email": email,
         "faults": faults,
-        "roles": selectors.roles_shown(user=user),
+        "own_roles": selectors.roles_shown(user=user),
         "elsewhere": oidc.connections(user=user),
         "providers": oidc.providers(),
     }

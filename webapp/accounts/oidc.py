@@ -133,7 +133,7 @@ class Adapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]
         found: dict[str, Any] = jwtkit.verify_and_decode(
             credential=id_token,
             keys_url=self.openid_config["jwks_uri"],
-            issuer=app.settings["server_url"],
+            issuer=app.settings.get("issuer", app.settings["server_url"]),
             audience=app.client_id,
             lookup_kid=jwtkit.lookup_kid_jwk,
             verify_signature=True,

@@ -141,6 +141,7 @@ def webhooks(request: HttpRequest) -> HttpResponse:
         "kinds": kinds_shown(list(typed["kinds"])),
         "faults": faults,
         "reason": refused.message if refused and not faults else "",
+        "hosts": [entry for entry in settings.WEBHOOK_HOSTS if "/" not in entry],
     }
     return render(request, "notices/webhooks.html", context, status=refused.http_status if refused else 200)
 
