@@ -13,8 +13,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", views.readyz, name="readyz"),
     path("api/docs", apidocs.docs, name="api-docs"),
     path("api/errors", apidocs.errors, name="api-errors"),
-    path("api/docs", apidocs.docs, name="api-docs"),
-    path("api/errors", apidocs.errors, name="api-errors"),
     path("api/live.schema.json", views.live_schema, name="live-schema"),
     path("api/schemas/<slug:kind>.json", views.document_schema, name="document-schema"),
 ]
