@@ -18,8 +18,9 @@ from webapp.fleet.services import host_create, placement_set
 from webapp.ops import story
 from webapp.runs import engine, services, workloads
 from webapp.runs.models import Event, Run
+from webapp.tenants import yamltext
 from webapp.tenants.models import VirtualMachine, Workload
-from webapp.tenants.services import vm_create
+from webapp.tenants.services import document_of, vm_create
 
 pytestmark = pytest.mark.django_db
 
@@ -194,3 +195,71 @@ def test_a_quota_counts_all_traces_of_a_tenant_and_others_traces_are_missing(
     assert workloads.workload_add(by=cast.alice, tenant=cast.alpha, title="a", data=LACKEY) == first
     with pytest.raises(VpmsError, match="50 MiB"):
         workloads.workload_add(by=cast.alice, tenant=cast.alpha, title="a", data=LACKEY + b" L 1ffe0010,8\n")
+
+
+# -- wishes: two people, repeated posts, files, consequences
+
+
+def form_of(**more: str) -> dict[str, str]:
+    return {"tab": "form", "memory_mib": "8", "delegate": "human", "q1": "nobody", "q1-strength": "must", **more}
+
+
+def test_who_saves_second_sees_both_sides_and_chooses_and_loses_nothing(cast: Cast, alice: Client) -> None:
+    path = "/tenant/vm/a-db/"
+    assert 'name="seen" value="1"' in alice.get(path).content.decode()
+    assert alice.post(path, form_of(seen="1", memory_mib="16")).status_code == 302
+    mine = form_of(seen="1", **{"q2": "never", "q2-strength": "must"})
+    answer = alice.post(path, mine)
+    page = answer.content.decode()
+    assert answer.status_code == 412 and cast.a_db.policies.count() == 2
+    for words in (
+        "What they changed",
+        "What yours would change now",
+        "Take theirs",
+        "Edit on",
+        'name="seen" value="2"',
+    ):
+        assert words in page
+    assert 'name="q2-strength" value="must" checked' in page
+    assert alice.post(path, {**mine, "seen": "2", "act": "save"}).status_code == 302
+    assert cast.a_db.policies.count() == 3
+
+
+def test_the_same_form_sent_twice_saves_once(cast: Cast, alice: Client) -> None:
+    for _ in range(2):
+        assert alice.post("/tenant/vm/a-db/", form_of(seen="1")).status_code == 302
+    assert cast.a_db.policies.count() == 2
+
+
+def test_an_overtaken_document_keeps_its_text_under_the_next_number(cast: Cast, alice: Client) -> None:
+    text = yamltext.write({**document_of(cast.a_db.policies.get()), "version": 2, "trustClass": "mine"})
+    alice.post("/tenant/vm/a-db/", form_of(seen="1"))
+    page = alice.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "document": text, "seen": "1"})
+    assert page.status_code == 412 and "version: 3" in page.content.decode() and "mine" in page.content.decode()
+
+
+def test_an_imported_file_is_shown_as_a_difference_first_and_a_version_can_be_taken_away(
+    cast: Cast, alice: Client
+) -> None:
+    taken = alice.get("/tenant/vm/a-db/wishes.yaml")
+    assert "attachment" in taken["Content-Disposition"]
+    text = taken.content.decode().replace("version: 1", "version: 2").replace("trustClass: default", "trustClass: own")
+    file = SimpleUploadedFile("w.yaml", text.encode())
+    page = alice.post("/tenant/vm/a-db/?tab=yaml", {"tab": "yaml", "seen": "1", "document": "", "file": file})
+    assert "What would change" in page.content.decode() and "trustClass: own" in page.content.decode()
+    assert cast.a_db.policies.count() == 1
+    assert alice.get("/tenant/vm/b-web/wishes.json").status_code == 404
+    assert alice.get("/tenant/vm/a-db/wishes.pdf").status_code == 404
+
+
+def test_consequences_are_of_what_stands_in_the_form_and_nothing_is_saved(cast: Cast, alice: Client) -> None:
+    path = "/tenant/vm/a-db/consequences/"
+    strict = " ".join(alice.post(path, form_of(), headers={"X-Part": "consequences"}).content.decode().split())
+    assert "12 of 25 attacks" in strict and "<strong>0</strong> succeeded" in strict and "1 of 1 host" in strict
+    assert "model parameter" in strict and "estimate" in strict and "<html" not in strict
+    open_ = alice.post(path, {**form_of(q1="anyone"), "q1-strength": "prefer"})
+    assert "<html" in open_.content.decode()
+    refused = alice.post(path, {"tab": "json", "document": "{"})
+    assert refused.status_code == 422 and "Not computed" in refused.content.decode()
+    assert alice.post("/tenant/vm/b-web/consequences/", form_of()).status_code == 404
+    assert cast.a_db.policies.count() == 1

@@ -91,6 +91,12 @@ def _terms(user: User, vm: VirtualMachine, host: Host | None) -> tuple[Mapping[s
     return enforcement.values_in_force([policy], documents.read_host(alone), now_text())[vm.name], "wished"
 
 
+def answer_of(attack: str, row: str) -> dict[str, str]:
+    """How one attack ends on a machine of this row, in words."""
+    outcome = OUTCOMES[replay.summary_of(Execution(attack, row, "", services.SEED)).outcome]
+    return {"attack": attack, "title": services.titles()[attack], "word": outcome.word, "look": outcome.look}
+
+
 def _row(attack: str, row: str) -> dict[str, Any]:
     """The answer by the terms, and what it would be if their memory protection were the other one."""
     mine = Execution(attack, row, "", services.SEED)
