@@ -353,3 +353,12 @@ def test_keys_are_replaced_by_api_for_ones_own_organisation_only(cast: Cast) -> 
         refused = client.post("/api/keys/replace", {"tenant": tenant}, content_type="application/json")
         assert refused.status_code == 404
     assert {row["whose"] for row in client.get("/api/keys").json()["items"]} <= {"Alpha Clinic", "the operator"}
+
+
+def test_calls_made_from_the_document_meet_no_fault_of_the_site(cast: Cast) -> None:
+    """A small sample of `python -m tests.web.apifuzz`, the same at every run."""
+    from tests.web import apifuzz
+
+    some = "vm_list,policy_newest_get,answers_put,negotiation_answer,token_make,run_want,audit_list"
+    report = apifuzz.fuzz(apifuzz.signed_in(cast), cases=42, seed=1, only=some)
+    assert report["findings"] == [] and report["cases"] >= 30, report

@@ -9,13 +9,23 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from webapp.api import api
 from webapp.rest.codes import CODES
 from webapp.rest.document import REASONS, UNSAFE
 
-TAGS = ("account", "vms", "wishes", "agreements", "papers", "runs", "audit", "classroom")
+TAGS = {
+    "account": _("Account and tokens"),
+    "vms": _("VMs"),
+    "wishes": _("Wishes"),
+    "agreements": _("Conflicts and negotiations"),
+    "papers": _("Agreements and keys"),
+    "runs": _("Hosts and runs"),
+    "audit": _("Record"),
+    "classroom": _("Attack table"),
+}
 
 
 @require_safe
@@ -31,10 +41,10 @@ def docs(request: HttpRequest) -> HttpResponse:
     ]
     words = wanted.casefold().split()
     kept = [row for row in found if all(word in row["text"] for word in words)]
-    groups = [(tag, [row for row in kept if row["tag"] == tag]) for tag in TAGS]
+    groups = [(words, [row for row in kept if row["tag"] == tag]) for tag, words in TAGS.items()]
     context = {
         "wanted": wanted,
-        "groups": [(tag, rows) for tag, rows in groups if rows],
+        "groups": [(words, rows) for words, rows in groups if rows],
         "count": len(kept),
         "total": len(found),
         "base": base,
@@ -60,12 +70,11 @@ def operation_shown(
         "tag": operation["tags"][0],
         "method": method.upper(),
         "path": path,
-        "summary": operation["summary"],
-        "description": operation["description"],
+        "summary": operation["summary"].replace("`", ""),
+        "description": operation["description"].replace("`", ""),
         "scope": operation.get("x-scope", ""),
         "parameters": [parameter_shown(each) for each in operation["parameters"]],
         "body": fields_of(body["schema"], document) if body else [],
-        "example": json.dumps(example, indent=1) if example is not None else "",
         "answer": next((answer_shown(a, document) for s, a in operation["responses"].items() if int(s) < 300), []),
         "refusals": [(status, REASONS[status]) for status in refusals],
         "curl": curl_of(method, path, operation, example, base),
