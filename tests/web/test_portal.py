@@ -263,3 +263,24 @@ def test_consequences_are_of_what_stands_in_the_form_and_nothing_is_saved(cast: 
     assert refused.status_code == 422 and "Not computed" in refused.content.decode()
     assert alice.post("/tenant/vm/b-web/consequences/", form_of()).status_code == 404
     assert cast.a_db.policies.count() == 1
+
+
+# -- the record
+
+
+def test_the_record_is_found_by_vm_person_day_and_text_and_comes_as_a_page_to_print(cast: Cast, alice: Client) -> None:
+    alice.post("/tenant/vm/a-db/", form_of(seen="1"))
+
+    def shown(query: str) -> int:
+        return alice.get(f"/tenant/audit/?{query}").content.decode().count('<li id="entry-')
+
+    everything = shown("")
+    assert 0 < shown("vm=a-db") < everything and shown("vm=b-web") == 0
+    assert shown("who=alice") > 0 and shown("who=bob") == 0 and shown("who=vpms") > 0
+    assert shown("text=CREATED") > 0 and shown("text=nothing-like-it") == 0
+    assert shown("last=2000-01-01") == 0 and shown("first=2000-01-01") == everything
+    assert shown("first=no-day") == everything
+    paper = alice.get("/tenant/audit/?print=1&vm=a-db").content.decode()
+    assert "The chain is whole" in paper and "Filter: vm=a-db" in paper and "b-web" not in paper
+    newest = Entry.objects.filter(subject="vm:a-db").order_by("-seq")[0]
+    assert newest.hash in paper
