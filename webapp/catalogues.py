@@ -27,6 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCALES = ROOT / "webapp" / "locale"
 SCRIPTS = ROOT / "webapp" / "static" / "i18n"
 LIVE = "frontend/src/"
+# What the live views are told by the server: the events of a run and what is named in them.
+TOLD = (
+    LIVE,
+    "webapp/runs/",
+    "webapp/live/",
+    "webapp/ops/story.py",
+    "webapp/classroom/wording.py",
+    "webapp/vpms/vocabulary.py",
+    "hsvm_engine/attacks/",
+)
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
     "gettext_lazy": None,
@@ -83,6 +93,8 @@ def typescript() -> Iterator[Found]:
         for single, one, many in CALLS.findall(path.read_text()):
             found = [json.loads(f'"{"".join(re.findall(LITERAL, text))}"') for text in (single, one, many) if text]
             yield str(path.relative_to(ROOT)), tuple(found) if one else found[0], None
+    for path in sorted((ROOT / LIVE).glob("*.json")):
+        yield from ((str(path.relative_to(ROOT)), row["says"], None) for row in json.loads(path.read_text()))
 
 
 def labels() -> Iterator[Found]:
@@ -201,7 +213,7 @@ def live_messages(catalog: Catalog) -> dict[str, str | list[str]]:
     return {
         first_of(message): forms_of(message) if message.pluralizable else forms_of(message)[0]
         for message in catalog
-        if message.id and any(forms_of(message)) and any(place.startswith(LIVE) for place, _ in message.locations)
+        if message.id and any(forms_of(message)) and any(place.startswith(TOLD) for place, _ in message.locations)
     }
 
 

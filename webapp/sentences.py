@@ -18,14 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 # What no page shows: the site's machinery, the command lines, and what is said to developers.
 SILENT: Final = re.compile(
     r"webapp/(settings|catalogues|sentences|saying|celery|asgi|jobs|urls)\.py|webapp/[a-z]+/(migrations|management)/.*"
-    r"|webapp/live/(publish|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo)\.py"
-    r"|webapp/vpms/(cli|explain|agreement|fleet|instance|vocabulary)\.py|webapp/solver/.*|.*/(apps|urls|topics)\.py"
+    r"|webapp/live/(publish|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo|styleguide)\.py"
+    r"|webapp/rest/(document|paging)\.py|webapp/([a-z]+/)?[a-z_]*api\.py|.*/(apps|urls|topics)\.py"
+    r"|webapp/vpms/(cli|explain|agreement|fleet|instance|vocabulary|reference)\.py|webapp/solver/.*"
 )
 LOGGED: Final = ("log", "logger", "logging")
 MARKED: Final = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy", "filter"}
 OURS: Final = {"VpmsError", "BadInput", "Fault", "ValidationError", "HttpError", "Refused"}
 NOT_WORDS: Final = re.compile(
-    r"[\w ]*_[\w ,|_]*|.*(charset=|; filename=|no-store|PRAGMA|SELECT ).*|[a-z]+(-[a-z]+)+ .*"
+    r"[\w ]*_[\w ,|_]*|.*(charset=|; filename=|no-store|PRAGMA|SELECT |=\").*|[a-z]+(-[a-z]+)+ .*|[a-z]+\.[a-z]+ .*"
 )
 LOOKS = {"ok", "neutral", "accent", "warning", "violation", "progress", "unknown", "info", "blocked", "detected"}
 LOOKS |= {"succeeded", "error", "stale", "out-of-scope"}  # names of looks in tables of words

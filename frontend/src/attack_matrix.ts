@@ -4,11 +4,12 @@ import { el, outcomeClass, Voice } from "./dom";
 import type { MatrixState } from "./store";
 import { linkButton, tableDrawing, takeAway, type DrawnCell, type Sheet } from "./take_away";
 import type { MatrixCell } from "./wire";
+import { say, t } from "./words";
 
-const EVIDENCE: Record<string, string> = { d: "derived", o: "our own rule", m: "modelled" };
+const EVIDENCE: Record<string, string> = { d: t("derived"), o: t("our own rule"), m: t("modelled") };
 /** Grounds of a drawn table; the word stands on each. */
 const GROUND: Record<string, string> = { BLOCKED: "#dcefe3", DETECTED: "#dcefe3", SUCCEEDED: "#f9dedc", "OUT OF SCOPE": "#eef1f5", "NOT APPLICABLE": "#eef1f5", ERROR: "#fdebc8", "STALE RESULT": "#e3e5e8" };
-const LEGEND = "Letters: none stated in the paper, d derived, o our own rule, m modelled. OUT OF SCOPE and NOT APPLICABLE are no passes.";
+const LEGEND = t("Letters: none stated in the paper, d derived, o our own rule, m modelled. OUT OF SCOPE and NOT APPLICABLE are no passes.");
 
 /** Where an arrow key leads in a grid of `rows` x `columns`; null for every other key. */
 export function moved(key: string, row: number, column: number, rows: number, columns: number, ctrl: boolean): [number, number] | null {
@@ -25,14 +26,15 @@ export function moved(key: string, row: number, column: number, rows: number, co
 
 /** All that a cell holds, in one sentence. */
 export function factsOf(cell: MatrixCell): string {
-  const name = `${cell.attack} on ${cell.architecture}`;
-  if (cell.state !== "done") return `${name}: ${cell.state}.`;
+  const name = t("{attack} on {architecture}", { attack: cell.attack, architecture: cell.architecture });
+  if (cell.state !== "done") return `${name}: ${say(cell.state)}.`;
   const facts = [
-    cell.seed && `seed ${cell.seed}`, cell.engine && `engine ${cell.engine}`, cell.durationMs && `${cell.durationMs} ms`,
-    Number(cell.ops) > 0 && `operations 1 to ${cell.ops}`, cell.digest && `digest ${cell.digest.slice(0, 16)}`,
-    `expectation ${EVIDENCE[cell.evidence] ?? (cell.architecture.includes(" ") ? "none: a what-if" : "stated in the paper")}`,
+    cell.seed && t("seed {seed}", { seed: cell.seed }), cell.engine && t("engine {engine}", { engine: cell.engine }), cell.durationMs && `${cell.durationMs} ms`,
+    Number(cell.ops) > 0 && t("operations 1 to {ops}", { ops: cell.ops }), cell.digest && t("digest {what}", { what: cell.digest.slice(0, 16) }),
+    t("expectation {what}", { what: EVIDENCE[cell.evidence] ?? (cell.architecture.includes(" ") ? t("none: a what-if") : t("stated in the paper")) }),
   ].filter(Boolean);
-  return `${name}: ${cell.word}${cell.oldWord ? ` (was ${cell.oldWord})` : ""}${cell.check ? ` by ${cell.check}` : ""}; ${facts.join(", ")}.`;
+  const old = cell.oldWord ? ` ${t("(was {word})", { word: say(cell.oldWord) })}` : "", by = cell.check ? ` ${t("by {check}", { check: cell.check })}` : "";
+  return `${name}: ${say(cell.word)}${old}${by}; ${facts.join(", ")}.`;
 }
 
 export class AttackMatrix {
@@ -44,8 +46,8 @@ export class AttackMatrix {
 
   constructor(private readonly root: HTMLElement) {
     root.append(this.facts, this.voice.element);
-    root.querySelector(".panel-header")?.append(el("div", { class: "actions" }, linkButton("Link to this table", () => location.href), takeAway({
-      root, name: "attack-matrix", title: "Attacks and architectures", sheet: () => this.sheet(), json: () => [...this.state?.cells.values() ?? []],
+    root.querySelector(".panel-header")?.append(el("div", { class: "actions" }, linkButton(t("Link to this table"), () => location.href), takeAway({
+      root, name: "attack-matrix", title: t("Attacks and architectures"), sheet: () => this.sheet(), json: () => [...this.state?.cells.values() ?? []],
       picture: () => this.picture(),
     })));
     root.querySelector("table.matrix")?.setAttribute("role", "grid");
@@ -62,7 +64,7 @@ export class AttackMatrix {
       if (this.shown.get(key) === face) continue;
       const place = this.root.querySelector<HTMLElement>(`td[data-attack="${CSS.escape(cell.attack)}"][data-architecture="${CSS.escape(cell.architecture)}"]`);
       if (place === null) continue;
-      if (this.shown.has(key) && cell.state === "done") this.voice.say(`${cell.attack} on ${cell.architecture}: ${cell.word}`);
+      if (this.shown.has(key) && cell.state === "done") this.voice.say(t("{attack} on {architecture}: {word}", { attack: cell.attack, architecture: cell.architecture, word: say(cell.word) }));
       this.shown.set(key, face);
       const focused = place.contains(document.activeElement);
       place.replaceChildren(...cellFace(cell));
@@ -136,9 +138,9 @@ export class AttackMatrix {
     const rows = this.attacks().map(({ id, title }): DrawnCell[] => [{ text: `${id} ${title}` }, ...columns.map((column): DrawnCell => {
       const cell = this.state?.cells.get(`${id} ${column}`);
       const word = cell === undefined ? "" : cell.state === "done" ? cell.word : cell.state;
-      return { text: [word, cell?.evidence ?? ""].filter(Boolean).join(" "), fill: GROUND[word] ?? "#ffffff" };
+      return { text: [say(word), cell?.evidence ?? ""].filter(Boolean).join(" "), fill: GROUND[word] ?? "#ffffff" };
     })]);
-    const drawn = tableDrawing(["Attack", ...columns], rows);
+    const drawn = tableDrawing([t("Attack"), ...columns], rows);
     return { ...drawn, height: drawn.height + 24, svg: `${drawn.svg}<text x="8" y="${drawn.height + 17}" fill="#14181f">${LEGEND}</text>` };
   }
 }
@@ -147,10 +149,10 @@ export class AttackMatrix {
 const stop = (place: HTMLElement): HTMLElement | null => place.querySelector<HTMLElement>("a, .outcome, .chip");
 
 function cellFace(cell: MatrixCell): (Node | string)[] {
-  if (cell.state !== "done") return [el("span", { class: `outcome outcome-${cell.state}` }, cell.state)];
+  if (cell.state !== "done") return [el("span", { class: `outcome outcome-${cell.state}` }, say(cell.state))];
   const known = outcomeClass(cell.word) || "chip";
   const word = cell.url.startsWith("/") && !cell.url.startsWith("//")
-    ? el("a", { class: known, href: cell.url }, cell.word) : el("span", { class: known }, cell.word);
-  const old = cell.oldWord === "" ? [] : [" ", el("span", { class: "muted" }, cell.oldWord)];
+    ? el("a", { class: known, href: cell.url }, say(cell.word)) : el("span", { class: known }, say(cell.word));
+  const old = cell.oldWord === "" ? [] : [" ", el("span", { class: "muted" }, say(cell.oldWord))];
   return [word, ...old, ...(cell.evidence === "" ? [] : [" ", el("sup", { class: "evidence", title: EVIDENCE[cell.evidence] ?? "" }, cell.evidence)])];
 }

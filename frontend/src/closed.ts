@@ -1,20 +1,21 @@
 /** What the reader is told when a connection ends, one sentence a close code (operations.md 4), and where it stands. */
 
 import { el } from "./dom";
+import { t } from "./words";
 
 /** Codes after which trying again would end the same way: only the reader can help. */
 export const FINAL = new Set([1009, 4003, 4009]);
 
 export const SENTENCES: Record<number, string> = {
-  1009: "This page sent a message that is too big for the server. Reload the page; if it happens again, tell the operator.",
-  4001: "This page fell behind the server and starts anew from the newest state. Nothing is lost.",
-  4003: "You no longer have access. Reload the page to sign in again.",
-  4008: "This device read too slowly, so the server let the connection go. It is tried again, and the newest state is shown then.",
-  4009: "The server did not understand this page, which may be of an older version. Reload the page.",
-  4029: "Too many live pages or messages at once. Close other pages of this site; this one tries again by itself.",
+  1009: t("This page sent a message that is too big for the server. Reload the page; if it happens again, tell the operator."),
+  4001: t("This page fell behind the server and starts anew from the newest state. Nothing is lost."),
+  4003: t("You no longer have access. Reload the page to sign in again."),
+  4008: t("This device read too slowly, so the server let the connection go. It is tried again, and the newest state is shown then."),
+  4009: t("The server did not understand this page, which may be of an older version. Reload the page."),
+  4029: t("Too many live pages or messages at once. Close other pages of this site; this one tries again by itself."),
 };
 
-export const POLLING = "The live connection is refused on the way to the server, so this page asks for the newest state every 2 s.";
+export const POLLING = t("The live connection is refused on the way to the server, so this page asks for the newest state every 2 s.");
 
 /** Puts the sentence on top of a view, or takes it away when there is nothing to say. */
 export function tellConnection(root: HTMLElement, sentence: string): void {

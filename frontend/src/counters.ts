@@ -7,6 +7,7 @@ import { baseOf, Plot, share, type Line } from "./plot";
 import type { CountersState } from "./store";
 import { takeAway, xml, type Drawing, type Sheet } from "./take_away";
 import type { Counts, VmCounts } from "./wire";
+import { decimal, opNumber, t } from "./words";
 
 const POINTS = 600;
 const DASHES = [[], [8, 4], [2, 3], [12, 3, 2, 3], [5, 5], [1, 4], [16, 6]];
@@ -20,10 +21,10 @@ export function hitRatio(before: Counts | undefined, now: Counts): number | null
   return references > 0 ? Math.min(1, Math.max(0, hits / references)) : null;
 }
 
-const percent = (part: number): string => `${(Math.floor(10_000 * part) / 100).toFixed(2)} %`;
+const percent = (part: number): string => `${decimal(Math.floor(10_000 * part) / 100, 2)} %`;
 
 /** `99.98 %`; never rounded up to 100 while there are misses. */
-export const ratioWords = (counts: Counts): string => (counts.references === 0 ? "-" : `${(Math.floor((10_000 * (counts.l1 + counts.l2)) / counts.references) / 100).toFixed(2)} %`);
+export const ratioWords = (counts: Counts): string => (counts.references === 0 ? "-" : `${decimal(Math.floor((10_000 * (counts.l1 + counts.l2)) / counts.references) / 100, 2)} %`);
 
 /** Readings in order of their operation, in whatever order they come; bounded: when full, every second of the older half goes. */
 export class History {
@@ -65,17 +66,17 @@ export class Counters {
   private reading: number | null = null;
   private lines: Line[] = [];
   private readonly totals = el("dl", { class: "facts counters-totals" });
-  private readonly vms = table("Each VM since its start", ["VM", "Pages", "References", "L1 hits", "L2 hits", "Misses", "Faults", "Hit ratio"], [1, 2, 3, 4, 5, 6, 7]);
+  private readonly vms = table(t("Each VM since its start"), ["VM", t("Pages"), t("References"), t("L1 hits"), t("L2 hits"), t("Misses"), t("Faults"), t("Hit ratio")], [1, 2, 3, 4, 5, 6, 7]);
   private readonly chart = el("div", { class: "counters-chart", "aria-hidden": "true" });
   private readonly plot = new Plot(this.chart, 200, (row) => this.read(row));
-  private readonly slider = el("input", { type: "range", min: "0", "aria-label": "Reading of the chart" });
+  private readonly slider = el("input", { type: "range", min: "0", "aria-label": t("Reading of the chart") });
   private readonly words = el("output", { class: "counters-reading" });
-  private readonly samples = new LongTable("TLB hit ratio between two readings, the newest first", ["Operation", "VM", "References", "Hit ratio"], [0, 2, 3]);
+  private readonly samples = new LongTable(t("TLB hit ratio between two readings, the newest first"), [t("Operation"), "VM", t("References"), t("Hit ratio")], [0, 2, 3]);
 
   constructor(private readonly root: HTMLElement) {
     this.slider.addEventListener("input", () => this.read(Number(this.slider.value)));
     this.samples.element.hidden = true;
-    const toggle = button("Table of readings", () => {
+    const toggle = button(t("Table of readings"), () => {
       this.samples.element.hidden = !this.samples.element.hidden;
       toggle.setAttribute("aria-pressed", String(!this.samples.element.hidden));
       this.fillSamples();
@@ -86,10 +87,10 @@ export class Counters {
       sheet: () => this.sheet(), picture: () => chartDrawing(this.lines, this.history.rows(this.bytes()), this.state?.op ?? 0),
     });
     const figure = el("figure", { class: "counters-figure" },
-      el("figcaption", {}, "TLB hit ratio of each VM, by operation number. The axis begins where the lowest ratio asks for it. The upright whole line is where the views stand, the broken one what is read below."),
+      el("figcaption", {}, t("TLB hit ratio of each VM, by operation number. The axis begins where the lowest ratio asks for it. The upright whole line is where the views stand, the broken one what is read below.")),
       this.chart, el("div", { class: "counters-cursor" }, this.slider, this.words), el("div", { class: "actions" }, toggle, menu));
     root.append(el("div", { class: "counters-body" }, this.totals, figure), this.samples.element,
-      el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": "Table, scrolls sideways" }, this.vms.element));
+      el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": t("Table, scrolls sideways") }, this.vms.element));
   }
 
   /** The state may be of any moment: what is known of the time after it stays. */
@@ -130,8 +131,8 @@ export class Counters {
     const op = this.history.samples[at]?.op ?? now;
     this.slider.max = String(this.history.samples.length - 1);
     this.slider.value = String(at);
-    const read = this.state?.data.vms.map((vm) => [vm.name, this.history.ratio(at, vm.byte)] as const).map(([name, ratio]) => `${name} ${ratio === null ? "no references" : percent(ratio)}`) ?? [];
-    const words = `Op ${count(op)}${op === now ? " (now)" : ""}: ${read.join(", ") || "no VM"}`;
+    const read = this.state?.data.vms.map((vm) => [vm.name, this.history.ratio(at, vm.byte)] as const).map(([name, ratio]) => `${name} ${ratio === null ? t("no references") : percent(ratio)}`) ?? [];
+    const words = `${op === now ? t("Op {op} (now)", { op: opNumber(op) }) : t("Op {op}", { op: opNumber(op) })}: ${read.join(", ") || t("no VM")}`;
     if (this.words.textContent !== words) this.words.textContent = words;
     this.slider.setAttribute("aria-valuetext", words);
     this.plot.show(this.lines, this.history.rows(this.bytes()), [{ op: now, dash: [] }, ...(op === now ? [] : [{ op, dash: [4, 4] }])]);
@@ -151,7 +152,7 @@ export class Counters {
 
   private sheet(): Sheet {
     const rows = this.history.rows(this.bytes());
-    return { heads: ["operation", ...this.lines.map((line) => `hit ratio of ${line.label}`)], rows: (rows[0] ?? []).map((_, at) => rows.map((row) => (row[at] == null ? "" : String(row[at])))) };
+    return { heads: ["operation", ...this.lines.map((line) => t("hit ratio of {line}", { line: line.label }))], rows: (rows[0] ?? []).map((_, at) => rows.map((row) => (row[at] == null ? "" : String(row[at])))) };
   }
 }
 
@@ -180,6 +181,6 @@ export function chartDrawing(lines: readonly Line[], rows: readonly (readonly (n
   return {
     width, height: whole,
     svg: `<rect width="${width}" height="${whole}" fill="#0f1115"/>${ticks.join("")}${drawn.join("")}<path d="M${x(now)} ${top}V${y(base)}" stroke="#e8eaed" stroke-width="2"/>` +
-      text(String(left), String(height - 8), `op ${first.toLocaleString("en-US")}`) + text(String(width - 16), String(height - 8), `op ${last.toLocaleString("en-US")}`, true),
+      text(String(left), String(height - 8), t("op {op}", { op: opNumber(first) })) + text(String(width - 16), String(height - 8), t("op {op}", { op: opNumber(last) }), true),
   };
 }

@@ -1,5 +1,7 @@
 /** Small helpers for views: elements, redraws merged into one animation frame, a polite voice of one message a second. */
 
+import { count, decimal, t } from "./words";
+
 export function el<K extends keyof HTMLElementTagNameMap>(
   tag: K, attributes: Record<string, string> = {}, ...children: (Node | string)[]
 ): HTMLElementTagNameMap[K] {
@@ -48,11 +50,9 @@ export class Voice {
   }
 }
 
-// toLocaleString looks its rules up at every call, which shows where a frame says a dozen numbers.
-const grouped = new Intl.NumberFormat("en-US");
-export const count = (value: number): string => grouped.format(value);
+export { count };
 export const hex = (value: number): string => `0x${value.toString(16)}`;
-export const share = (part: number, whole: number): string => (whole === 0 ? "-" : `${((100 * part) / whole).toFixed(1)} %`);
+export const share = (part: number, whole: number): string => (whole === 0 ? "-" : `${decimal((100 * part) / whole, 1)} %`);
 
 const OUTCOMES = new Set(["BLOCKED", "DETECTED", "SUCCEEDED", "OUT OF SCOPE", "NOT APPLICABLE", "ERROR"]);
 /** The class of an outcome word; words outside the vocabulary stay plain text. */
@@ -78,7 +78,7 @@ export class LongTable {
 
   constructor(caption: string, heads: string[], private readonly numeric: readonly number[] = []) {
     this.twin = table(caption, heads, numeric);
-    this.element = el("div", { class: "long-table" }, el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": "Table, scrolls sideways" }, this.twin.element), el("div", { class: "actions" }, this.more));
+    this.element = el("div", { class: "long-table" }, el("div", { class: "table-scroll", tabindex: "0", role: "group", "aria-label": t("Table, scrolls sideways") }, this.twin.element), el("div", { class: "actions" }, this.more));
     this.more.addEventListener("click", () => {
       this.limit += STEP;
       this.fill();
@@ -99,9 +99,9 @@ export class LongTable {
     this.filledAt = Date.now();
     const { total, row } = this.rows();
     const shown = Math.min(total, this.limit);
-    fillRows(this.twin.body, total === 0 ? [["none"]] : Array.from({ length: shown }, (_, i) => row(i)), this.numeric);
+    fillRows(this.twin.body, total === 0 ? [[t("none")]] : Array.from({ length: shown }, (_, i) => row(i)), this.numeric);
     this.more.hidden = shown === total;
-    this.more.textContent = `Show more (${count(shown)} of ${count(total)})`;
+    this.more.textContent = t("Show more ({shown} of {total})", { shown: count(shown), total: count(total) });
   }
 }
 

@@ -17,6 +17,7 @@ import { Store, type MapState, type TopicState } from "./store";
 import { Timeline } from "./timeline";
 import { TlbGrid } from "./tlb_grid";
 import { WalkView } from "./walk";
+import { say, t } from "./words";
 
 type Draw = (state: TopicState, store: Store) => void;
 
@@ -155,7 +156,7 @@ class Page {
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) player.pause();
     } catch (error) {
       host?.replaceChildren(el("div", { class: "notice notice-warning", role: "status" },
-        el("p", {}, `The recording could not be opened (${error instanceof Error ? error.message : String(error)}). The story stands below in words; reload the page to try again.`)));
+        el("p", {}, t("The recording could not be opened ({reason}). The story stands below in words; reload the page to try again.", { reason: error instanceof Error ? error.message : String(error) }))));
     }
   }
 
@@ -216,14 +217,14 @@ class Page {
 
   private runState(topic: string, state: string): void {
     for (const { root } of this.roots) if (root.dataset["topic"] === topic) root.dataset["run"] = state;
-    for (const part of document.querySelectorAll<HTMLElement>("[data-part=run-state]")) if (part.dataset["topic"] === topic) part.textContent = state;
+    for (const part of document.querySelectorAll<HTMLElement>("[data-part=run-state]")) if (part.dataset["topic"] === topic) part.textContent = say(state);
   }
 
   /** One sentence on top of a view that gets no more data. */
   private say(root: HTMLElement, sentence: string): void {
-    if (root.querySelector(":scope > .notice[data-part=ended]")?.textContent === sentence) return;
+    if (root.querySelector(":scope > .notice[data-part=ended]")?.textContent === say(sentence)) return;
     root.querySelector(":scope > .notice[data-part=ended]")?.remove();
-    root.prepend(el("div", { class: "notice notice-warning", role: "status", "data-part": "ended" }, el("p", {}, sentence)));
+    root.prepend(el("div", { class: "notice notice-warning", role: "status", "data-part": "ended" }, el("p", {}, say(sentence))));
   }
 }
 

@@ -1,6 +1,6 @@
 /** The two canvases of the map: cells below; rings, numbers, selection and cursor above. Each is painted only when what it shows changed. */
 
-import { el } from "./dom";
+import { count, el } from "./dom";
 import { writeNumbers, type Digits } from "./map_digits";
 import { boxesIn, type Selection } from "./map_select";
 import { centre, frameAt, place, type Box, type Room, type Window } from "./map_geometry";
@@ -148,7 +148,7 @@ export class MapCanvas {
         context.stroke();
       }
       const right = ring.x + 40 * ratio > window.width;
-      if (ring.count > 1) label(context, ring.count.toLocaleString("en-US"), ring.x + (right ? -11 : 11) * ratio, Math.max(7 * ratio, ring.y), 12 * ratio, right ? "right" : "left");
+      if (ring.count > 1) label(context, count(ring.count), ring.x + (right ? -11 : 11) * ratio, Math.max(7 * ratio, ring.y), 12 * ratio, right ? "right" : "left");
     }
     if (view.cursor !== null) this.paintCursor(context, model, window, view.cursor);
   }

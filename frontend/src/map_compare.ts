@@ -2,12 +2,13 @@
 
 import type { MapState } from "./store";
 import type { Owner } from "./wire";
+import { opNumber, t } from "./words";
 
 export interface Side { map: Uint8Array; owners: readonly Owner[]; label: string }
 export interface Pair { from: string; to: string; pages: number }
 
 /** Everything of a state that a comparison needs, kept though the state goes on. */
-export const sideOf = (state: MapState, label = `op ${state.op.toLocaleString("en-US")}`): Side => ({ map: state.map.slice(), owners: state.owners, label });
+export const sideOf = (state: MapState, label = t("op {op}", { op: opNumber(state.op) })): Side => ({ map: state.map.slice(), owners: state.owners, label });
 
 export class Comparison {
   /** A's frames in the bytes of the present; owners that are gone have bytes that the present does not use. */

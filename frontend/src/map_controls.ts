@@ -5,6 +5,7 @@ import type { Box, Window } from "./map_geometry";
 import { OVERLAYS } from "./map_marks";
 import type { Overlay } from "./map_history";
 import type { MapMoves } from "./map_moves";
+import { t } from "./words";
 
 /** What the view does beyond moving. */
 export interface Acts {
@@ -14,7 +15,7 @@ export interface Acts {
 
 export class Controls {
   readonly toolbar: HTMLElement;
-  private readonly goTo = el("input", { class: "mono", size: "10", "aria-label": "Page, address or owner", placeholder: "page or owner" });
+  private readonly goTo = el("input", { class: "mono", size: "10", "aria-label": t("Page, address or owner"), placeholder: t("page or owner") });
   private readonly overlay = el("select", {}, ...Object.entries(OVERLAYS).map(([value, { name }]) => el("option", { value }, name)));
   private readonly toggles: Record<"order" | "compare" | "pattern" | "keys" | "table", HTMLButtonElement>;
   private readonly markButton: HTMLButtonElement;
@@ -28,15 +29,15 @@ export class Controls {
       return made;
     };
     this.toggles = {
-      order: toggle("Hilbert order", "Lay the pages along the Hilbert curve: ranges of addresses become blobs", () => acts.order()),
-      compare: toggle("Compare with A", "Show what differs from moment A (X)", () => acts.compare()),
-      pattern: toggle("Black on white", "Patterns instead of colours, as in print", () => acts.pattern()),
-      keys: toggle("Keys", "Single-key commands on the map: on or off", () => this.show("keys", !this.keysOn())),
-      table: toggle("Table", "The same as tables", () => acts.table()),
+      order: toggle(t("Hilbert order"), t("Lay the pages along the Hilbert curve: ranges of addresses become blobs"), () => acts.order()),
+      compare: toggle(t("Compare with A"), t("Show what differs from moment A (X)"), () => acts.compare()),
+      pattern: toggle(t("Black on white"), t("Patterns instead of colours, as in print"), () => acts.pattern()),
+      keys: toggle(t("Keys"), t("Single-key commands on the map: on or off"), () => this.show("keys", !this.keysOn())),
+      table: toggle(t("Table"), t("The same as tables"), () => acts.table()),
     };
     this.show("keys", true);
-    this.markButton = button("Mark A", () => acts.mark());
-    this.markButton.title = "Keep this moment as A (M)";
+    this.markButton = button(t("Mark A"), () => acts.mark());
+    this.markButton.title = t("Keep this moment as A (M)");
     this.overlay.addEventListener("change", () => acts.overlay(this.overlay.value as Overlay));
     this.toolbar = this.buildToolbar(problems, menu);
     this.listen();
@@ -47,14 +48,14 @@ export class Controls {
   }
 
   marked(label: string): void {
-    this.markButton.textContent = label === "" ? "Mark A" : `A: ${label}`;
-    this.markButton.setAttribute("aria-label", label === "" ? "Mark A" : `Mark A anew, A is ${label}`);
+    this.markButton.textContent = label === "" ? t("Mark A") : `A: ${label}`;
+    this.markButton.setAttribute("aria-label", label === "" ? t("Mark A") : t("Mark A anew, A is {label}", { label }));
   }
 
   private buildToolbar(problems: HTMLElement, menu: HTMLElement): HTMLElement {
     const { moves } = this;
-    const pan = (name: string, x: number, y: number): HTMLButtonElement => button(`Pan ${name}`, () => moves.pan(x, y), `arrow-${name}`);
-    const go = el("form", { class: "inline" }, this.goTo, el("button", { class: "button button-quiet" }, "Go"));
+    const pan = (way: string, name: string, x: number, y: number): HTMLButtonElement => button(name, () => moves.pan(x, y), `arrow-${way}`);
+    const go = el("form", { class: "inline" }, this.goTo, el("button", { class: "button button-quiet" }, t("Go")));
     go.addEventListener("submit", (event) => {
       event.preventDefault();
       const found = moves.go(this.goTo.value);
@@ -62,18 +63,19 @@ export class Controls {
       if (found) this.stage.focus({ preventScroll: true });
     });
     const extent = (name: string, sign: string, direction: 1 | -1): HTMLButtonElement => {
-      const made = button(`${name} extent`, () => moves.extent(direction));
+      const made = button(name, () => moves.extent(direction));
       made.textContent = sign;
       return made;
     };
     const { order, compare, pattern, keys, table } = this.toggles;
     return el(
-      "div", { class: "map-toolbar", role: "toolbar", "aria-label": "Map" },
-      button("Zoom out", () => moves.zoom(-1), "minus"), button("Zoom in", () => moves.zoom(1), "plus"), button("Fit", () => moves.fitAll(), "maximize"),
-      pan("left", -0.5, 0), pan("right", 0.5, 0), pan("up", 0, -0.5), pan("down", 0, 0.5), extent("Previous", "[", -1), extent("Next", "]", 1),
-      go, button("Previous violation", () => moves.violation(-1), "step-back"), problems,
-      button("Next violation", () => moves.violation(1), "step-forward"),
-      order, el("label", { class: "map-choice" }, "Overlay ", this.overlay), this.markButton, compare, pattern, keys, table, menu,
+      "div", { class: "map-toolbar", role: "toolbar", "aria-label": t("Map") },
+      button(t("Zoom out"), () => moves.zoom(-1), "minus"), button(t("Zoom in"), () => moves.zoom(1), "plus"), button(t("Fit"), () => moves.fitAll(), "maximize"),
+      pan("left", t("Pan left"), -0.5, 0), pan("right", t("Pan right"), 0.5, 0), pan("up", t("Pan up"), 0, -0.5), pan("down", t("Pan down"), 0, 0.5),
+      extent(t("Previous extent"), "[", -1), extent(t("Next extent"), "]", 1),
+      go, button(t("Previous violation"), () => moves.violation(-1), "step-back"), problems,
+      button(t("Next violation"), () => moves.violation(1), "step-forward"),
+      order, el("label", { class: "map-choice" }, t("Overlay"), " ", this.overlay), this.markButton, compare, pattern, keys, table, menu,
     );
   }
 

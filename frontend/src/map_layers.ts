@@ -7,8 +7,9 @@ import { History, type Overlay } from "./map_history";
 import { Marks } from "./map_marks";
 import type { MapModel } from "./map_model";
 import type { MapState } from "./store";
+import { t, tn } from "./words";
 
-export const ENDED = "Comparison ended";
+export const ENDED = t("Comparison ended");
 
 export class Layers {
   readonly history = new History();
@@ -62,10 +63,10 @@ export class Layers {
       this.begin(false);
       return ENDED;
     }
-    if (a === null) return "Nothing is marked as A yet. M marks this moment.";
-    if (a.map.length !== model.map.length) return `A has ${count(a.map.length)} pages, this map ${count(model.map.length)}: only maps of one size can be compared.`;
+    if (a === null) return t("Nothing is marked as A yet. M marks this moment.");
+    if (a.map.length !== model.map.length) return t("A has {a} pages, this map {b}: only maps of one size can be compared.", { a: count(a.map.length), b: count(model.map.length) });
     this.begin(true);
-    return `Compared with ${a.label}`;
+    return t("Compared with {a}", { a: a.label });
   }
 
   endComparison(): void {
@@ -74,10 +75,10 @@ export class Layers {
 
   /** What the layer says of one frame. */
   fact(mfn: number): [string, string] | null {
-    if (this.comparison !== null) return ["Was", `${this.comparison.ownerBefore(mfn)} in A`];
+    if (this.comparison !== null) return [t("Was"), t("{what} in A", { what: this.comparison.ownerBefore(mfn) })];
     if (this.overlay !== "age") return null;
     const age = this.history.ageOf(mfn);
-    return ["Changed", age === null ? "not since this map began to watch" : age === 0 ? "in the newest step" : `${count(age)} ${age === 1 ? "step" : "steps"} ago`];
+    return [t("Changed"), age === null ? t("not since this map began to watch") : age === 0 ? t("in the newest step") : tn("{n} step ago", "{n} steps ago", age)];
   }
 
   /** The comparison anew: another A, other owners, or none any more. */

@@ -6,13 +6,14 @@ import { named } from "./map_side";
 import { lookOf, passPin } from "./palette";
 import type { MapState } from "./store";
 import type { Owner } from "./wire";
+import { t } from "./words";
 
 const COLOURS = 7;
 interface Row { element: HTMLElement; face: HTMLButtonElement; pages: HTMLElement; share: HTMLElement; pin: HTMLElement; look: string }
 type Order = "map" | "owner" | "pages";
 
 export class Legend {
-  private readonly twin = table("Pages by owner, exact", ["Owner", "Pages", "Share"], [1, 2]);
+  private readonly twin = table(t("Pages by owner, exact"), [t("Owner"), t("Pages"), t("Share")], [1, 2]);
   readonly element = this.twin.element;
   private readonly rows = new Map<string, Row>();
   private order: Order = "map";
@@ -70,7 +71,7 @@ export class Legend {
   }
 
   private make(key: string, owner: Owner): Row {
-    const face = el("button", { type: "button", class: "map-owner legend-owner", title: `Show ${owner.name} alone, the others dimmed` });
+    const face = el("button", { type: "button", class: "map-owner legend-owner", title: t("Show {owner} alone, the others dimmed", { owner: owner.name }) });
     face.addEventListener("click", () => this.isolate(owner.byte));
     const [pages, part, pin] = [el("td", { class: "num" }), el("td", { class: "num" }), el("span")];
     const row: Row = { element: el("tr", {}, el("td", {}, face, " ", pin), pages, part), face, pages, share: part, pin, look: "" };
@@ -81,9 +82,9 @@ export class Legend {
   private pinButton(owner: Owner): HTMLElement[] {
     if (!isVm(owner)) return [];
     const pinned = lookOf(owner).letter !== "";
-    const made = button(`${pinned ? "Unpin" : "Pin"} ${owner.name}`, () => this.swap(owner, pinned));
+    const made = button(pinned ? t("Unpin {owner}", { owner: owner.name }) : t("Pin {owner}", { owner: owner.name }), () => this.swap(owner, pinned));
     made.className = "legend-pin";
-    made.textContent = pinned ? "Unpin" : "Pin";
+    made.textContent = pinned ? t("Unpin") : t("Pin");
     return [made];
   }
 

@@ -7,16 +7,17 @@ import { AGES, type History, type Overlay } from "./map_history";
 import type { MapModel } from "./map_model";
 import { MaxPyramid } from "./map_pyramid";
 import type { Look } from "./palette";
+import { opNumber, t, tn } from "./words";
 
 const look = (colour: string, letter: string): Look => ({ colour, letter, texture: "none", className: "" });
 /** From the longest ago to the newest: mark 1 to 5. */
 export const AGE_LOOKS = [look("#6B3A6E", "1"), look("#B0436A", "2"), look("#E0693C", "3"), look("#F7AE3A", "4"), look("#FFF6C2", "5")];
 export const OVERLAYS: Record<Overlay, { name: string; looks: readonly Look[] }> = {
   none: { name: "none", looks: [] },
-  age: { name: "age since last change", looks: AGE_LOOKS },
-  given: { name: "given back", looks: [look("#FFF6C2", "-")] },
-  attack: { name: "attack footprint", looks: [look("#FF8A80", "x")] },
-  violations: { name: "NPT mismatch (violations)", looks: [look("#FF3B30", "!")] },
+  age: { name: t("age since last change"), looks: AGE_LOOKS },
+  given: { name: t("given back"), looks: [look("#FFF6C2", "-")] },
+  attack: { name: t("attack footprint"), looks: [look("#FF8A80", "x")] },
+  violations: { name: t("NPT mismatch (violations)"), looks: [look("#FF3B30", "!")] },
 };
 
 export class Marks {
@@ -72,24 +73,23 @@ export class Marks {
 
 /** What each colour of an overlay means, and since when it is watched. */
 export function overlayWords(overlay: Overlay, history: History, violations: number): { lead: string; rows: [Look, string][] } {
-  const n = (value: number): string => value.toLocaleString("en-US");
-  const since = `since op ${n(history.since)}, when this map began to watch`;
+    const since = t("since op {since}, when this map began to watch", { since: opNumber(history.since) });
   const [first] = OVERLAYS[overlay].looks;
   if (overlay === "age") {
     const words = AGES.map((from, i) => {
       const next = AGES[i + 1];
-      return from === 0 ? "in the newest step" : next === undefined ? `${from} steps ago or more` : `${from} to ${next - 1} steps ago`;
+      return from === 0 ? t("in the newest step") : next === undefined ? t("{from} steps ago or more", { from }) : t("{from} to {to} steps ago", { from, to: next - 1 });
     });
-    return { lead: `When each page last changed its owner, in steps of the picture, ${since}. Dimmed: not changed.`, rows: words.map((word, i): [Look, string] => [AGE_LOOKS[AGE_LOOKS.length - 1 - i] as Look, word]) };
+    return { lead: t("When each page last changed its owner, in steps of the picture, {since}. Dimmed: not changed.", { since }), rows: words.map((word, i): [Look, string] => [AGE_LOOKS[AGE_LOOKS.length - 1 - i] as Look, word]) };
   }
   if (first === undefined) return { lead: "", rows: [] };
   if (overlay === "given") {
-    return { lead: `Pages that went from a VM to free ${since}: by its balloon, by swapping out, or because it stopped.`, rows: [[first, `${n(history.given)} pages given back`]] };
+    return { lead: t("Pages that went from a VM to free {since}: by its balloon, by swapping out, or because it stopped.", { since }), rows: [[first, tn("{n} page given back", "{n} pages given back", history.given)]] };
   }
   if (overlay === "attack") {
-    const lead = history.attackOp === null ? `Pages that change in the step in which an attack's guest lives. None was seen ${since}.`
-      : `Pages that changed in the step in which an attack's guest lived, last at op ${n(history.attackOp)}.`;
-    return { lead, rows: [[first, `${n(history.attacked)} pages touched`]] };
+    const lead = history.attackOp === null ? t("Pages that change in the step in which an attack's guest lives. None was seen {since}.", { since })
+      : t("Pages that changed in the step in which an attack's guest lived, last at op {attackOp}.", { attackOp: opNumber(history.attackOp) });
+    return { lead, rows: [[first, tn("{n} page touched", "{n} pages touched", history.attacked)]] };
   }
-  return { lead: "Pages whose mappings contradict their owner now: the nested page tables and the owner table do not fit.", rows: [[first, `${n(violations)} pages`]] };
+  return { lead: t("Pages whose mappings contradict their owner now: the nested page tables and the owner table do not fit."), rows: [[first, tn("{n} page", "{n} pages", violations)]] };
 }

@@ -4,13 +4,14 @@ import { el } from "./dom";
 import type { Window } from "./map_geometry";
 import type { MapModel } from "./map_model";
 import { lookOf, pixel } from "./palette";
+import { t } from "./words";
 
 const SIDE = 128;
 const RED = pixel("#FF3B30");
 
 export class Minimap {
-  private readonly canvas = el("canvas", { class: "map-mini", width: String(SIDE), height: String(SIDE), role: "img", "aria-label": "The whole map with the part that is shown; the buttons Pan move that part" });
-  readonly element = el("figure", { class: "map-mini-figure" }, this.canvas, el("figcaption", { class: "muted" }, "Whole host. Click to look there."));
+  private readonly canvas = el("canvas", { class: "map-mini", width: String(SIDE), height: String(SIDE), role: "img", "aria-label": t("The whole map with the part that is shown; the buttons Pan move that part") });
+  readonly element = el("figure", { class: "map-mini-figure" }, this.canvas, el("figcaption", { class: "muted" }, t("Whole host. Click to look there.")));
   private image: ImageData | null = null;
   private painted = "";
   private filled = "";

@@ -5,6 +5,7 @@ import { fit, fittingCell, frameAt, moved, nextCell, place, revealed, sized, zoo
 import type { MapModel } from "./map_model";
 import { around } from "./map_rings";
 import { pageOf } from "./map_select";
+import { t } from "./words";
 
 export class MapMoves {
   window: Window | null = null;
@@ -99,7 +100,7 @@ export class MapMoves {
 
   violation(direction: 1 | -1): void {
     const next = around(this.model.violations, this.cursor, direction);
-    if (next === undefined) this.said("No violations");
+    if (next === undefined) this.said(t("No violations"));
     else this.to(next);
   }
 
@@ -118,7 +119,7 @@ export class MapMoves {
       const first = next >= 0 ? next : model.map.indexOf(owner.byte);
       mfn = first >= 0 ? first : null;
     }
-    if (mfn === null) this.said(`Nothing found for ${wanted}. Pages run from 0x0 to 0x${(model.map.length - 1).toString(16)}.`);
+    if (mfn === null) this.said(t("Nothing found for {wanted}. Pages run from 0x0 to 0x{last}.", { wanted, last: (model.map.length - 1).toString(16) }));
     else this.to(mfn);
     return mfn !== null;
   }

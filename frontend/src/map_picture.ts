@@ -6,6 +6,7 @@ import type { MapModel } from "./map_model";
 import { inkOf, lookOf } from "./palette";
 import type { MapState } from "./store";
 import { takeAway } from "./take_away";
+import { t } from "./words";
 
 const LEGEND = 220;
 const LINE = 24;
@@ -17,14 +18,14 @@ export function mapMenu(taken: Taken): HTMLElement {
   const { root, model } = taken;
   const name = (byte: number): string => model.owners.find((owner) => owner.byte === byte)?.name ?? "unknown";
   return takeAway({
-    root, name: "ownership-map", title: "Ownership map",
+    root, name: "ownership-map", title: t("Ownership map"),
     sheet: () => {
       const all = extentsOf(model.map);
       const rows = Array.from(all.starts, (start, i) => {
         const length = lengthOf(all, i);
         return [hex(start), hex(start + length - 1), String(length), hex(start * 4096), name(all.bytes[i] as number)];
       });
-      return { heads: ["first page", "last page", "pages", "address", "owner"], rows };
+      return { heads: [t("first page"), t("last page"), t("pages"), t("address"), t("owner")], rows };
     },
     json: () => {
       const all = extentsOf(model.map);

@@ -3,6 +3,7 @@
 import { boxesOf, frameAt, type Box, type Grid } from "./map_geometry";
 import type { MapModel } from "./map_model";
 import type { Sheet } from "./take_away";
+import { count, decimal, t, tn } from "./words";
 
 export type Selection = { from: number; to: number } | Box;
 
@@ -34,11 +35,13 @@ export function inWords(model: MapModel, selection: Selection): string {
   const counts = countsIn(model, selection);
   const pages = counts.reduce((sum, each) => sum + each, 0);
   const by = model.owners.filter((owner) => (counts[owner.byte] as number) > 0).sort((a, b) => (counts[b.byte] as number) - (counts[a.byte] as number))
-    .map((owner) => `${owner.name} ${(counts[owner.byte] as number).toLocaleString("en-US")}`);
+    .map((owner) => `${owner.name} ${count(counts[owner.byte] as number)}`);
   const where = isBox(selection)
-    ? `columns ${selection.left} to ${selection.right}, rows ${selection.top} to ${selection.bottom}` : `${hex(selection.from)} to ${hex(selection.to)}`;
+    ? t("columns {left} to {right}, rows {top} to {bottom}", { left: selection.left, right: selection.right, top: selection.top, bottom: selection.bottom }) : t("{from} to {to}", { from: hex(selection.from), to: hex(selection.to) });
   const size = (pages * PAGE_BYTES) / MIB;
-  return `${pages.toLocaleString("en-US")} ${pages === 1 ? "page" : "pages"} (${size < 1 ? `${pages * 4} KiB` : `${size.toLocaleString("en-US", { maximumFractionDigits: 1 })} MiB`}), ${where}: ${by.join(", ")}`;
+  return tn("{n} page ({size}), {where}: {owners}", "{n} pages ({size}), {where}: {owners}", pages, {
+    size: size < 1 ? `${pages * 4} KiB` : `${decimal(size, 1, 0)} MiB`, where, owners: by.join(", "),
+  });
 }
 
 /** One row a page, in address order; the first million of them. */
@@ -55,7 +58,7 @@ export function sheetOf(model: MapModel, selection: Selection): Sheet {
     frames = frames.sort((a, b) => a - b).slice(0, ROW_LIMIT);
   }
   const names = new Map(model.owners.map((owner) => [owner.byte, owner.name]));
-  return { heads: ["page", "address", "owner"], rows: frames.map((mfn) => [hex(mfn), hex(mfn * PAGE_BYTES), names.get(model.map[mfn] as number) ?? "unknown"]) };
+  return { heads: [t("page"), t("address"), t("owner")], rows: frames.map((mfn) => [hex(mfn), hex(mfn * PAGE_BYTES), names.get(model.map[mfn] as number) ?? t("unknown")]) };
 }
 
 /** `0x10`, `16`, or an address: `0x` beyond the last page. Null: no page of this map. */

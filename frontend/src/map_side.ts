@@ -6,6 +6,7 @@ import { extentAt } from "./map_extents";
 import type { MapModel } from "./map_model";
 import { lookOf } from "./palette";
 import type { Owner } from "./wire";
+import { opNumber, say, t, tn } from "./words";
 
 const PAGE_BYTES = 4096;
 
@@ -25,7 +26,8 @@ export const mono = (text: string): HTMLElement => el("span", { class: "mono" },
 
 /** The sentence the live region says about a frame. */
 export function frameInWords(model: MapModel, mfn: number): string {
-  return `Page ${hex(mfn)}, ${model.ownerOf(mfn)?.name ?? "unknown"}${model.isWrong(mfn) ? ", violation" : ""}`;
+  const parts = { page: hex(mfn), owner: model.ownerOf(mfn)?.name ?? t("unknown") };
+  return model.isWrong(mfn) ? t("Page {page}, {owner}, violation", parts) : t("Page {page}, {owner}", parts);
 }
 
 const NOBODY = { owner: "", letter: "" };
@@ -48,38 +50,38 @@ export class CursorPanel {
     if (this.run.version !== model.version || !within) this.run = { version: model.version, ...extentAt(model.map, mfn) };
     const { start, length } = this.run;
     const wrong = model.isWrong(mfn);
-    this.fact("Page", mono(hex(mfn)), ` (${count(mfn)})`);
-    this.fact("Address", mono(hex(mfn * PAGE_BYTES)));
-    this.fact("Owner", ownerCell(model.ownerOf(mfn)));
-    this.fact("In extent", mono(`${hex(start)}-${hex(start + length - 1)}`), ` ${count(length)} ${length === 1 ? "page" : "pages"}`);
-    this.fact("Violation", el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? "yes" : "none"));
+    this.fact(t("Page"), mono(hex(mfn)), ` (${count(mfn)})`);
+    this.fact(t("Address"), mono(hex(mfn * PAGE_BYTES)));
+    this.fact(t("Owner"), ownerCell(model.ownerOf(mfn)));
+    this.fact(t("In extent"), mono(`${hex(start)}-${hex(start + length - 1)}`), ` ${tn("{n} page", "{n} pages", length)}`);
+    this.fact(t("Violation"), el("span", { class: wrong ? "status status-violation" : "status status-ok" }, wrong ? t("yes") : t("none")));
     if (more !== null) this.fact(...more);
-    for (const term of ["Changed", "Was"]) if (term !== more?.[0]) this.drop(term);
+    for (const term of [t("Changed"), t("Was")]) if (term !== more?.[0]) this.drop(term);
     if (details.offered) this.showDetails(details.now);
   }
 
   private showDetails(details: FrameDetails | "none" | null): void {
-    const terms = ["Guest page", "Mappings", "Protected", "Cleared on release", "TLB entries", "Last operations"];
+    const terms = [t("Guest page"), t("Mappings"), t("Protected"), t("Cleared on release"), t("TLB entries"), t("Last operations")];
     if (details === "none") {
       terms.forEach((term) => this.drop(term));
-      return this.fact("Details", "details not available");
+      return this.fact(t("Details"), t("details not available"));
     }
     // While it is asked for, the rows of the last answer stay: a panel that grows and shrinks moves the page below it.
-    if (details === null) return (this.facts.has("Details") ? ["Details"] : terms).forEach((term) => this.fact(term, "..."));
-    this.drop("Details");
+    if (details === null) return (this.facts.has(t("Details")) ? [t("Details")] : terms).forEach((term) => this.fact(term, "..."));
+    this.drop(t("Details"));
     const { maps, tlb, operations } = details;
-    this.fact("Guest page", maps.length === 0 ? "none" : maps.map((each) => `${pageName(each.gpn)} of ${each.vm} (${each.perm})`).join(", "));
-    this.fact("Mappings", count(maps.length));
-    this.fact("Protected", details.protected ? "yes" : "no");
-    this.fact("Cleared on release", details.cleared ? "yes" : "no");
+    this.fact(t("Guest page"), maps.length === 0 ? t("none") : maps.map((each) => t("{page} of {vm} ({perm})", { page: pageName(each.gpn), vm: each.vm, perm: each.perm })).join(", "));
+    this.fact(t("Mappings"), count(maps.length));
+    this.fact(t("Protected"), details.protected ? t("yes") : t("no"));
+    this.fact(t("Cleared on release"), details.cleared ? t("yes") : t("no"));
     const stale = tlb.filter((entry) => entry.state === "STALE").length;
-    this.fact("TLB entries", tlb.length === 0 ? "none" : el("ul", { class: "plain" }, ...tlb.map((entry) =>
-      el("li", {}, `core ${entry.core}, ${typeof entry.level === "number" ? `level ${entry.level}` : entry.level}, set ${entry.set}, way ${entry.way} `,
-        entry.state === "ok" ? "" : el("span", { class: entry.state === "STALE" ? "status status-violation" : "status status-warning" }, entry.state)))));
+    this.fact(t("TLB entries"), tlb.length === 0 ? t("none") : el("ul", { class: "plain" }, ...tlb.map((entry) =>
+      el("li", {}, `${t("core {core}, {level}, set {set}, way {way}", { core: entry.core, level: typeof entry.level === "number" ? t("level {level}", { level: entry.level }) : entry.level, set: entry.set, way: entry.way })} `,
+        entry.state === "ok" ? "" : el("span", { class: entry.state === "STALE" ? "status status-violation" : "status status-warning" }, say(entry.state))))));
     if (stale > 0) this.element.dataset["stale"] = String(stale);
     else delete this.element.dataset["stale"];
-    this.fact("Last operations", operations.length === 0 ? "none" : el("ul", { class: "plain" }, ...operations.slice(0, 3).map((each) => el("li", {}, mono(`op ${count(each.op)}`), ` ${each.what}`))));
-    if (details.since_op !== null) (this.facts.get("Owner") as HTMLElement).append(` since op ${count(details.since_op)}`);
+    this.fact(t("Last operations"), operations.length === 0 ? t("none") : el("ul", { class: "plain" }, ...operations.slice(0, 3).map((each) => el("li", {}, mono(t("op {op}", { op: opNumber(each.op) })), ` ${say(each.what)}`))));
+    if (details.since_op !== null) (this.facts.get(t("Owner")) as HTMLElement).append(` ${t("since op {op}", { op: opNumber(details.since_op) })}`);
   }
 
   private fact(term: string, ...value: (string | Node)[]): void {

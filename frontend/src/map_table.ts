@@ -6,6 +6,7 @@ import type { MapModel } from "./map_model";
 import { mono, ownerCell } from "./map_side";
 import type { MapState } from "./store";
 import type { Owner } from "./wire";
+import { t } from "./words";
 
 interface Column { name: string; numeric?: boolean }
 /** Row numbers in the order asked for: `by` compares two rows by a column. */
@@ -43,9 +44,9 @@ class SortedTable {
   }
 }
 
-const page: Column = { name: "Page" };
-const owner: Column = { name: "Owner" };
-const pages: Column = { name: "Pages", numeric: true };
+const page: Column = { name: t("Page") };
+const owner: Column = { name: t("Owner") };
+const pages: Column = { name: t("Pages"), numeric: true };
 const compare = (a: string | number, b: string | number): number => (a < b ? -1 : a > b ? 1 : 0);
 
 export class TableTwin {
@@ -56,9 +57,9 @@ export class TableTwin {
   readonly element: HTMLElement;
 
   constructor(id: string, again: () => void) {
-    this.owners = new SortedTable("Owners", [owner, pages, { name: "Share", numeric: true }, { name: "Extents", numeric: true }], again);
-    this.extents = new SortedTable("Extents: runs of pages with one owner", [{ name: "First page" }, { name: "Last page" }, pages, owner], again);
-    this.violations = new SortedTable("Violations", [page, { name: "Address" }, owner], again);
+    this.owners = new SortedTable(t("Owners"), [owner, pages, { name: t("Share"), numeric: true }, { name: t("Extents"), numeric: true }], again);
+    this.extents = new SortedTable(t("Extents: runs of pages with one owner"), [{ name: t("First page") }, { name: t("Last page") }, pages, owner], again);
+    this.violations = new SortedTable(t("Violations"), [page, { name: t("Address") }, owner], again);
     this.element = el("div", { class: "map-table", id, hidden: "" }, this.filter, this.violations.element, this.owners.element, this.extents.element);
   }
 
@@ -66,7 +67,7 @@ export class TableTwin {
     if (this.element.hidden) return;
     const named = new Map(model.owners.map((each) => [each.byte, each]));
     const only = isolated === null ? undefined : named.get(isolated);
-    this.filter.textContent = only === undefined ? "All owners are listed." : `Only extents of ${only.name} are listed, as on the map. Violations are never left out.`;
+    this.filter.textContent = only === undefined ? t("All owners are listed.") : t("Only extents of {only} are listed, as on the map. Violations are never left out.", { only: only.name });
     const name = (byte: number): string => named.get(byte)?.name ?? "unknown";
     const cell = (byte: number): HTMLElement => ownerCell(named.get(byte));
     this.owners.show(() => {

@@ -3,6 +3,7 @@
 import { readRecording } from "./recording";
 import { Store } from "./store";
 import { isFrame, WireError, type MomentHead } from "./wire";
+import { t } from "./words";
 
 export interface Moment extends MomentHead { store: Store }
 export interface Mark { id: number | null; at: number; kind: string; text: string }
@@ -53,7 +54,7 @@ export class Moments {
     const answer = await this.fetch(this.base + path, { ...init, headers: { Accept: "application/json", ...init.headers } });
     if (answer.ok) return answer;
     const told = (await answer.json().catch(() => null)) as { message?: string; error?: { message?: string } } | null;
-    throw new Refusal(told?.message ?? told?.error?.message ?? `the server answered ${answer.status}`);
+    throw new Refusal(told?.message ?? told?.error?.message ?? t("the server answered {status}", { status: answer.status }));
   }
 }
 

@@ -16,7 +16,9 @@ import type { Style } from "./map_raster";
 import { pageOf, type Selection } from "./map_select";
 import { CursorPanel, frameInWords } from "./map_side";
 import { TableTwin } from "./map_table";
+import { OVERLAYS } from "./map_marks";
 import type { MapState } from "./store";
+import { opNumber, t, tn } from "./words";
 
 /** Of the main thread, at a time, for what is counted ahead. */
 const SLICE_MS = 8;
@@ -70,8 +72,8 @@ export class OwnershipMap {
     this.twin = new TableTwin(id, redraw);
     const { canvas, overlay } = this.surface;
     this.stage = el("div", {
-      class: "map-stage", tabindex: "0", role: "application", "aria-roledescription": "memory map", "aria-details": id,
-      "aria-label": "Ownership map. Arrow keys move the cursor, plus and minus zoom, N and P go to violations.",
+      class: "map-stage", tabindex: "0", role: "application", "aria-roledescription": t("memory map"), "aria-details": id,
+      "aria-label": t("Ownership map. Arrow keys move the cursor, plus and minus zoom, N and P go to violations."),
     }, canvas, overlay);
     this.room.append(this.stage);
     const menu = mapMenu({ root, model: this.model, state: () => this.state, canvases: [canvas, overlay], words: () => this.pictureWords() });
@@ -137,7 +139,7 @@ export class OwnershipMap {
   }
 
   /** Shows this moment instead of what comes in, until called with null. */
-  private setB(state: MapState | null, label = state === null ? "" : `op ${count(state.op)}`): void {
+  private setB(state: MapState | null, label = state === null ? "" : t("op {op}", { op: opNumber(state.op) })): void {
     this.b = state === null ? null : { state: { ...state, map: state.map.slice(), violations: state.violations.slice(), counts: state.counts.slice() }, label };
     this.redraw();
   }
@@ -173,7 +175,7 @@ export class OwnershipMap {
     this.panel.show(this.model, mfn, this.details, this.layers.fact(mfn));
     const { overlay, comparison, history } = this.layers;
     this.layerPanel.show(comparison === null ? overlay : "none", history, this.model.violations.length);
-    if (comparison !== null) this.comparePanel.show(comparison, this.b?.label ?? `now, op ${count(state.op)}`, state.map.length);
+    if (comparison !== null) this.comparePanel.show(comparison, this.b?.label ?? t("now, op {op}", { op: opNumber(state.op) }), state.map.length);
     this.legend.show(state, this.model, this.isolated);
     this.selectPanel.show(this.model);
     this.histogram.show(this.model, this.redraw);
@@ -183,19 +185,23 @@ export class OwnershipMap {
   private pictureWords(): string[] {
     const { model, layers: { overlay, comparison } } = this;
     return [
-      `${count(model.map.length)} pages of 4 KiB`, model.grid.order === "rows" ? "address rows" : "Hilbert order",
-      `${count(model.violations.length)} violations${model.violations.length > 0 ? " (rings)" : ""}`,
-      ...(comparison !== null ? [`compared with ${comparison.side.label}`] : overlay === "none" ? [] : [`overlay: ${overlay}`]),
+      t("{pages} pages of 4 KiB", { pages: count(model.map.length) }), model.grid.order === "rows" ? t("address rows") : t("Hilbert order"),
+      `${this.violations(model.violations.length)}${model.violations.length > 0 ? ` ${t("(rings)")}` : ""}`,
+      ...(comparison !== null ? [t("compared with {side}", { side: comparison.side.label })] : overlay === "none" ? [] : [t("overlay: {overlay}", { overlay: OVERLAYS[overlay].name })]),
     ];
   }
 
+  private violations(found: number): string {
+    return found === 0 ? t("No violations") : tn("{n} violation", "{n} violations", found);
+  }
+
   private showProblems(now: number, before: number): void {
-    const words = now === 0 ? "No violations" : now === 1 ? "1 violation" : `${count(now)} violations`;
+    const words = this.violations(now);
     if (this.problems.textContent === words) return;
     this.problems.textContent = this.inTitle.textContent = words;
     this.problems.className = now === 0 ? "status status-ok" : "status status-violation";
     this.inTitle.hidden = now === 0;
-    document.title = (now === 0 ? "" : `(${words}) `) + document.title.replace(/^\(\d[\d,]* violations?\) /, "");
+    document.title = (now === 0 ? "" : `(${words}) `) + document.title.replace(/^\(\d[^()]*\) /, "");
     if (now !== before) this.voice.say(words);
   }
 
@@ -244,13 +250,13 @@ export class OwnershipMap {
     if (this.selection !== null && "left" in this.selection) this.selection = null;
     this.moves.setOrder(next);
     this.controls.show("order", next === "hilbert");
-    this.voice.say(next === "hilbert" ? "Hilbert order" : "Address rows");
+    this.voice.say(next === "hilbert" ? t("Hilbert order") : t("Address rows"));
   }
 
   private mark(): void {
     if (this.state === null) return;
     this.setA(this.state);
-    this.voice.say(`Marked as A: ${this.layers.a?.label ?? ""}`);
+    this.voice.say(t("Marked as A: {label}", { label: this.layers.a?.label ?? "" }));
   }
 
   private compare(): void {
@@ -268,7 +274,7 @@ export class OwnershipMap {
   private isolate(byte: number): void {
     this.isolated = this.isolated === byte ? null : byte;
     const owner = this.model.owners.find((each) => each.byte === this.isolated);
-    this.voice.say(owner === undefined ? "All owners shown" : `${owner.name} alone, the others dimmed`);
+    this.voice.say(owner === undefined ? t("All owners shown") : t("{owner} alone, the others dimmed", { owner: owner.name }));
     this.redraw();
   }
 

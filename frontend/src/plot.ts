@@ -2,9 +2,10 @@
 
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { decimal, opNumber } from "./words";
 
 /** An operation number in the space of a tick: 18.05 M. */
-const short = (tick: number): string => (tick >= 1e6 ? `${(tick / 1e6).toFixed(2)} M` : tick.toLocaleString("en-US"));
+const short = (tick: number): string => (tick >= 1e6 ? `${decimal(tick / 1e6, 2)} M` : opNumber(tick));
 
 /** Where the axis of ratios begins, so that ratios near one can be told apart: 0, 50, 90, 99 or 99.9 %. */
 export function baseOf(rows: readonly (readonly (number | null)[])[]): number {
@@ -14,7 +15,7 @@ export function baseOf(rows: readonly (readonly (number | null)[])[]): number {
 }
 
 /** `99.25 %`: no more digits than the tick has. */
-export const share = (ratio: number): string => `${Number((ratio * 100).toFixed(3))} %`;
+export const share = (ratio: number): string => `${decimal(ratio * 100, 3, 0)} %`;
 
 export interface Line { label: string; colour: string; dash: number[] }
 /** A vertical line at an operation: whole where the other views stand, broken where the reader is. */

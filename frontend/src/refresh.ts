@@ -3,6 +3,7 @@
 import { el } from "./dom";
 import type { LiveSocket } from "./socket";
 import type { Store } from "./store";
+import { t } from "./words";
 
 type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 
@@ -57,10 +58,10 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
 
   const offer = (): void => {
     if (part.querySelector("[data-part=changed]") !== null) return;
-    const show = el("button", { type: "button", class: "button button-quiet" }, "Show the new state");
+    const show = el("button", { type: "button", class: "button button-quiet" }, t("Show the new state"));
     show.addEventListener("click", () => void renew(true));
     part.prepend(el("div", { class: "notice notice-info", role: "status", "data-part": "changed" },
-      el("p", {}, "This has changed meanwhile. What you have begun to fill in is kept until you look. "), el("div", { class: "actions" }, show)));
+      el("p", {}, `${t("This has changed meanwhile. What you have begun to fill in is kept until you look.")} `), el("div", { class: "actions" }, show)));
   };
 
   // The page says with data-seq which state it shows: what moved between its making and this socket is noticed.

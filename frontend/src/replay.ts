@@ -2,6 +2,7 @@
 
 import { button, el } from "./dom";
 import { linkButton, tableDrawing, takeAway, xml, type Drawing, type Sheet } from "./take_away";
+import { t } from "./words";
 
 export interface Row { cells: string[]; mark: string; look: string }
 export interface Step {
@@ -13,7 +14,7 @@ export interface Film { name: string; attack: string; title: string; seed: numbe
 const PARTS = ["frames", "tlb", "cpus"] as const;
 const PLAY_MS = 900;
 const ACROSS = 6, WIDE = 92, HIGH = 62;
-const SIGNS: Record<string, string> = { free: "free", hypervisor: "HV", hsvm: "H-SVM", other: "VM" };
+const SIGNS: Record<string, string> = { free: t("free"), hypervisor: "HV", hsvm: "H-SVM", other: "VM" };
 
 /** The film's step at number `n`; of one that is left out, the last one shown before it. */
 export function stepAt(film: Film, n: number): Step | undefined {
@@ -23,13 +24,13 @@ export function stepAt(film: Film, n: number): Step | undefined {
 /** The numbers of the steps that at least one film shows, ascending. */
 export const numbersOf = (films: readonly Film[]): number[] => [...new Set(films.flatMap((film) => film.steps.map((step) => step.n)))].sort((a, b) => a - b);
 
-const answer = (step: Step | undefined): string => [step?.status ?? "", step?.check ? `by ${step.check}` : ""].filter(Boolean).join(" ");
+const answer = (step: Step | undefined): string => [step?.status ?? "", step?.check ? t("by {check}", { check: step.check }) : ""].filter(Boolean).join(" ");
 
 /** What two machines answered at step `n`, in one sentence. */
 export function both(films: readonly Film[], n: number): string {
-  if (n === 0) return "Nothing is done yet on either machine.";
-  const said = films.map((film) => `${film.name} answered ${answer(stepAt(film, n)) || "nothing"}`);
-  return `Step ${n}, ${stepAt(films[0] as Film, n)?.op ?? ""}: ${said.join(", ")}.`;
+  if (n === 0) return t("Nothing is done yet on either machine.");
+  const said = films.map((film) => t("{film} answered {answer}", { film: film.name, answer: answer(stepAt(film, n)) || t("nothing") }));
+  return t("Step {n}, {op}: {answers}.", { n, op: stepAt(films[0] as Film, n)?.op ?? "", answers: said.join(", ") });
 }
 
 /** One row a step: of one film with fields and result, of two with both answers. */
@@ -38,10 +39,10 @@ export function sheetOf(films: readonly Film[]): Sheet {
   const [film] = films;
   if (film === undefined) return { heads: [], rows: [] };
   if (films.length === 1) {
-    return { heads: ["Step", "Phase", "Operation", "Fields", "Answer", "Result"], rows: film.steps.filter((step) => step.n > 0).map((step) => [String(step.n), step.phase ?? "", step.op ?? "", step.fields ?? "", answer(step), step.result ?? ""]) };
+    return { heads: [t("Step"), t("Phase"), t("Operation"), t("Fields"), t("Answer"), t("Result")], rows: film.steps.filter((step) => step.n > 0).map((step) => [String(step.n), step.phase ?? "", step.op ?? "", step.fields ?? "", answer(step), step.result ?? ""]) };
   }
   const rows = numbers.map((n) => [String(n), stepAt(film, n)?.op ?? "", ...films.map((each) => answer(each.steps.find((step) => step.n === n)))]);
-  return { heads: ["Step", "Operation", ...films.map((each) => `${each.name} answered`)], rows };
+  return { heads: [t("Step"), t("Operation"), ...films.map((each) => t("{each} answered", { each: each.name }))], rows };
 }
 
 const sign = (look: string): string => SIGNS[look] ?? look.toUpperCase();
@@ -69,14 +70,14 @@ export class ReplayView {
     this.films = [0, 1].map((i) => root.querySelector(`#film-${i}`)?.textContent).filter((text) => text != null).map((text) => JSON.parse(text) as Film);
     this.numbers = numbersOf(this.films);
     this.step = Number(root.dataset["step"]);
-    this.play = button("Play", () => this.toggle());
+    this.play = button(t("Play"), () => this.toggle());
     this.play.className = "button";
-    this.slider = el("input", { type: "range", min: "0", max: String(this.numbers.length - 1), "aria-label": "Step of the attack" });
+    this.slider = el("input", { type: "range", min: "0", max: String(this.numbers.length - 1), "aria-label": t("Step of the attack") });
     this.slider.addEventListener("input", () => this.go(this.numbers[Number(this.slider.value)] ?? 0));
     const controls = root.querySelector<HTMLElement>("[data-part=controls]");
     controls?.append(this.play, this.slider);
-    const title = `${this.films[0]?.attack ?? ""} ${this.films[0]?.title ?? ""} on ${this.films.map((film) => film.name).join(" and ")}`;
-    root.querySelector(".panel-header")?.append(el("div", { class: "actions" }, linkButton("Link to this step", () => location.href), takeAway({
+    const title = t("{attack} on {machines}", { attack: `${this.films[0]?.attack ?? ""} ${this.films[0]?.title ?? ""}`, machines: this.films.map((film) => film.name).join(` ${t("and")} `) });
+    root.querySelector(".panel-header")?.append(el("div", { class: "actions" }, linkButton(t("Link to this step"), () => location.href), takeAway({
       root, name: `replay-${root.dataset["name"] ?? ""}`, title,
       sheet: () => sheetOf(this.films), json: () => this.films, picture: () => this.picture(),
     })));
@@ -120,15 +121,15 @@ export class ReplayView {
       this.show(this.beside(1));
       if (this.step === this.numbers.at(-1)) this.stop();
     }, PLAY_MS);
-    this.play.textContent = "Pause";
-    this.play.setAttribute("aria-label", "Pause");
+    this.play.textContent = t("Pause");
+    this.play.setAttribute("aria-label", t("Pause"));
   }
 
   private stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;
-    this.play.textContent = "Play";
-    this.play.setAttribute("aria-label", "Play");
+    this.play.textContent = t("Play");
+    this.play.setAttribute("aria-label", t("Play"));
   }
 
   private go(step: number): void {
@@ -147,7 +148,7 @@ export class ReplayView {
   private draw(): void {
     this.root.dataset["step"] = String(this.step);
     this.slider.value = String(this.numbers.indexOf(this.step));
-    this.slider.setAttribute("aria-valuetext", `step ${this.step} of ${this.films[0]?.total ?? 0}`);
+    this.slider.setAttribute("aria-valuetext", t("step {step} of {total}", { step: this.step, total: this.films[0]?.total ?? 0 }));
     this.say("[data-part=both]", both(this.films, this.step));
     this.say("[data-part=n]", String(this.step));
     this.films.forEach((film, i) => {
@@ -160,7 +161,7 @@ export class ReplayView {
         const rows = step[part].map((id) => film.rows[id]).filter((row) => row !== undefined);
         const body = place.querySelector(`[data-part=${part}]`);
         const heads = [...body?.closest("table")?.querySelectorAll("thead th") ?? []].map((head) => head.textContent ?? "");
-        const shown = rows.length === 0 ? [{ cells: ["none"], mark: "" }] : rows;
+        const shown = rows.length === 0 ? [{ cells: [t("none")], mark: "" }] : rows;
         body?.replaceChildren(...shown.map((row) =>
           el("tr", row.mark === "" ? {} : { "data-mark": row.mark }, ...row.cells.map((cell, i) => el("td", row.cells.length === 1 ? { colspan: String(heads.length) } : { "data-label": heads[i] ?? "" }, cell)))));
         if (part === "frames") this.map(place, rows);

@@ -1,6 +1,7 @@
 /** What every panel lets people take away: PNG in three sizes, SVG, CSV, JSON and print, each labelled as a simulation and with its moment. */
 
 import { el } from "./dom";
+import { opNumber, t } from "./words";
 
 export interface Sheet { heads: string[]; rows: string[][] }
 /** SVG elements in a space of their own, `width` x `height`. */
@@ -26,7 +27,8 @@ const FILE = /[^a-z0-9-]+/g;
 export function labelOf(title: string, about: { topic?: string | undefined; op?: string | undefined; engine?: string | undefined; seed?: string | undefined }): string {
   const run = /^run\/(\d+)\//.exec(about.topic ?? "")?.[1];
   const op = Number(about.op ?? 0);
-  return `Simulation. ${[title, run && `run ${run}`, op > 0 && `op ${op.toLocaleString("en-US")}`, about.engine && `engine ${about.engine}`, about.seed && `seed ${about.seed}`].filter(Boolean).join(", ")}`;
+  const parts = [title, run && t("run {run}", { run }), op > 0 && t("op {op}", { op: opNumber(op) }), about.engine && t("engine {engine}", { engine: about.engine }), about.seed && t("seed {seed}", { seed: about.seed })];
+  return `${t("Simulation.")} ${parts.filter(Boolean).join(", ")}`;
 }
 
 /** RFC 4180: quoted where needed. A cell that a spreadsheet would take for a formula gets an apostrophe before it. */
@@ -75,8 +77,8 @@ export function takeAway(panel: Panel): HTMLElement {
   add("SVG", () => give(name("svg"), new Blob([svgOf(asDrawing(panel.picture()), label())], { type: "image/svg+xml" })));
   add("CSV", () => give(name("csv"), new Blob([csvOf(panel.sheet(), label())], { type: "text/csv" })));
   add("JSON", () => give(name("json"), new Blob([JSON.stringify({ simulation: true, label: label(), data: panel.json() }, null, 1)], { type: "application/json" })));
-  add("Print", () => printed(panel.root));
-  const details = el("details", { class: "take-away" }, el("summary", { class: "button button-quiet" }, "Take away"), menu);
+  add(t("Print"), () => printed(panel.root));
+  const details = el("details", { class: "take-away" }, el("summary", { class: "button button-quiet" }, t("Take away")), menu);
   details.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !details.open) return;
     details.open = false;
@@ -92,7 +94,7 @@ export function linkButton(name: string, address: () => string): HTMLElement {
   made.addEventListener("click", () => void (async () => {
     try {
       await navigator.clipboard.writeText(address());
-      told.textContent = "Copied";
+      told.textContent = t("Copied");
       setTimeout(() => { told.textContent = ""; }, 3000);
     } catch {
       const shown = el("input", { readonly: "", "aria-label": name, value: address() });

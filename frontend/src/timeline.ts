@@ -2,12 +2,13 @@
 
 import { button, count, el, LongTable, Voice } from "./dom";
 import { fromSlider, momentLink, Moments, toSlider, type Mark, type Moment, type Reach } from "./moments";
+import { opNumber, say, t } from "./words";
 
 const POSITIONS = 1000;
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 5, 10, 25];
 const PLAY_EVERY = 200;
 const WHAT: [string, string][] = [
-  ["event", "event of the log"], ["violation", "violation"], ["denied", "denied request"], ["switch", "world switch"], ["miss", "TLB miss"],
+  ["event", t("event of the log")], ["violation", t("violation")], ["denied", t("denied request")], ["switch", t("world switch")], ["miss", t("TLB miss")],
 ];
 
 /** What the dock tells the page. `show(null)` is: back to live. */
@@ -24,25 +25,25 @@ export class Timeline {
   private readonly started: Promise<void>;
   private readonly voice = new Voice();
   private readonly says = el("p", { class: "timeline-says" });
-  private readonly slider = el("input", { type: "range", min: "0", max: String(POSITIONS), "aria-label": "Moment of the run" });
+  private readonly slider = el("input", { type: "range", min: "0", max: String(POSITIONS), "aria-label": t("Moment of the run") });
   private readonly ticks = el("div", { class: "timeline-ticks", "aria-hidden": "true" });
-  private readonly goTo = el("input", { type: "number", min: "0", inputmode: "numeric", required: "", "aria-label": "Go to operation" });
+  private readonly goTo = el("input", { type: "number", min: "0", inputmode: "numeric", required: "", "aria-label": t("Go to operation") });
   private readonly play: HTMLButtonElement;
   private readonly live: HTMLButtonElement;
-  private readonly speed = el("select", { "aria-label": "Speed" }, ...SPEEDS.map((each) => el("option", { value: String(each), ...(each === 1 ? { selected: "" } : {}) }, `${each}x`)));
-  private readonly what = el("select", { "aria-label": "Run to" }, ...WHAT.map(([value, words]) => el("option", { value }, words)));
+  private readonly speed = el("select", { "aria-label": t("Speed") }, ...SPEEDS.map((each) => el("option", { value: String(each), ...(each === 1 ? { selected: "" } : {}) }, `${each}x`)));
+  private readonly what = el("select", { "aria-label": t("Run to") }, ...WHAT.map(([value, words]) => el("option", { value }, words)));
   private readonly place = el("output", { class: "timeline-place mono" });
-  private readonly marks = new LongTable("Marks and events", ["At", "What", ""], [0]);
-  private readonly marking = el("input", { type: "text", maxlength: "120", required: "", placeholder: "what is to be seen here", "aria-label": "Name of the mark" });
+  private readonly marks = new LongTable(t("Marks and events"), [t("At"), t("What"), ""], [0]);
+  private readonly marking = el("input", { type: "text", maxlength: "120", required: "", placeholder: t("what is to be seen here"), "aria-label": t("Name of the mark") });
   private readonly ab = el("span", { class: "timeline-ab mono" });
-  private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": "Number of the other run" });
-  private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": "Moment of the other run" });
-  private readonly link = el("input", { type: "text", readonly: "", "aria-label": "Link to this moment" });
+  private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": t("Number of the other run") });
+  private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": t("Moment of the other run") });
+  private readonly link = el("input", { type: "text", readonly: "", "aria-label": t("Link to this moment") });
 
   constructor(private readonly root: HTMLElement, private readonly page: Timed) {
     this.moments = new Moments(root.dataset["moments"] ?? "");
-    this.play = button("Play", () => this.toggle());
-    this.live = button("Back to live", () => this.goLive());
+    this.play = button(t("Play"), () => this.toggle());
+    this.live = button(t("Back to live"), () => this.goLive());
     this.live.classList.add("button-primary");
     this.link.hidden = true;
     this.slider.addEventListener("input", () => void this.go(fromSlider(this.reach, Number(this.slider.value), POSITIONS)));
@@ -74,32 +75,32 @@ export class Timeline {
   }
 
   private build(): void {
-    const go = el("form", { class: "inline" }, this.goTo, el("button", { class: "button button-quiet" }, "Go"));
+    const go = el("form", { class: "inline" }, this.goTo, el("button", { class: "button button-quiet" }, t("Go")));
     go.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.go(Number(this.goTo.value));
     });
-    const mark = el("form", { class: "actions" }, this.marking, el("button", { class: "button" }, "Mark this moment"));
+    const mark = el("form", { class: "actions" }, this.marking, el("button", { class: "button" }, t("Mark this moment")));
     mark.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.mark();
     });
-    const share = el("div", { class: "actions" }, button("Copy a link to this moment", () => void this.share()), this.link);
-    const other = el("form", { class: "actions" }, el("span", {}, "Compare run"), this.otherRun, el("span", {}, "at"), this.otherAt, el("button", { class: "button button-quiet" }, "with this moment"));
+    const share = el("div", { class: "actions" }, button(t("Copy a link to this moment"), () => void this.share()), this.link);
+    const other = el("form", { class: "actions" }, el("span", {}, t("Compare run")), this.otherRun, el("span", {}, t("at")), this.otherAt, el("button", { class: "button button-quiet" }, t("with this moment")));
     other.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.compareRun(Number(this.otherRun.value), Number(this.otherAt.value));
     });
-    const runTo = el("span", { class: "timeline-find actions" }, this.what, button("Last", () => void this.find("last")), button("Next", () => void this.find("next")));
+    const runTo = el("span", { class: "timeline-find actions" }, this.what, button(t("Last"), () => void this.find("last")), button(t("Next"), () => void this.find("next")));
     const bar = el("div", { class: "timeline-bar" },
-      this.play, button("Step back", () => void this.step(-1), "step-back"), button("Step forward", () => void this.step(1), "step-forward"),
+      this.play, button(t("Step back"), () => void this.step(-1), "step-back"), button(t("Step forward"), () => void this.step(1), "step-forward"),
       this.speed, runTo, this.place, go, this.live);
-    const more = el("details", { class: "timeline-more" }, el("summary", {}, "Marks, A and B, link"),
+    const more = el("details", { class: "timeline-more" }, el("summary", {}, t("Marks, A and B, link")),
       el("div", { class: "timeline-sheet" }, mark,
-        el("div", { class: "actions" }, button("Set A here", () => this.set("a")), button("Set B here", () => this.set("b")), this.ab,
-          button("Compare A with B", () => void this.compare()), button("End the comparison", () => this.endComparison())),
+        el("div", { class: "actions" }, button(t("Set A here"), () => this.set("a")), button(t("Set B here"), () => this.set("b")), this.ab,
+          button(t("Compare A with B"), () => void this.compare()), button(t("End the comparison"), () => this.endComparison())),
         other, share, this.marks.element));
-    this.root.replaceChildren(el("h2", { class: "visually-hidden" }, "Timeline"),
+    this.root.replaceChildren(el("h2", { class: "visually-hidden" }, t("Timeline")),
       el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, more, this.voice.element);
   }
 
@@ -107,10 +108,10 @@ export class Timeline {
     await this.guarded(async () => {
       await this.reload();
       for (const each of this.root.querySelectorAll<HTMLElement>(".timeline-find")) each.hidden = !this.operator;
-      if (!this.operator) this.goTo.setAttribute("aria-label", "Go to step");
+      if (!this.operator) this.goTo.setAttribute("aria-label", t("Go to step"));
       const asked = new URL(location.href).searchParams;
       const engine = asked.get("engine");
-      if (engine !== null && engine !== this.root.dataset["engine"]) this.tell(`The link was made with engine ${engine}; this run was played by engine ${this.root.dataset["engine"] ?? "?"}.`);
+      if (engine !== null && engine !== this.root.dataset["engine"]) this.tell(t("The link was made with engine {engine}; this run was played by engine {own}.", { engine, own: this.root.dataset["engine"] ?? "?" }));
       for (const name of ["a", "b"] as const) if (asked.get(name) !== null) this.cursors[name] = Number(asked.get(name));
       const at = asked.get(this.reach.unit);
       if (at !== null && /^\d{1,16}$/.test(at)) await this.go(Number(at));
@@ -132,7 +133,7 @@ export class Timeline {
       this.reach.oldest = moment.oldest;
       this.reach.newest = Math.max(moment.newest, this.reach.newest);
       this.page.show(moment);
-      this.tell(moment.says || `The run after its step ${count(moment.at)}.`);
+      this.tell(say(moment.says) || t("The run after its step {at}.", { at: opNumber(moment.at) }));
       this.address();
       this.draw();
     });
@@ -142,7 +143,7 @@ export class Timeline {
     await this.started;
     this.stop();
     const from = this.at ?? this.reach.newest;
-    if (by > 0 && from >= this.reach.newest) return this.tell("This is the newest moment.");
+    if (by > 0 && from >= this.reach.newest) return this.tell(t("This is the newest moment."));
     await this.go(from + by);
   }
 
@@ -150,17 +151,17 @@ export class Timeline {
     await this.started;
     this.stop();
     const words = WHAT.find(([value]) => value === this.what.value)?.[1] ?? "";
-    this.tell(`Looking for the ${direction} ${words}.`);
+    this.tell(direction === "next" ? t("Looking for the next {words}.", { words }) : t("Looking for the last {words}.", { words }));
     await this.guarded(async () => {
       const found = await this.moments.find(this.what.value, this.at ?? this.reach.newest, direction);
-      if (found === null) return this.tell(`No ${words} was found ${direction === "next" ? "after" : "before"} this moment in what is kept.`);
+      if (found === null) return this.tell(direction === "next" ? t("No {words} was found after this moment in what is kept.", { words }) : t("No {words} was found before this moment in what is kept.", { words }));
       await this.go(found);
     });
   }
 
   private toggle(): void {
     if (this.playing) return this.stop();
-    if (this.at === null) return this.tell("This is live. Step back or move the slider first, then play from there.");
+    if (this.at === null) return this.tell(t("This is live. Step back or move the slider first, then play from there."));
     this.playing = true;
     void this.playOn();
     this.draw();
@@ -189,7 +190,7 @@ export class Timeline {
     this.stop();
     this.at = null;
     this.page.show(null);
-    this.tell("Live again.");
+    this.tell(t("Live again."));
     this.address();
     this.draw();
     this.slider.focus({ preventScroll: true });
@@ -197,26 +198,26 @@ export class Timeline {
 
   private set(name: "a" | "b"): void {
     this.cursors[name] = this.at ?? this.reach.newest;
-    this.tell(`${name.toUpperCase()} is ${this.reach.unit} ${count(this.cursors[name] ?? 0)}.`);
+    this.tell(t("{cursor} is {moment}.", { cursor: name.toUpperCase(), moment: this.moment(this.cursors[name] ?? 0) }));
     this.address();
     this.draw();
   }
 
   private async compare(): Promise<void> {
     const { a, b } = this.cursors;
-    if (a === null || b === null) return this.tell("Set A and B first: go to a moment and set it.");
+    if (a === null || b === null) return this.tell(t("Set A and B first: go to a moment and set it."));
     await this.guarded(async () => {
       const first = await this.moments.at(this.reach.unit, a);
       const second = await this.moments.at(this.reach.unit, b);
       if (first === null || second === null) return;
       this.page.compare(first, second);
-      this.tell(`The map compares ${this.reach.unit} ${count(a)} with ${count(b)}.`);
+      this.tell(t("The map compares {a} with {b}.", { a: this.moment(a), b: opNumber(b) }));
     });
   }
 
   private endComparison(): void {
     this.page.compare(null, null);
-    this.tell("The comparison is over.");
+    this.tell(t("The comparison is over."));
   }
 
   private async compareRun(run: number, at: number): Promise<void> {
@@ -225,14 +226,14 @@ export class Timeline {
       const second = await this.moments.at(this.reach.unit, this.at ?? this.reach.newest);
       if (first === null || second === null) return;
       this.page.compare(first, second);
-      this.tell(`The map compares run ${count(run)} at ${this.reach.unit} ${count(at)} with this run at ${count(second.at)}.`);
+      this.tell(t("The map compares run {run} at {at} with this run at {own}.", { run, at: this.moment(at), own: opNumber(second.at) }));
     });
   }
 
   private async mark(): Promise<void> {
     await this.guarded(async () => {
       await this.moments.mark(this.at ?? this.reach.newest, this.marking.value, this.token());
-      this.tell(`Marked: ${this.marking.value}.`);
+      this.tell(t("Marked: {name}.", { name: this.marking.value }));
       this.marking.value = "";
       await this.reload();
       this.draw();
@@ -249,9 +250,9 @@ export class Timeline {
     this.link.select();
     try {
       await navigator.clipboard.writeText(this.link.value);
-      this.tell("The link is copied. It opens this moment for whoever may see this run.");
+      this.tell(t("The link is copied. It opens this moment for whoever may see this run."));
     } catch {
-      this.tell("Copy the link that is selected beside the button.");
+      this.tell(t("Copy the link that is selected beside the button."));
     }
   }
 
@@ -282,6 +283,11 @@ export class Timeline {
     event.preventDefault();
   }
 
+  /** `op 48,112`, for tenants `step 12`. */
+  private moment(at: number): string {
+    return this.operator ? t("op {op}", { op: opNumber(at) }) : t("step {at}", { at: opNumber(at) });
+  }
+
   /** Whatever fails is told in the dock and changes nothing. */
   private async guarded(work: () => Promise<void>): Promise<void> {
     this.root.setAttribute("aria-busy", "true");
@@ -289,7 +295,7 @@ export class Timeline {
       await work();
     } catch (error) {
       this.playing = false;
-      this.tell(error instanceof Error ? error.message : String(error));
+      this.tell(say(error instanceof Error ? error.message : String(error)));
     } finally {
       this.root.setAttribute("aria-busy", "false");
     }
@@ -301,19 +307,19 @@ export class Timeline {
   }
 
   private draw(): void {
-    const { oldest, newest, unit } = this.reach;
+    const { oldest, newest } = this.reach;
     const at = this.at ?? newest;
     if (document.activeElement !== this.slider || this.at === null) this.slider.value = String(toSlider(this.reach, at, POSITIONS));
-    this.slider.setAttribute("aria-valuetext", this.at === null ? "live" : `${unit} ${count(at)}`);
+    this.slider.setAttribute("aria-valuetext", this.at === null ? t("live") : this.moment(at));
     this.goTo.min = String(oldest);
     this.goTo.max = String(newest);
     if (document.activeElement !== this.goTo) this.goTo.value = String(at);
-    this.place.textContent = `${this.at === null ? "live, " : ""}${unit} ${count(at)} of ${count(newest)}`;
+    this.place.textContent = `${this.at === null ? `${t("live")}, ` : ""}${t("{moment} of {newest}", { moment: this.moment(at), newest: opNumber(newest) })}`;
     this.live.hidden = this.at === null;
-    this.play.textContent = this.playing ? "Pause" : "Play";
-    this.play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
+    this.play.textContent = this.playing ? t("Pause") : t("Play");
+    this.play.setAttribute("aria-label", this.playing ? t("Pause") : t("Play"));
     const { a, b } = this.cursors;
-    this.ab.textContent = [a !== null && `A ${count(a)}`, b !== null && `B ${count(b)}`].filter(Boolean).join("  ");
+    this.ab.textContent = [a !== null && `A ${opNumber(a)}`, b !== null && `B ${opNumber(b)}`].filter(Boolean).join("  ");
     this.root.dataset["at"] = this.at === null ? "live" : String(this.at);
     this.drawTicks();
   }
@@ -335,9 +341,9 @@ export class Timeline {
 
   private markRow(mark: Mark): (string | Node)[] {
     const at = button(count(mark.at), () => void this.go(mark.at));
-    at.setAttribute("aria-label", `Go to ${this.reach.unit} ${count(mark.at)}`);
+    at.setAttribute("aria-label", t("Go to {moment}", { moment: this.moment(mark.at) }));
     const { id } = mark;
-    const gone = id === null ? "" : button("Delete", () => void this.guarded(async () => {
+    const gone = id === null ? "" : button(t("Delete"), () => void this.guarded(async () => {
       await this.moments.unmark(id, this.token());
       await this.reload();
       this.draw();

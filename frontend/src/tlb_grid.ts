@@ -10,6 +10,7 @@ import { ChangeList, EntryPanel } from "./tlb_side";
 import { entriesShown, gridDrawing, TlbTable } from "./tlb_table";
 import { TlbTools } from "./tlb_tools";
 import { waysPerCore, type Owner, type TlbEntry } from "./wire";
+import { say, t } from "./words";
 
 /** Marks of changes are renewed at most so often: fewer than three flashes a second. */
 const MARK_EVERY = 400;
@@ -33,7 +34,7 @@ export class TlbGrid {
   private marked: Cell[] | null = null;
   private markedAt = -Infinity;
   private timer: ReturnType<typeof setTimeout> | undefined;
-  private readonly cores = el("div", { class: "actions", role: "group", "aria-label": "Core" });
+  private readonly cores = el("div", { class: "actions", role: "group", "aria-label": t("Core") });
   private readonly tools = new TlbTools(() => this.again());
   private readonly grids = el("div", { class: "tlb-grids" });
   private readonly summary = el("p", { class: "tlb-summary" });
@@ -51,14 +52,14 @@ export class TlbGrid {
   constructor(private readonly root: HTMLElement, private readonly redraw: () => void) {
     this.title = root.querySelector("h2");
     this.name = this.title?.textContent ?? "TLB";
-    this.tableButton = button("Table", () => {
+    this.tableButton = button(t("Table"), () => {
       this.table.element.hidden = !this.table.element.hidden;
       this.grids.hidden = !this.table.element.hidden;
       this.tableButton.setAttribute("aria-pressed", String(!this.table.element.hidden));
       redraw();
     });
     this.tableButton.setAttribute("aria-pressed", "false");
-    this.next = { STALE: button("Next STALE", () => this.goTo("STALE")), PENDING: button("Next PENDING", () => this.goTo("PENDING")) };
+    this.next = { STALE: button(t("Next STALE"), () => this.goTo("STALE")), PENDING: button(t("Next PENDING"), () => this.goTo("PENDING")) };
     // Thousands of cells cost more to paint than all else on the page: far from sight only the words follow.
     new IntersectionObserver((rows) => {
       const seen = rows.some((row) => row.isIntersecting);
@@ -131,7 +132,7 @@ export class TlbGrid {
     const { geometry } = state;
     this.core = Math.min(this.core, geometry.cores - 1);
     this.cores.replaceChildren(...Array.from({ length: geometry.cores }, (_, core) => {
-      const made = button(`Core ${core}`, () => {
+      const made = button(t("Core {core}", { core }), () => {
         this.core = core;
         this.redraw();
       });
@@ -140,8 +141,8 @@ export class TlbGrid {
     }));
     [this.cells, this.uses, this.drawn, this.marked] = [[], [], [], null];
     this.marks.clear();
-    this.grids.replaceChildren(this.level(`Level 1: ${geometry.l1.sets} sets x ${geometry.l1.ways} ways`, geometry.l1),
-      this.level(`Level 2: ${geometry.l2.sets} sets x ${geometry.l2.ways} ways`, geometry.l2));
+    this.grids.replaceChildren(this.level(t("Level 1: {sets} sets x {ways} ways", { sets: geometry.l1.sets, ways: geometry.l1.ways }), geometry.l1),
+      this.level(t("Level 2: {sets} sets x {ways} ways", { sets: geometry.l2.sets, ways: geometry.l2.ways }), geometry.l2));
   }
 
   private level(caption: string, shape: { sets: number; ways: number }): HTMLElement {
@@ -158,8 +159,8 @@ export class TlbGrid {
       }
       body.append(row);
     }
-    const heads = Array.from({ length: shape.ways }, (_, way) => el("th", { scope: "col" }, `way ${way}`));
-    const grid = el("table", { class: "tlb-grid", role: "grid", "aria-label": caption }, el("caption", {}, caption), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "set"), ...heads)), body);
+    const heads = Array.from({ length: shape.ways }, (_, way) => el("th", { scope: "col" }, t("way {way}", { way })));
+    const grid = el("table", { class: "tlb-grid", role: "grid", "aria-label": caption }, el("caption", {}, caption), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("set")), ...heads)), body);
     return el("div", { class: "tlb-level" }, grid);
   }
 
@@ -204,13 +205,13 @@ export class TlbGrid {
     cell.className = classes.join(" ");
     cell.setAttribute("aria-selected", String(index === this.chosen));
     if (cell.hasAttribute("aria-label")) cell.setAttribute("aria-label", this.words(index));
-    const words = [this.isPinned(entry) ? "pinned" : "", this.marks.get(index) ?? ""].filter(Boolean).join(" ");
+    const words = [this.isPinned(entry) ? t("pinned") : "", this.marks.get(index) ?? ""].filter(Boolean).join(" ");
     const mark = el("span", { class: "tlb-mark" }, words);
     if (entry === null) return cell.replaceChildren(mark);
     const look = lookOf(this.ownerOf(entry));
     const fields = `${sizeWord(entry.size)} ${entry.perm} ${entry.age}`;
     cell.replaceChildren(el("span", { class: `owner ${look.className}` }, look.letter), el("span", { class: "tlb-tag mono" }, entry.vpn),
-      el("span", { class: "tlb-fields" }, entry.state === "ok" ? fields : `${entry.state} ${fields}`), mark);
+      el("span", { class: "tlb-fields" }, entry.state === "ok" ? fields : `${say(entry.state)} ${fields}`), mark);
   }
 
   private isPinned(entry: Cell): boolean {
@@ -226,14 +227,14 @@ export class TlbGrid {
     const state = this.state as TlbState;
     const entry = state.entries[index] ?? null;
     const place = placeWords(slotOf(state.geometry, index));
-    if (entry === null) return `${place}: empty`;
-    const pinned = this.isPinned(entry) ? ", pinned" : "";
-    return `${place}: ${this.ownerOf(entry).name}, ${pageWord(entry)} ${entry.vpn}, ${sizeWord(entry.size)}, ${entry.perm}, age ${entry.age}${entry.state === "ok" ? "" : `, ${entry.state}`}${pinned}`;
+    if (entry === null) return t("{place}: empty", { place });
+    const more = [entry.state === "ok" ? "" : say(entry.state), this.isPinned(entry) ? t("pinned") : ""].filter(Boolean).map((each) => `, ${each}`).join("");
+    return t("{place}: {owner}, {page} {vpn}, {size}, {perm}, age {age}", { place, owner: this.ownerOf(entry).name, page: pageWord(entry), vpn: entry.vpn, size: sizeWord(entry.size), perm: entry.perm, age: entry.age }) + more;
   }
 
   private ownerOf(entry: TlbEntry): Owner {
-    if (entry.owner < 3) return { byte: entry.owner, owner: "other", name: "a VM that is gone", letter: "" };
-    return this.owners.get(entry.owner) ?? { byte: entry.owner, owner: "other", name: `owner ${entry.owner}`, letter: "" };
+    if (entry.owner < 3) return { byte: entry.owner, owner: "other", name: t("a VM that is gone"), letter: "" };
+    return this.owners.get(entry.owner) ?? { byte: entry.owner, owner: "other", name: t("owner {owner}", { owner: entry.owner }), letter: "" };
   }
 
   private fillUses(state: TlbState): void {
@@ -307,7 +308,7 @@ export class TlbGrid {
   private goTo(wanted: "STALE" | "PENDING", step: 1 | -1 = 1, from = this.chosen): void {
     if (this.state === null) return;
     const index = nextOf(this.state.entries, wanted, from, step);
-    if (index < 0) return this.voice.say(`No ${wanted} entry`);
+    if (index < 0) return this.voice.say(t("No {wanted} entry", { wanted: say(wanted) }));
     const core = slotOf(this.state.geometry, index).core;
     this.chosen = index;
     if (core !== this.core) this.core = core;
@@ -323,18 +324,18 @@ export class TlbGrid {
     const used = state.entries.filter((entry) => entry !== null);
     const of = (word: string): number => used.filter((entry) => entry.state === word).length;
     const [stale, pending] = [of("STALE"), of("PENDING")];
-    const words = `${count(stale)} STALE`;
-    if (this.root.dataset["stale"] !== undefined && this.root.dataset["stale"] !== String(stale)) this.voice.say(`${words} TLB entries`);
+    const words = t("{n} STALE", { n: count(stale) });
+    if (this.root.dataset["stale"] !== undefined && this.root.dataset["stale"] !== String(stale)) this.voice.say(t("{words} TLB entries", { words }));
     this.root.dataset["stale"] = String(stale);
     this.root.dataset["pending"] = String(pending);
     this.summary.replaceChildren(
-      `${count(used.length)} of ${count(state.entries.length)} entries in use `,
+      `${t("{used} of {entries} entries in use", { used: count(used.length), entries: count(state.entries.length) })} `,
       el("span", { class: stale > 0 ? "status status-violation" : "status status-ok" }, words),
-      pending > 0 ? ` ${count(pending)} PENDING` : "",
+      pending > 0 ? ` ${t("{n} PENDING", { n: count(pending) })}` : "",
     );
     this.next.STALE.disabled = stale === 0;
     this.next.PENDING.hidden = pending === 0;
-    const title = [this.name, ...(stale > 0 ? [words] : []), ...(pending > 0 ? [`${count(pending)} PENDING`] : [])].join(": ");
+    const title = [this.name, ...(stale > 0 ? [words] : []), ...(pending > 0 ? [t("{n} PENDING", { n: count(pending) })] : [])].join(": ");
     if (this.title !== null && this.title.textContent !== title) this.title.textContent = title;
   }
 

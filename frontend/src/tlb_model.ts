@@ -1,6 +1,7 @@
 /** The TLB without a page: where entries lie, what changed between two states, which cells translate an address. */
 
 import { waysPerCore, type Geometry, type TlbEntry } from "./wire";
+import { say, t, tn } from "./words";
 
 export interface Slot { core: number; level: 1 | 2; set: number; way: number }
 export type Cell = TlbEntry | null;
@@ -17,9 +18,9 @@ export function slotOf(geometry: Geometry, index: number): Slot {
   return { core, level, set: Math.floor(at / shape.ways), way: at % shape.ways };
 }
 
-export const placeWords = ({ core, level, set, way }: Slot): string => `core ${core}, level ${level}, set ${set}, way ${way}`;
+export const placeWords = ({ core, level, set, way }: Slot): string => t("core {core}, level {level}, set {set}, way {way}", { core, level, set, way });
 export const sizeWord = (pages: number): string => (pages === 1 ? "4K" : pages === 512 ? "2M" : `${pages}p`);
-export const pageWord = (entry: TlbEntry): string => (entry.dim === 1 ? "guest page" : "virtual page");
+export const pageWord = (entry: TlbEntry): string => (entry.dim === 1 ? t("guest page") : t("virtual page"));
 
 /** The cells of the set in which `index` lies. */
 export function setOf(geometry: Geometry, cells: readonly Cell[], index: number): Cell[] {
@@ -54,14 +55,15 @@ export function changes(geometry: Geometry, before: readonly Cell[], now: readon
     const [old, entry] = [before[index] ?? null, now[index] ?? null];
     if (old === entry) continue;
     const says = (words: string): string => `${placeWords(slotOf(geometry, index))}: ${words}`;
-    if (entry === null) found.push({ index, mark: `dropped ${old?.vpn ?? ""}`, says: says(`${name(old as TlbEntry)} was dropped`) });
+    if (entry === null) found.push({ index, mark: t("dropped {page}", { page: old?.vpn ?? "" }), says: says(t("{entry} was dropped", { entry: name(old as TlbEntry) })) });
     else if (old === null || !same(old, entry)) {
       const held = known.has(key(entry));
-      const gone = old === null ? "" : ` and evicted ${name(old)}`;
-      const mark = `${held ? "✓" : "✗"} ${old === null ? "new" : `evicted ${old.vpn}`}`;
-      found.push({ index, mark, says: says(`${name(entry)} is new${held ? ", the core held it already" : " after a miss"}${gone}`) });
-    } else if (old.state !== entry.state) found.push({ index, mark: "", says: says(`${name(entry)} is ${entry.state === "ok" ? "true again" : `now ${entry.state}`}`) });
-    else if (lru && entry.age === 0 && old.age > 0) found.push({ index, mark: "✓ used", says: says(`${name(entry)} was used`) });
+      const gone = old === null ? "" : ` ${t("and evicted {entry}", { entry: name(old) })}`;
+      const mark = `${held ? "✓" : "✗"} ${old === null ? t("new") : t("evicted {page}", { page: old.vpn })}`;
+      const fresh = held ? t("{entry} is new, the core held it already", { entry: name(entry) }) : t("{entry} is new after a miss", { entry: name(entry) });
+      found.push({ index, mark, says: says(fresh + gone) });
+    } else if (old.state !== entry.state) found.push({ index, mark: "", says: says(entry.state === "ok" ? t("{entry} is true again", { entry: name(entry) }) : t("{entry} is now {state}", { entry: name(entry), state: say(entry.state) })) });
+    else if (lru && entry.age === 0 && old.age > 0) found.push({ index, mark: `✓ ${t("used")}`, says: says(t("{entry} was used", { entry: name(entry) })) });
   }
   return found;
 }
@@ -85,12 +87,12 @@ export function covers(entry: Cell, pin: Pin): boolean {
 }
 
 export function pinWords(geometry: Geometry, cells: readonly Cell[], pin: Pin, name: (entry: TlbEntry) => string): string {
-  const what = `${pin.kind === "frame" ? "Frame" : "Page"} 0x${pin.page.toString(16)}`;
+  const what = `${pin.kind === "frame" ? t("Frame") : t("Page")} 0x${pin.page.toString(16)}`;
   const holders = cells.filter((entry): entry is TlbEntry => covers(entry, pin));
-  if (holders.length === 0) return `${what}: no core holds it.`;
-  const shown = holders.slice(0, 6).map((entry) => `${placeWords(slotOf(geometry, entry.index))} (${name(entry)}${entry.size > 1 ? ", by a 2 MiB entry" : ""}${entry.state === "ok" ? "" : `, ${entry.state}`})`);
-  const more = holders.length > shown.length ? ` and ${holders.length - shown.length} more` : "";
-  return `${what} is held by ${holders.length} ${holders.length === 1 ? "entry" : "entries"}: ${shown.join("; ")}${more}.`;
+  if (holders.length === 0) return t("{what}: no core holds it.", { what });
+  const shown = holders.slice(0, 6).map((entry) => `${placeWords(slotOf(geometry, entry.index))} (${name(entry)}${entry.size > 1 ? `, ${t("by a 2 MiB entry")}` : ""}${entry.state === "ok" ? "" : `, ${say(entry.state)}`})`);
+  const more = holders.length > shown.length ? ` ${t("and {n} more", { n: holders.length - shown.length })}` : "";
+  return tn("{what} is held by {n} entry: {places}.", "{what} is held by {n} entries: {places}.", holders.length, { what, places: shown.join("; ") + more });
 }
 
 /** The next index after `from`, round and round, whose cell has this state; -1 if there is none. */

@@ -6,6 +6,7 @@ import type { MapState } from "./store";
 import { kindOf, sentencesOf, type Machine } from "./tlb_flush";
 import { placeWords, setOf, slotOf, type Cell, type Changed } from "./tlb_model";
 import type { Geometry, Owner, TlbEntry } from "./wire";
+import { say, t, tn } from "./words";
 
 const LISTED = 12;
 
@@ -16,7 +17,7 @@ export interface Shown {
 
 /** The chosen cell: it stays chosen while entries come and go in it. */
 export class EntryPanel {
-  readonly element = el("section", { class: "tlb-entry", "aria-label": "The chosen entry", hidden: "" });
+  readonly element = el("section", { class: "tlb-entry", "aria-label": t("The chosen entry"), hidden: "" });
   private key = "";
 
   constructor(private readonly close: () => void) {}
@@ -28,12 +29,12 @@ export class EntryPanel {
     if (key === this.key) return;
     this.key = key;
     const place = slotOf(shown.geometry, index);
-    const close = el("button", { type: "button", class: "button button-quiet" }, "Close");
+    const close = el("button", { type: "button", class: "button button-quiet" }, t("Close"));
     close.addEventListener("click", () => this.close());
     const words = placeWords(place);
     this.element.replaceChildren(
       el("div", { class: "tlb-entry-head" }, el("h3", {}, `${words[0]?.toUpperCase()}${words.slice(1)}`), close),
-      ...(entry === null ? [el("p", {}, "Empty now. The next new translation into this set takes the first of its empty ways.")] : this.body(entry, shown)),
+      ...(entry === null ? [el("p", {}, t("Empty now. The next new translation into this set takes the first of its empty ways."))] : this.body(entry, shown)),
     );
   }
 
@@ -61,24 +62,24 @@ export class EntryPanel {
     const mono = (text: string): HTMLElement => el("span", { class: "mono" }, text);
     const list = (sentences: string[]): HTMLElement => el("ul", {}, ...sentences.map((each) => el("li", {}, each)));
     const parts: HTMLElement[] = [el("dl", { class: "facts" },
-      fact("Owner", el("span", { class: "map-owner" }, swatch(owner), ` ${owner.name}`)),
-      fact("Translates", `${kindOf(entry)} `, mono(entry.vpn), entry.size > 1 ? ` and the ${entry.size - 1} after it (2 MiB)` : ""),
-      fact("Reaches frame", mono(`0x${entry.mfn.toString(16)}`), frameOwner === "" ? "" : `, owned by ${frameOwner} now`),
-      fact("Permission", entry.perm),
-      fact("Age", `${entry.age} of the ${ways} ways of its set are replaced later`),
-      fact("State", entry.state === "ok" ? "agrees with a walk made now" : el("strong", { class: "tlb-state" }, entry.state)),
+      fact(t("Owner"), el("span", { class: "map-owner" }, swatch(owner), ` ${owner.name}`)),
+      fact(t("Translates"), `${kindOf(entry)} `, mono(entry.vpn), entry.size > 1 ? ` ${t("and the {n} after it (2 MiB)", { n: entry.size - 1 })}` : ""),
+      fact(t("Reaches frame"), mono(`0x${entry.mfn.toString(16)}`), frameOwner === "" ? "" : `, ${t("owned by {owner} now", { owner: frameOwner })}`),
+      fact(t("Permission"), entry.perm),
+      fact(t("Age"), t("{age} of the {ways} ways of its set are replaced later", { age: entry.age, ways })),
+      fact(t("State"), entry.state === "ok" ? t("agrees with a walk made now") : el("strong", { class: "tlb-state" }, say(entry.state))),
     )];
-    if (entry.state === "STALE") parts.push(el("p", {}, "A walk made now would answer otherwise: as long as this entry stays, its core goes on by what is no longer true."));
-    if (entry.state === "PENDING") parts.push(el("p", {}, "The page was taken, but its release was stopped before the shootdown."));
-    parts.push(el("h4", {}, "What would flush this?"), list(drops));
-    if (leaves.length > 0) parts.push(el("h4", {}, "What would not"), list(leaves));
+    if (entry.state === "STALE") parts.push(el("p", {}, t("A walk made now would answer otherwise: as long as this entry stays, its core goes on by what is no longer true.")));
+    if (entry.state === "PENDING") parts.push(el("p", {}, t("The page was taken, but its release was stopped before the shootdown.")));
+    parts.push(el("h4", {}, t("What would flush this?")), list(drops));
+    if (leaves.length > 0) parts.push(el("h4", {}, t("What would not")), list(leaves));
     return parts;
   }
 }
 
 /** What changed at the last look, in words: open where nothing may move. */
 export class ChangeList {
-  private readonly head = el("summary", {}, "No change yet");
+  private readonly head = el("summary", {}, t("No change yet"));
   private readonly rows = el("ol", {});
   readonly element = el("details", { class: "more tlb-changes" }, this.head, this.rows);
   private found: readonly Changed[] = [];
@@ -90,14 +91,14 @@ export class ChangeList {
 
   show(found: readonly Changed[]): void {
     this.found = found;
-    this.head.textContent = `${count(found.length)} ${found.length === 1 ? "change" : "changes"} on this core since the state drawn before`;
+    this.head.textContent = tn("{n} change on this core since the state drawn before", "{n} changes on this core since the state drawn before", found.length);
     this.fill();
   }
 
   private fill(): void {
     if (!this.element.open) return;
     const shown = this.found.slice(0, LISTED).map(({ says }) => el("li", {}, says));
-    if (this.found.length > LISTED) shown.push(el("li", {}, `and ${count(this.found.length - LISTED)} more`));
+    if (this.found.length > LISTED) shown.push(el("li", {}, t("and {n} more", { n: count(this.found.length - LISTED) })));
     this.rows.replaceChildren(...shown);
   }
 }

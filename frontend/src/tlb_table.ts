@@ -7,8 +7,9 @@ import type { TlbState } from "./store";
 import { tableDrawing, type Drawing, type DrawnCell, type Sheet, xml } from "./take_away";
 import { covers, pageWord, sizeWord, slotOf, type Cell, type Pin } from "./tlb_model";
 import { waysPerCore, type Geometry, type Owner, type TlbEntry } from "./wire";
+import { say, t } from "./words";
 
-const HEADS = ["Core", "Level", "Set", "Way", "Tag", "Kind", "Owner", "Size", "Permission", "Age", "Frame", "State"];
+const HEADS = [t("Core"), t("Level"), t("Set"), t("Way"), t("Tag"), t("Kind"), t("Owner"), t("Size"), t("Permission"), t("Age"), t("Frame"), t("State")];
 
 /** The entries that the filters let through: of one VM (-1: all), and STALE ones of anybody. What contradicts the tables comes first, then what is pinned. */
 export function entriesShown(cells: readonly Cell[], vm: number, pin: Pin | null): TlbEntry[] {
@@ -17,7 +18,7 @@ export function entriesShown(cells: readonly Cell[], vm: number, pin: Pin | null
 }
 
 export class TlbTable {
-  private readonly twin = new LongTable("TLB entries in use", HEADS, [0, 1, 2, 3, 9]);
+  private readonly twin = new LongTable(t("TLB entries in use"), HEADS, [0, 1, 2, 3, 9]);
   readonly element = this.twin.element;
 
   constructor(private readonly ownerOf: (entry: TlbEntry) => Owner) {
@@ -41,26 +42,26 @@ export class TlbTable {
 
   private row(geometry: Geometry, entry: TlbEntry, pin: Pin | null): string[] {
     const { core, level, set, way } = slotOf(geometry, entry.index);
-    const pinned = pin !== null && covers(entry, pin) ? ", pinned" : "";
+    const pinned = pin !== null && covers(entry, pin) ? `, ${t("pinned")}` : "";
     return [core, level, set, way].map(String).concat(
-      entry.vpn, pageWord(entry), this.ownerOf(entry).name, sizeWord(entry.size), entry.perm, count(entry.age), `0x${entry.mfn.toString(16)}`, `${entry.state}${pinned}`);
+      entry.vpn, pageWord(entry), this.ownerOf(entry).name, sizeWord(entry.size), entry.perm, count(entry.age), `0x${entry.mfn.toString(16)}`, `${say(entry.state)}${pinned}`);
   }
 }
 
 /** Both levels of one core, one under the other. */
 export function gridDrawing(geometry: Geometry, cells: readonly Cell[], core: number, ownerOf: (entry: TlbEntry) => Owner, dim: (entry: TlbEntry) => boolean): Drawing {
   let index = core * waysPerCore(geometry);
-  const drawn = ([["Level 1", geometry.l1], ["Level 2", geometry.l2]] as const).map(([name, { sets, ways }]) => {
+  const drawn = ([[t("Level 1"), geometry.l1], [t("Level 2"), geometry.l2]] as const).map(([name, { sets, ways }]) => {
     const rows = Array.from({ length: sets }, (_, set): DrawnCell[] => [
       { text: String(set) }, ...Array.from({ length: ways }, () => drawnCell(cells[index++] ?? null, ownerOf, dim))]);
-    return tableDrawing([`Core ${core}, ${name}: set`, ...Array.from({ length: ways }, (_, way) => `way ${way}`)], rows);
+    return tableDrawing([t("Core {core}, {name}: set", { core, name }), ...Array.from({ length: ways }, (_, way) => t("way {way}", { way }))], rows);
   });
   const [first, second] = drawn as [Drawing, Drawing];
   const height = first.height + 24 + second.height;
-  const names = [...new Set(cells.filter((entry) => entry !== null).map(ownerOf).map((owner) => `${owner.letter || "no letter"} ${owner.name}`))];
+  const names = [...new Set(cells.filter((entry) => entry !== null).map(ownerOf).map((owner) => `${owner.letter || t("no letter")} ${owner.name}`))];
   return {
     width: Math.max(first.width, second.width), height: height + 24,
-    svg: `${first.svg}<g transform="translate(0 ${first.height + 24})">${second.svg}</g><text x="8" y="${height + 16}" fill="#14181f">${xml(names.join(", "))}. Each entry: owner, page, size, permission, age.</text>`,
+    svg: `${first.svg}<g transform="translate(0 ${first.height + 24})">${second.svg}</g><text x="8" y="${height + 16}" fill="#14181f">${xml(`${names.join(", ")}. ${t("Each entry: owner, page, size, permission, age.")}`)}</text>`,
   };
 }
 
@@ -68,7 +69,7 @@ function drawnCell(entry: Cell, ownerOf: (entry: TlbEntry) => Owner, dim: (entry
   if (entry === null) return { text: "" };
   const owner = ownerOf(entry);
   const colour = lookOf(owner).colour;
-  const words = [owner.letter, entry.vpn, sizeWord(entry.size), entry.perm, entry.age, entry.state === "ok" ? "" : entry.state].filter((part) => part !== "").join(" ");
+  const words = [owner.letter, entry.vpn, sizeWord(entry.size), entry.perm, entry.age, entry.state === "ok" ? "" : say(entry.state)].filter((part) => part !== "").join(" ");
   const look = dim(entry) ? { fill: "#f4f5f7", ink: "#555e6b" } : { fill: colour, ink: inkOf(colour) };
   return { text: words, ...look, ...(entry.state === "ok" ? {} : { mark: "dashed" as const }) };
 }

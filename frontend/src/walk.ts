@@ -2,6 +2,7 @@
 
 import { button, el } from "./dom";
 import { takeAway, type Drawing } from "./take_away";
+import { t } from "./words";
 
 export interface Reference { order: number; says: string; bits: string; of: string; mfn: number; entry: string; perm: string; skipped: boolean; fault: boolean }
 export interface Facts { says: string | null; bits: string; mfn: string; entry: string; perm: string; count: string }
@@ -10,9 +11,9 @@ export interface Facts { says: string | null; bits: string; mfn: string; entry: 
 export function factsAt(references: readonly Reference[], step: number): Facts {
   const now = references[step - 1];
   const saved = references.slice(0, step).filter((each) => each.skipped).length;
-  const count = `${step - saved} made, ${saved} saved`;
-  if (now === undefined) return { says: null, bits: "none yet", mfn: "", entry: "", perm: "", count };
-  return { says: now.says, bits: `${now.bits} of the ${now.of}`, mfn: String(now.mfn), entry: now.entry, perm: now.perm || "nothing: not present", count };
+  const count = t("{made} made, {saved} saved", { made: step - saved, saved });
+  if (now === undefined) return { says: null, bits: t("none yet"), mfn: "", entry: "", perm: "", count };
+  return { says: now.says, bits: t("{bits} of the {of}", { bits: now.bits, of: now.of }), mfn: String(now.mfn), entry: now.entry, perm: now.perm || t("nothing: not present"), count };
 }
 
 export const stateOf = (order: number, step: number): string => (order < step ? "done" : order === step ? "now" : "coming");
@@ -35,8 +36,8 @@ export class WalkView {
     this.references = JSON.parse(root.querySelector("#walk-data")?.textContent ?? "[]") as Reference[];
     this.step = Number(root.dataset["step"]);
     this.start = root.dataset["start"] ?? "";
-    this.play = button("Play", () => this.toggle());
-    this.slider = el("input", { type: "range", min: "0", max: String(this.references.length), "aria-label": "Step of the walk" });
+    this.play = button(t("Play"), () => this.toggle());
+    this.slider = el("input", { type: "range", min: "0", max: String(this.references.length), "aria-label": t("Step of the walk") });
     this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
     const controls = root.querySelector<HTMLElement>("[data-part=controls]");
     controls?.append(this.play, this.slider);
@@ -55,10 +56,11 @@ export class WalkView {
   }
 
   private menu(): HTMLElement {
-    const title = (): string => `Nested page walk, ${this.root.querySelector("h2")?.textContent ?? ""}, step ${this.step} of ${this.references.length}`;
+    const title = (): string => t("Nested page walk, {title}, step {step} of {references}", { title: this.root.querySelector("h2")?.textContent ?? "", step: this.step, references: this.references.length });
+    const step = (): number => this.step;
     const heads = ["order", "says", "bits", "of", "mfn", "entry", "perm", "skipped", "fault"] as const;
     return takeAway({
-      root: this.root, get title() { return title(); }, get name() { return `walk-step-${title().match(/step (\d+)/)?.[1]}`; },
+      root: this.root, get title() { return title(); }, get name() { return `walk-step-${step()}`; },
       json: () => ({ step: this.step, references: this.references }), picture: () => this.drawing(),
       sheet: () => ({ heads: [...heads], rows: this.references.map((row) => heads.map((name) => String(row[name]))) }),
     });
@@ -98,13 +100,13 @@ export class WalkView {
       this.show(this.step + 1);
       if (this.step === this.references.length) this.stop();
     }, PLAY_MS);
-    this.play.textContent = "Pause";
+    this.play.textContent = t("Pause");
   }
 
   private stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;
-    this.play.textContent = "Play";
+    this.play.textContent = t("Play");
   }
 
   private go(step: number): void {

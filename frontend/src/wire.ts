@@ -1,5 +1,7 @@
 /** The only place that knows byte offsets and message shapes. Whatever does not fit throws a WireError naming the fault. */
 
+import { say } from "./words";
+
 export class WireError extends Error {}
 
 export interface Owner { byte: number; owner: string; name: string; letter: string }
@@ -109,13 +111,11 @@ async function readKeyframe(reader: Reader): Promise<Pick<MapKeyframe, "owners" 
   const frames = integer(head["frames"], "frames", 1, MAX_FRAMES);
   const owners = list(head["owners"], "owners").map((row, i): Owner => {
     const r = object(row, `owners[${i}]`);
-    return {
-      byte: integer(r["byte"], "byte", 0, 254), owner: text(r["owner"], "owner"), name: text(r["name"], "name"),
-      letter: text(r["letter"], "letter"),
-    };
+    const owner = text(r["owner"], "owner"), name = text(r["name"], "name");
+    return { byte: integer(r["byte"], "byte", 0, 254), owner, name: owner.startsWith("vm:") ? name : say(name), letter: text(r["letter"], "letter") };
   });
   // Byte 254 means "other" without being announced: frames of a VM that has just gone.
-  if (!owners.some((owner) => owner.byte === OTHER)) owners.push({ byte: OTHER, owner: "other", name: "other", letter: "" });
+  if (!owners.some((owner) => owner.byte === OTHER)) owners.push({ byte: OTHER, owner: "other", name: say("other"), letter: "" });
   const violations = readViolations(reader);
   const map = await inflate(reader.take(reader.left), frames);
   const counts = countsOf(map);

@@ -68,7 +68,7 @@ def shown(result: dict[str, Any], *, names: Sequence[str]) -> Shown:
     against = result["checked_against"]
     policies = [f"the wishes for {name} (digest {against['policies'][name][:SHOWN_DIGITS]})" for name in names]
     others = len(against["policies"]) - len(names)
-    neighbours = [f"{others} neighbour{'s' if others > 1 else ''}"] if others else []
+    neighbours = [f"{others} neighbours" if others > 1 else "1 neighbour"] if others else []
     at = against["at"].replace("T", " ").removesuffix("Z")
     host = f"host {against['host']} (digest {against['host_sha256'][:SHOWN_DIGITS]})"
     return {

@@ -164,11 +164,15 @@ def demand_words(item: str, parties: int) -> str:
     one = parties == 1
     who = "one party" if one else f"{parties} parties"
     return {
-        "veto": f"{who} {'rules' if one else 'rule'} out{'' if one else ' different'} values of “{label}”",
-        "rule": f"{who} {'ties' if one else 'tie'} two settings together by a rule",
+        "veto": f"one party rules out values of “{label}”" if one else f"{who} rule out different values of “{label}”",
+        "rule": "one party ties two settings together by a rule"
+        if one
+        else f"{who} tie two settings together by a rule",
         "reservation": f"{who} would rather have no agreement than so little",
         # Labels are words of their owners: all who are seated read this, so it does not repeat them.
-        "label": f"{who} {'refuses' if one else 'refuse'} a neighbour of a certain kind",
+        "label": "one party refuses a neighbour of a certain kind"
+        if one
+        else f"{who} refuse a neighbour of a certain kind",
         "class": f"{who} must not share a host with a competitor",
     }.get(kind, item)
 

@@ -82,8 +82,13 @@ def page_of(*, user: User, wanted: Wanted = NOTHING_SAID, before: int | None = N
     rows = list(found.order_by("-seq")[: most + 1])
     more = len(rows) > most
     rows = rows[:most]
-    names = names_in(rows)
-    return {"entries": [shown(row, names) for row in rows], "before": rows[-1].seq if more else None}
+    return {"entries": shown_all(rows), "before": rows[-1].seq if more else None}
+
+
+def shown_all(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Entries for a page or the API, with people by the names that they have now."""
+    names = names_in(entries)
+    return [shown(entry, names) for entry in entries]
 
 
 def names_in(entries: Iterable[Entry]) -> dict[str, str]:
@@ -128,7 +133,7 @@ def acts_of(*, user: User) -> list[dict[str, Any]]:
 
 def types_of(*, user: User) -> list[str]:
     """The types of entries that the person has, for the filter."""
-    return sorted(set(Entry.objects.visible_to(user).order_by().values_list("type", flat=True)))
+    return sorted(Entry.objects.visible_to(user).order_by().values_list("type", flat=True).distinct())
 
 
 def lines_of(*, user: User) -> Iterator[str]:

@@ -127,8 +127,10 @@ def _stopped(there: Elsewhere | None) -> str:
                 f"At step {there.acted}: run on {there.column}, {there.check} acts there, "
                 f"and step {there.step} comes to nothing."
             )
-        how = f"it is answered {there.status} by" if there.status != "OK" else "it comes to nothing because of"
-        return f"At step {there.step}. Run on {there.column}, {how} {there.check}."
+        if there.status != "OK":
+            return f"At step {there.step}. Run on {there.column}, it is answered {there.status} by {there.check}."
+        return f"At step {there.step}. Run on {there.column}, it comes to nothing because of {there.check}."
     if there.outcome in ("OUT_OF_SCOPE", "NOT_APPLICABLE"):
         return f"Nowhere: on {there.column} it is {there.outcome.replace('_', ' ')}. {there.reason}."
-    return f"Nowhere: run on {there.column} it succeeds too. {there.reason[:1].upper()}{there.reason[1:]}."
+    reason = there.reason[:1].upper() + there.reason[1:]
+    return f"Nowhere: run on {there.column} it succeeds too. {reason}."

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import ngettext
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
@@ -48,7 +49,12 @@ def run_again(request: HttpRequest) -> HttpResponse:
     chosen = request.POST.get("cell", "")
     cells = [int(chosen)] if chosen.isdecimal() and len(chosen) < 18 else None
     count = services.cells_run_again(by=request.user, cells=cells)  # type: ignore[arg-type]
-    messages.success(request, f"{count} cell{'' if count == 1 else 's'} queued; they fill as they are executed.")
+    told = ngettext(
+        "%(count)s cell queued; it fills as it is executed.",
+        "%(count)s cells queued; they fill as they are executed.",
+        count,
+    )
+    messages.success(request, told % {"count": count})
     return redirect(f"/teach/cell/{chosen}/" if cells else "/teach/")
 
 

@@ -120,7 +120,8 @@ def walk_of(name: str) -> dict[str, Any]:
 
 
 def _result(walked: Mapping[str, Any], read: int, saved: int) -> str:
-    made = f"{read} reference{'' if read == 1 else 's'} made" + (f", {saved} saved by caches" if saved else "")
+    made = "1 reference made" if read == 1 else f"{read} references made"
+    made = f"{made}, {saved} saved by caches" if saved else made
     if walked["status"] != "OK":
         return f"{made}. The walk ended with a fault: an entry was not present."
     return f"{made}. The page is frame {walked['mfn']} of the machine; reading it is not counted."

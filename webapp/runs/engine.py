@@ -330,9 +330,10 @@ def _watched(step: Step, outcome: Outcome) -> list[dict[str, Any]]:
     event = {"op": step.op, "vm": "", "outcome": "", "check": "", "act": None, "kind": "violation", "detail": {}}
     if not outcome.wrong:
         return [{**event, "kind": "mended", "title": "No page breaks a rule of ownership any more"}]
-    pages = f"{outcome.wrong:,} page" + (" breaks" if outcome.wrong == 1 else "s break")
+    pages = outcome.wrong
+    title = "1 page breaks a rule of ownership" if pages == 1 else f"{pages:,} pages break a rule of ownership"
     shown = [hex(mfn) for mfn in step.violations[:PAGES_NAMED].tolist()]
-    return [{**event, "title": f"{pages} a rule of ownership", "detail": {"pages": ", ".join(shown)}}]
+    return [{**event, "title": title, "detail": {"pages": ", ".join(shown)}}]
 
 
 def look_until(looker: Looker, plan: Plan, orders: Sequence[Order], op: int) -> bool:

@@ -84,7 +84,7 @@ def _ask(act: Act, run: Run) -> None:
 
 def _pages(act: Act) -> str:
     pages = act.data["pages"]
-    return f"{pages:,} page" + ("" if pages == 1 else "s")
+    return "1 page" if pages == 1 else f"{pages:,} pages"
 
 
 def _answer(act: Act, run: Run) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation
+from webapp.agreements.models import Agreement, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -32,6 +32,7 @@ STALE_SECONDS: Final = 15  # a sign of life older than this reads "unknown", nev
 REFUSALS_SHOWN: Final = 5
 EVENTS_SHOWN: Final = 50
 TLB_SHOWN: Final = 12
+WAITING: Final = 20
 LOOKS: Final = "abcdefg"
 FIXED: Final = {"free": "free", "hypervisor": "hypervisor", "hsvm": "H-SVM", "other": "other"}
 S = VirtualMachine.State
@@ -211,23 +212,23 @@ def _protection(
 
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
-    """Negotiations in which a proposal waits for this person's answer, soonest deadline first."""
-    own = vms_of(user=user).values("pk")
-    open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
-    found = []
-    for negotiation in open_ones:
-        answered = set(negotiation.messages.filter(round=negotiation.round).values_list("vm_id", flat=True))
-        seats = [seat.vm for seat in negotiation.seats.filter(vm__in=own).select_related("vm")]
-        by_delegate = negotiation.protocol.get("answers", {})
-        unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
-        if unanswered:
-            found.append({"negotiation": negotiation, "vms": unanswered})
-    return found
+    """Negotiations in which a proposal waits for this person's answer, soonest deadline first, at most WAITING."""
+    given = Message.objects.filter(
+        negotiation=OuterRef("negotiation"), vm=OuterRef("vm"), round=OuterRef("negotiation__round")
+    )
+    seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs, negotiation__state=Negotiation.State.PROPOSED)
+    open_ones = seats.filter(~Exists(given)).select_related("vm", "negotiation__host")
+    found: dict[int, dict[str, Any]] = {}
+    for seat in open_ones.order_by("negotiation__deadline_at", "id")[:WAITING]:
+        if seat.vm.name not in seat.negotiation.protocol.get("answers", {}):  # else its delegate has answered
+            waits = found.setdefault(seat.negotiation_id, {"negotiation": seat.negotiation, "vms": []})
+            waits["vms"].append(seat.vm)
+    return list(found.values())
 
 
 def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
     """The newest negotiations with the word and look of their state."""
-    rows = agreed.negotiations_of(user=user).order_by("-id")[:most]
+    rows = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")[:most]
     return [
         {
             "negotiation": row,
@@ -296,22 +297,30 @@ def asked_shown(*, user: User) -> list[dict[str, Any]]:
 # -- hosts
 
 
-def hosts_shown() -> list[dict[str, Any]]:
-    """The operator's table of hosts. A host whose run gave no sign of life is unknown, not healthy."""
+def hosts_shown(*, hosts: Iterable[Host] | None = None) -> list[dict[str, Any]]:
+    """The operator's table of these hosts, or of all. A host whose run gave no sign of life is unknown, not healthy.
+    Its queries are as many for one host as for a hundred."""
+    given = list(Host.objects.all() if hosts is None else hosts)
+    runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
+    agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
+    conflicts = agreed.open_conflicts_by_host(hosts=given)
+    vms: dict[int, Counter[str]] = defaultdict(Counter)
+    counted = VirtualMachine.objects.filter(placement__host__in=given).order_by()
+    for pk, state, count in counted.values_list("placement__host", "state").annotate(count=Count("id")):
+        vms[pk][state] = count
     rows = []
-    for host in Host.objects.all():
-        run = Run.objects.filter(host=host).first()
-        vms = Counter(VirtualMachine.objects.filter(placement__host=host).values_list("state", flat=True))
+    for host in given:
+        run, here = runs.get(host.pk), vms[host.pk]
         rows.append(
             {
                 "host": host,
                 "run": run,
                 **_life(run),
                 "memory_mib": document_of(host)["capacity"]["memory_mib"],
-                "running": vms[S.RUNNING],
-                "others": sum(vms.values()) - vms[S.RUNNING],
-                "agreement": agreed.agreement_in_force(host=host),
-                "conflicts": host.conflicts.filter(closed_at__isnull=True).count(),
+                "running": here[S.RUNNING],
+                "others": sum(here.values()) - here[S.RUNNING],
+                "agreement": agreements.get(host.pk),
+                "conflicts": conflicts.get(host.pk, 0),
                 "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
             }
         )
@@ -323,16 +332,14 @@ def _life(run: Run | None) -> dict[str, str]:
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
     words, look = RUN_STATES[Run.State(run.state)]
-    newest = run.checkpoints.defer("sealed", "picture").first()
-    at = newest.made_at if newest else run.started_at
+    at = run.heard_at or run.started_at  # type: ignore[attr-defined]  # of selectors.newest_runs
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
     return {"state": words, "look": look, "age": ago(at)}
 
 
-def vms_on(*, host: Host) -> list[dict[str, Any]]:
-    """The VMs that run on the host, each with what its agreement answers to a reclaim."""
-    values = agreed.values_in_force(host=host)
+def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The VMs that run on the host, each with what its agreement (`values` in force) answers to a reclaim."""
     running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
     told = {
         "on": "The agreement allows it: the guest gives spare pages back.",

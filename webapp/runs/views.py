@@ -21,6 +21,7 @@ from webapp.agreements.models import Negotiation
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get
+from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
@@ -243,9 +244,12 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
 @operator_required
 def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
+    moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
+    page = window(request, Host.objects.all())
     context = {
-        "moved": selectors.moved_for(tenant=None),  # read first: what comes later has the page fetched anew
-        "hosts": overview.hosts_shown(),
+        "moved": moved,
+        "hosts": overview.hosts_shown(hosts=page.rows),
+        "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
     }
@@ -265,14 +269,16 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     found = host_get(user=user, name=name)
     run = _asked_run(request, found)
+    agreement = agreed.agreement_in_force(host=found)
+    values = agreed.values_of(agreement) if agreement else {}
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
         "run": run,
-        "guests": overview.vms_on(host=found),
-        "agreement": agreed.agreement_in_force(host=found),
+        "guests": overview.vms_on(host=found, values=values),
+        "agreement": agreement,
         "drills": services.DRILLS,
-        "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
+        "row": overview.hosts_shown(hosts=[found])[0],
         "conflicts": agreed.conflicts_shown(
             user=user, conflicts=agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10]
         ),

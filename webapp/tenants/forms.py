@@ -126,4 +126,4 @@ def described(answers: Answers | None) -> str:
     label = profile.label if profile else name
     if not changes:
         return label
-    return f"{label} + {changes} change{'s' if changes > 1 else ''}"
+    return f"{label} + {changes} changes" if changes > 1 else f"{label} + 1 change"

@@ -85,7 +85,8 @@ class OneOf:
 
     def check(self, value: Any, path: str, faults: Faults) -> None:
         if not isinstance(value, str) or value not in self.names:
-            faults.append(Fault(path, f"must be {'one of ' if len(self.names) > 1 else ''}{', '.join(self.names)}"))
+            names = ", ".join(self.names)
+            faults.append(Fault(path, f"must be one of {names}" if len(self.names) > 1 else f"must be {names}"))
 
     def schema(self) -> dict[str, Any]:
         return {"enum": list(self.names)} if len(self.names) > 1 else {"const": self.names[0]}
