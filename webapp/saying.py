@@ -19,7 +19,7 @@ from django.utils import formats
 from django.utils.translation import get_language, gettext, to_locale
 
 PLACE = re.compile(r"%\((\w+)\)s")
-FEWEST_LETTERS = 5  # of a template's own: fewer would fit too much
+FEWEST_LETTERS = 2  # of a template's own: fewer would fit too much
 DEEPEST = 6
 READ = {"says", "title", "label", "words", "text", "cells", "bits", "of", "name", "message", "reason", "state"}
 # How English texts are strung together; the words between are translated too.
