@@ -35,7 +35,7 @@ TOLD = (
     "webapp/ops/story.py",
     "webapp/classroom/wording.py",
     "webapp/vpms/vocabulary.py",
-    "hsvm_engine/attacks/",
+    "hsvm_engine/",
 )
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
@@ -118,7 +118,7 @@ def labels() -> Iterator[Found]:
 def composed() -> Iterator[Found]:
     """What Python code puts together unmarked, and the words that string it together."""
     yield from ((place, text, None) for place, text in sentences())
-    yield from (("webapp/saying.py", word, None) for word in ("and", "or"))
+    yield from (("webapp/saying.py", word, None) for word in ("and", "or", "“%(text)s”"))
 
 
 def locales() -> list[str]:

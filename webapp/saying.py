@@ -19,11 +19,13 @@ from django.utils import formats
 from django.utils.translation import get_language, gettext, to_locale
 
 PLACE = re.compile(r"%\((\w+)\)s")
-FEWEST_LETTERS = 5  # of a template's own: fewer would fit too much
+QUOTED = re.compile("“[^“”]*”")
+FEWEST_LETTERS = 5  # of a template's own, unless it begins with them: fewer would fit too much
 DEEPEST = 6
+LONGEST = 2000  # of a text that is taken apart at its seams
 READ = {"says", "title", "label", "words", "text", "cells", "bits", "of", "name", "message", "reason", "state"}
 # How English texts are strung together; the words between are translated too.
-SEAMS = (r"(?<=[.?!]) ", "; ", ": ", ", ", r" \(", r"\)", " and ", " or ", "[“”]", r"\.$")
+SEAMS = (r"(?<=[.?!]) ", "; ", ": ", ", ", r" \(", r"\)", " and ", " or ", "(?<=”) |(?= “)", r"\.$")
 
 
 class Template(NamedTuple):
@@ -68,14 +70,29 @@ def _said(language: str, text: str, depth: int) -> str:
     known = gettext(text)
     if known != text or depth >= DEEPEST:
         return known
+    if QUOTED.fullmatch(text):
+        return gettext("“%(text)s”").replace("%(text)s", _said(language, text[1:-1], depth + 1))
     for template in templates(language):
-        if template.longest in text and (found := template.pattern.fullmatch(text)):
+        if template.longest in text and (found := template.pattern.fullmatch(text)) and all(map(whole, found.groups())):
             return PLACE.sub(lambda place: _said(language, found[place[1]], depth + 1), template.said)
     return _strung(language, text, depth)
 
 
+def whole(part: str) -> bool:
+    """Does a part open every bracket and quotation mark that it closes, and close what it opens?"""
+    depth = 0
+    for sign in part:
+        depth += (sign in "(“") - (sign in ")”")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def _strung(language: str, text: str, depth: int) -> str:
-    """Said piece by piece at the outermost seam that there is; capitals at the start of a sentence are kept."""
+    """Said piece by piece, at the outermost seam that leaves nothing in English, else at the outermost of all."""
+    if len(text) > LONGEST:
+        return text
+    best = ""
     for seam in SEAMS:
         pieces = re.split(f"({seam})", text)
         if len(pieces) > 1:
@@ -83,7 +100,13 @@ def _strung(language: str, text: str, depth: int) -> str:
                 _seam(piece) if index % 2 else _said(language, piece, depth + 1) if piece else ""
                 for index, piece in enumerate(pieces)
             ]
-            return "".join(said)
+            best = best or "".join(said)
+            if all(
+                new != old or not re.search("[a-z]{2}", old) for new, old in list(zip(said, pieces, strict=True))[::2]
+            ):
+                return "".join(said)
+    if best:
+        return best
     lower = text[:1].lower() + text[1:]
     known = gettext(lower)
     return known[:1].upper() + known[1:] if known != lower else text
@@ -120,7 +143,7 @@ def _made(language: str) -> Iterator[tuple[int, Template]]:
             if isinstance(message.id, str) and isinstance(message.string, str) and PLACE.search(message.id):
                 own = PLACE.split(message.id)[::2]
                 letters = sum(map(len, re.findall("[A-Za-z]+", " ".join(own))))
-                if letters >= FEWEST_LETTERS:
+                if letters >= FEWEST_LETTERS or re.match("[A-Za-z]{2}", own[0]):
                     yield letters, Template(_pattern(message.id), max(own, key=len), message.string)
 
 

@@ -31,12 +31,23 @@ NOT_WORDS: Final = re.compile(
 LOOKS = {"ok", "neutral", "accent", "warning", "violation", "progress", "unknown", "info", "blocked", "detected"}
 LOOKS |= {"succeeded", "error", "stale", "out-of-scope"}  # names of looks in tables of words
 # Words that stand alone are told apart from names in documents by where they stand: tables of words.
-TABLES: Final = re.compile(r".*(WORDS|CHIPS|LABELS|OUTCOMES|TITLES|NAMES_SHOWN|STAGES|PROPERTIES|AGAINST|STATES)$")
+TABLES: Final = re.compile(
+    r".*(WORDS|CHIPS|LABELS|OUTCOMES|TITLES|NAMES_SHOWN|STAGES|PROPERTIES|AGAINST|STATES|VERDICTS)$"
+)
+
+# Words that stand alone and in no such table: names of owners, states, answers, kinds, and of the facts of an event.
+ALONE: Final = """
+    Idle Swap you always tagged free hypervisor other accepted agreed rejected refused countered agree refuse on off
+    stopped held starting running stopping paused done failed cancelled queued reclaim drill law wish must prefer
+    STALE PENDING REFUSED DENIED ALLOWED WAITING pages reason event agreement operation moment op step bytes zeros
+    nobody none yes no changed present absent counters digest host switch value lost open clashes shared
+"""
 
 
 def sentences() -> Iterator[tuple[str, str]]:
-    """File and template of every sentence."""
-    for path in sorted((ROOT / "webapp").rglob("*.py")):
+    """File and template of every sentence, and the words that stand alone."""
+    yield from (("webapp/runs/overview.py", word) for word in ALONE.split())
+    for path in [*sorted((ROOT / "webapp").rglob("*.py")), ROOT / "hsvm_engine" / "play.py"]:
         place = str(path.relative_to(ROOT))
         if not SILENT.fullmatch(place):
             for text in said_in(path.read_text()):

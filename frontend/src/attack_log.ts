@@ -58,7 +58,7 @@ function row(event: LogEvent): HTMLElement {
   const facts = [...(event.check === "" ? [] : [["check", event.check] as const]), ...Object.entries(event.detail)];
   const head = [
     el("time", { class: "log-at", datetime: event.at }, at),
-    el("span", { class: "log-title" }, say(event.title || event.kind)),
+    el("span", { class: "log-title", "data-more": t("details") }, say(event.title || event.kind)),
     el("span", { class: "log-meta muted" }, event.vm, event.vm !== "" && event.op !== null ? ", " : "", event.op === null ? "" : facts.length === 0 ? moment(event.op) : t("op {op}", { op: opNumber(event.op) })),
     event.outcome === "" ? "" : el("span", { class: outcomeClass(event.outcome) || "chip" }, say(event.outcome)),
   ];

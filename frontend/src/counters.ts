@@ -103,8 +103,8 @@ export class Counters {
     this.history.add(data.op, data.vms);
     const fact = (term: string, value: string): HTMLElement => el("div", {}, el("dt", {}, term), el("dd", { class: "num" }, value));
     this.totals.replaceChildren(
-      fact("Operation", count(data.op)), fact("References", count(data.references)), fact("L1 hits", count(data.l1)), fact("L2 hits", count(data.l2)),
-      fact("Misses", count(data.miss)), fact("Faults", count(data.faults)), fact("Hit ratio", ratioWords(data)),
+      fact(t("Operation"), opNumber(data.op)), fact(t("References"), count(data.references)), fact(t("L1 hits"), count(data.l1)), fact(t("L2 hits"), count(data.l2)),
+      fact(t("Misses"), count(data.miss)), fact(t("Faults"), count(data.faults)), fact(t("Hit ratio"), ratioWords(data)),
     );
     fillRows(this.vms.body, data.vms.map((vm) => [
       el("span", { class: "map-owner" }, swatch({ owner: "vm", letter: vm.letter }), ` ${vm.name}`), count(vm.frames), count(vm.references),

@@ -13,7 +13,7 @@ const look = (colour: string, letter: string): Look => ({ colour, letter, textur
 /** From the longest ago to the newest: mark 1 to 5. */
 export const AGE_LOOKS = [look("#6B3A6E", "1"), look("#B0436A", "2"), look("#E0693C", "3"), look("#F7AE3A", "4"), look("#FFF6C2", "5")];
 export const OVERLAYS: Record<Overlay, { name: string; looks: readonly Look[] }> = {
-  none: { name: "none", looks: [] },
+  none: { name: t("none"), looks: [] },
   age: { name: t("age since last change"), looks: AGE_LOOKS },
   given: { name: t("given back"), looks: [look("#FFF6C2", "-")] },
   attack: { name: t("attack footprint"), looks: [look("#FF8A80", "x")] },

@@ -243,3 +243,27 @@ def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Calla
     first = int(page.get_attribute('[data-view="ownership-map"]', "data-seq") or 0)
     page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]').dataset.seq) > {first}")
     assert "asks for the newest state every 2 s" in page.locator(".notice[data-part=connection]").first.inner_text()
+
+
+NARROW = [  # the longest words, the widest tables and the dock
+    ("alice", ["/tenant/", "/tenant/host/h1/goals/"]),
+    ("olga", ["/operator/host/h2/"]),
+]
+
+
+def test_german_fits_320_px_and_a_page_from_right_to_left_overflows_nowhere(settled: Settled) -> None:
+    for who, paths in NARROW:
+        page = settled(who, True).new_page()
+        page.goto(paths[0])
+        page.locator("form[action='/language/'] button[value=de]").click()
+        for path in paths:
+            page.goto(path)
+            assert page.locator("html").get_attribute("lang") == "de"
+            assert page.get_by_role("button", name="Abmelden").is_visible()
+            for direction in ("ltr", "rtl"):
+                page.evaluate("direction => { document.documentElement.dir = direction }", direction)
+                for width in (320, 1280):
+                    page.set_viewport_size({"width": width, "height": 700})
+                    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+        page.locator("form[action='/language/'] button[value=en]").click()
+        page.close()

@@ -161,18 +161,22 @@ def demand_words(item: str, parties: int) -> str:
     kind, _, rest = item.partition(":")
     detail = rest.partition(":")[2]
     label = SWITCHES[detail].label if detail in SWITCHES else detail
-    one = parties == 1
-    who = "one party" if one else f"{parties} parties"
+    who = "one party" if parties == 1 else f"{parties} parties"
+    if parties == 1:
+        words = {
+            "veto": f"{who} rules out values of “{label}”",
+            "rule": f"{who} ties two settings together by a rule",
+            "label": f"{who} refuses a neighbour of a certain kind",
+        }
+    else:
+        words = {
+            "veto": f"{who} rule out different values of “{label}”",
+            "rule": f"{who} tie two settings together by a rule",
+            "label": f"{who} refuse a neighbour of a certain kind",
+        }
     return {
-        "veto": f"one party rules out values of “{label}”" if one else f"{who} rule out different values of “{label}”",
-        "rule": "one party ties two settings together by a rule"
-        if one
-        else f"{who} tie two settings together by a rule",
+        **words,  # labels are words of their owners: all who are seated read this, so it does not repeat them
         "reservation": f"{who} would rather have no agreement than so little",
-        # Labels are words of their owners: all who are seated read this, so it does not repeat them.
-        "label": "one party refuses a neighbour of a certain kind"
-        if one
-        else f"{who} refuse a neighbour of a certain kind",
         "class": f"{who} must not share a host with a competitor",
     }.get(kind, item)
 

@@ -57,17 +57,17 @@ TOURS: Final[Mapping[str, tuple[Stop, ...]]] = {
     "tenant": (
         Stop(".rail", _("Your pages"), _("My VMs, conflicts, agreements and your record. Nobody outside your organisation sees them.")),
         Stop('.page-header a[href="/tenant/vm/new/"], a[href="/tenant/vm/new/"]', _("Say what a VM needs"), _("Eight questions in plain words. Each answer carries a strength: must, prefer, or do not mind.")),
-        Stop('[data-label="Protection in force"], thead th:nth-child(3)', _("What protects it now"), _("Not what you wished for: what was agreed and measured, with the evidence beside it. A drill really attacks a VM under these terms.")),
-        Stop('[data-label="State"] .status, [data-label="State"]', _("Start and stop"), _("When wishes clash, the VM is held and a negotiation opens. What already runs is never changed without its owner.")),
-        Stop('[data-label="Open conflicts"], .rail a[href="/tenant/conflicts/"]', _("Where wishes clash"), _("Each conflict with its reason. You are asked here, with a deadline and with what happens if you do not answer.")),
+        Stop('[data-col="protection"], thead th:nth-child(3)', _("What protects it now"), _("Not what you wished for: what was agreed and measured, with the evidence beside it. A drill really attacks a VM under these terms.")),
+        Stop('[data-col="state"] .status, [data-col="state"]', _("Start and stop"), _("When wishes clash, the VM is held and a negotiation opens. What already runs is never changed without its owner.")),
+        Stop('[data-col="conflicts"], .rail a[href="/tenant/conflicts/"]', _("Where wishes clash"), _("Each conflict with its reason. You are asked here, with a deadline and with what happens if you do not answer.")),
         Stop('.rail a[href="/tenant/audit/"]', _("Your record"), _("Everything that was agreed and done, sealed entry by entry. Verify the chain, or take it away for an auditor.")),
         HELP,
     ),
     "operator": (
         Stop(".rail", _("The operator's pages"), _("Hosts, conflicts, agreements and the platform's record. You see what is agreed, never what a tenant wished.")),
-        Stop('td[data-label="Host"] a', _("One host, live"), _("Its page shows the owner of every page of memory, the TLB, counters and events, and a timeline that leads to any moment.")),
-        Stop('td[data-label="Heard of"]', _("How old the news is"), _("A host that is silent reads unknown, never healthy.")),
-        Stop('td[data-label="Pages with a wrong owner"]', _("The number that must be none"), _("Pages that somebody reaches who does not own them. Anything but none is a violation.")),
+        Stop('td[data-col="host"] a', _("One host, live"), _("Its page shows the owner of every page of memory, the TLB, counters and events, and a timeline that leads to any moment.")),
+        Stop('td[data-col="heard"]', _("How old the news is"), _("A host that is silent reads unknown, never healthy.")),
+        Stop('td[data-col="wrong"]', _("The number that must be none"), _("Pages that somebody reaches who does not own them. Anything but none is a violation.")),
         HELP,
     ),
     "teacher": (
