@@ -31,7 +31,9 @@ def alone(live_cast: Any, valkey: Any) -> dict[str, str]:
     services.vm_start(by=live_cast.alice, vm=vm("a-db"))
     story.drain()
     run = Run.objects.get()
-    return {"run": str(run.pk), "negotiation": str(run.host.negotiations.get().pk), "tenant": "alpha", "vm": "a-db"}
+    negotiation = run.host.negotiations.get()
+    idents = {"run": run.pk, "negotiation": negotiation.pk, "notices": live_cast.alice.pk}
+    return {"tenant": "alpha", "vm": "a-db", **{kind: str(pk) for kind, pk in idents.items()}}
 
 
 def names(idents: dict[str, str]) -> dict[str, str]:

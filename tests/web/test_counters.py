@@ -125,7 +125,7 @@ def test_an_approval_names_the_person_and_the_proposal(street: Street, open_one:
     post(client, street, open_one, "a-bank", "accept")
     page = text_of(client.get(f"/tenant/negotiation/{open_one.pk}/"))
     assert "You accepted: anna said so for a-bank to proposal 1" in page
-    assert advance(open_one).protocol["answers"]["a-bank"]["by"] == "anna"
+    assert advance(open_one).protocol["answers"]["a-bank"]["by"] == street.people["a-bank"].alias
     entry = Entry.objects.get(type="negotiation.answer")
     assert entry.actor == street.people["a-bank"].alias and json.loads(entry.line)["data"]["round"] == 1
 

@@ -152,7 +152,8 @@ class Editor:
         memory = str(size.get("memory_mib", forms.MEMORY_MIB[0]))
         text = self.text(tab)
         if posted and tab in TEXTS:
-            text = self.next_text(self.typed_text().decode("utf-8", "replace"), renumber=bool(more))
+            typed = self.typed_text().decode("utf-8", "replace") if self.file else posted.get("document", "")
+            text = self.next_text(typed.strip(), renumber=bool(more))
         elif posted:
             answers = forms.read_answers(posted)
             memory, mode = posted.get("memory_mib", memory), posted.get("delegate", mode)
