@@ -61,8 +61,8 @@ api-fuzz: $(VENV)/.stamp-dev ## 5,000 calls made from the API's document, as eac
 test-asan: $(VENV)/.stamp-dev ## the engine's tests under ASan and UBSan, and equal digests of all builds
 	@$(PY) -m tests.engine.sanitizer
 
-oracles: setup $(VENV)/.stamp-dev ## the policy's tests beside slow twins and CP-SAT, on five times as many instances
-	@ORACLES=5 $(PY) -m pytest -n 2 tests/policy
+oracles: setup $(VENV)/.stamp-dev ## the policy's tests beside slow twins and CP-SAT, five times as many instances; the whole small model
+	@ORACLES=5 $(PY) -m pytest -n 2 tests/policy tests/engine/test_model.py
 
 stories: setup $(VENV)/.stamp-dev ## docs/stories: two negotiations as the screens show them and as vpms explain tells them
 	@STORIES=docs/stories $(PY) -m pytest tests/web/test_counters.py tests/web/test_ladder.py -k "story_that or five_tenants"

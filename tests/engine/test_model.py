@@ -24,6 +24,7 @@ PATTERN = "5e" * 8
 WHOLE = -1  # stands for a guest page where an image is of a whole VM
 PERMS = {1: "r", 3: "rw", 5: "rx", 7: "rwx"}
 FULL = os.environ.get("HSVM_MODEL") == "full"
+LONGEST = "swap"  # takes as long as all others together: of `make oracles`, and of the full model
 
 BASE = {"create_vm", "delete_vm", "page_map", "page_unmap", "context_restore", "context_save"}
 SLICES: dict[str, tuple[set[str], list[str]]] = {  # what goes on, and the permissions of new leaves
@@ -256,7 +257,7 @@ def explore(start: State, extends: set[str], tries: set[str], perms: list[str]) 
     return found
 
 
-@pytest.mark.parametrize("name", SLICES)
+@pytest.mark.parametrize("name", [name for name in SLICES if name != LONGEST or FULL or "ORACLES" in os.environ])
 def test_no_reachable_state_breaks_a_rule(name: str) -> None:
     extends, perms = SLICES[name]
     tries, perms = (set(OPERATIONS), ["r", "rw"]) if FULL else (extends | LOOKS, perms)
