@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-live bench-policy oracles stories fuzz test-asan coverage mutants clean
+.PHONY: help demo test setup preflight lock bench bench-live bench-policy bench-pages oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ bench-live: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the live views' b
 bench-policy: setup $(VENV)/.stamp-dev $(VENV)-negmas/.stamp ## the solver, the fleet and their peers: one JSON object
 	@NEGMAS_PYTHON=$(VENV)-negmas/bin/python $(PY) -m benchmarks.policy_speed
 
+bench-pages: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every page with 5,000 VMs and 100,000 audit records: one JSON object
+	@$(PY) -m benchmarks.pages_speed
+
 # A peer with many dependencies of its own: it lives apart, so that it cannot change ours.
 $(VENV)-negmas/.stamp: requirements-negmas.lock | $(VENV)/.stamp-dev
 	@echo "installing the peer of the policy bench" >&2
@@ -51,6 +54,9 @@ $(VENV)-negmas/.stamp: requirements-negmas.lock | $(VENV)/.stamp-dev
 
 fuzz: setup ## 200,000 changed files for the attack, trace and snapshot parsers; one JSON line
 	@$(PY) -m tests.engine.fuzz --inputs 200000
+
+api-fuzz: $(VENV)/.stamp-dev ## 5,000 calls made from the API's document, as each kind of person; one JSON line
+	@$(PY) -m tests.web.apifuzz --cases 5000
 
 test-asan: $(VENV)/.stamp-dev ## the engine's tests under ASan and UBSan, and equal digests of all builds
 	@$(PY) -m tests.engine.sanitizer

@@ -65,14 +65,17 @@ MAP = '[data-view="ownership-map"]'
 # Notes when the page asks for the map, tries to connect, and has a step on the screen: the message channel's task
 # follows the frame in which the view changed its number.
 WATCH = """
-  window.bench = {subscribed: 0, keyframe: 0, tries: [], painted: []};
+  window.bench = {subscribed: 0, keyframe: 0, tries: [], painted: [], steps: []};
   const Plain = window.WebSocket;
   window.WebSocket = class extends Plain {
     constructor(...given) {
       bench.tries.push(Date.now());
       super(...given);
       this.addEventListener('message', ({data}) => {
-        if (data instanceof ArrayBuffer && new Uint8Array(data)[3] === 1) bench.keyframe ||= data.byteLength;
+        if (!(data instanceof ArrayBuffer)) return;
+        const head = new DataView(data), keyframe = head.getUint8(3) === 1;
+        if (keyframe) bench.keyframe ||= data.byteLength;
+        bench.steps.push([keyframe, head.getUint32(12, true), head.getUint32(8, true)]);
       });
     }
     send(text) {
@@ -256,14 +259,24 @@ def reconnect(browser: Browser, made: Stack) -> dict[str, Any]:
         first = min(at for at in noted["tries"] if at >= opened - 1)
         times.append(noted["painted"][-1][1] - first)
     rows = clients.end(run.state.number)
-    painted = [seq for seq, _ in page.evaluate("bench.painted")]  # the same number again is a redrawing
-    doubled = sum(row["doubled"] for row in rows)
+    noted = page.evaluate("bench")
+    painted = [seq for seq, _ in noted["painted"]]  # the same number again is a redrawing
+    doubled = sum(row["doubled"] for row in rows) + came_twice(noted["steps"])
     doubled += sum(later < earlier for earlier, later in zip(painted, painted[1:], strict=False))
     missed = sum(run.state.number - (row["seq"] or 0) for row in rows)
     missed += sum(row["digest"] != run.digest() for row in rows) + (not painted_right(page, run))
     page.context.close()
     note(f"reconnected in {times} ms; clients reconnected {sum(row['drops'] for row in rows)} times")
     return {"reconnect_ms": max(times), "missed": missed, "doubled": doubled}
+
+
+def came_twice(steps: list[tuple[bool, int, int]]) -> int:
+    """Frames of the map that repeat what the browser had already; a keyframe may, because it replaces all."""
+    doubled, held = 0, 0
+    for keyframe, base, seq in steps:
+        doubled += not keyframe and (seq <= held or base < held)
+        held = seq if keyframe else max(held, seq)
+    return doubled
 
 
 def painted_right(page: Page, run: Run) -> bool:

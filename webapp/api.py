@@ -1,7 +1,7 @@
 """The REST API: collects each app's router; one handler turns every refusal into one JSON shape.
 
 Signed in by the session cookie, with the CSRF token on every unsafe request, or by an API token. A refusal is a problem
-(RFC 9457) that also carries `{"code", "message", "faults": [{"path", "reason"}]}`, with whatever more the code promises.
+(RFC 9457) that also carries `{"code", "message", "faults": [{"path", "reason"}]}`, and whatever more the code promises.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ for router in (accounts, tenants, wishes, agreements, ladder, papers, audit, run
 
 @api.exception_handler(VpmsError)
 def refused(request: HttpRequest, error: VpmsError) -> HttpResponse:
-    return problem(error.http_status, error.code, error.message, **error.data)
+    return problem(error.http_status, error.code, error.message, more=error.data)
 
 
 def path_of(place: tuple[Any, ...]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.views.defaults import page_not_found, permission_denied
@@ -14,7 +17,42 @@ from webapp.errors import BadInput, VpmsError
 from webapp.rest.problems import problem
 
 API = "/api/"
+AT_ONCE = 50  # rows of a long list on one page
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a long list. How long the list is, is not counted: that would read all of it."""
+
+    rows: list[Any]
+    number: int
+    more: bool
+
+    @property
+    def first(self) -> int:
+        return (self.number - 1) * AT_ONCE + 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+    @property
+    def before(self) -> int:
+        return self.number - 1
+
+    @property
+    def after(self) -> int:
+        return self.number + 1 if self.more else 0
+
+
+def window(request: HttpRequest, rows: QuerySet[Any]) -> Window:
+    """The part that `?page=` names, as _pages.html leads through it; the first for nonsense."""
+    text = request.GET.get("page", "")
+    number = max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+    start = (number - 1) * AT_ONCE
+    found = list(rows[start : start + AT_ONCE + 1])
+    return Window(found[:AT_ONCE], number, len(found) > AT_ONCE)
 
 
 def refusal(request: HttpRequest, status: int, code: str, reason: str) -> HttpResponse:

@@ -281,23 +281,13 @@ SOCIALACCOUNT_PROVIDERS = {
                 "name": env_str("HSVM_OIDC_NAME", "the sign-in of your organisation"),
                 "client_id": env_str("HSVM_OIDC_CLIENT_ID", ""),
                 "secret": env_str("HSVM_OIDC_CLIENT_SECRET", ""),
-                "settings": {"server_url": OIDC_ISSUER},
+                "settings": {"server_url": OIDC_ISSUER.rstrip("/"), "issuer": OIDC_ISSUER},
             }
         ]
         if OIDC_ISSUER
         else [],
     }
 }
-
-# Mail: smtp://user:password@host:port (STARTTLS), or one file for each mail in the run directory, as in the demo.
-MAIL_URL = urlsplit(env_str("HSVM_MAIL", ""))
-EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_URL.hostname else 'filebased'}.EmailBackend"
-EMAIL_FILE_PATH = RUN_DIR / "mail"
-EMAIL_HOST, EMAIL_PORT = MAIL_URL.hostname or "", MAIL_URL.port or 587
-EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(MAIL_URL.username or ""), unquote(MAIL_URL.password or "")
-EMAIL_USE_TLS = bool(EMAIL_HOST_USER)
-EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env_str("HSVM_MAIL_FROM", "vpms@localhost")
 
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True

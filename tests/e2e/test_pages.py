@@ -31,6 +31,8 @@ PAGES = [
     ("alice", "/tenant/host/h1/goals/"),
     ("alice", "/tenant/agreements/"),
     ("alice", "/tenant/audit/"),
+    ("alice", "/tenant/people/"),
+    ("alice", "/account/sessions/"),
     ("olga", "/operator/"),
     ("olga", "/operator/host/h2/"),
     ("olga", "/operator/host/h2/goals/"),

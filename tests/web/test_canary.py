@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -13,6 +14,10 @@ from webapp.agreements import ladder, services
 from webapp.agreements.keys import key_of
 from webapp.agreements.models import Agreement, Conflict, Negotiation, Rung
 from webapp.audit.models import Entry
+from webapp.notices import payload, sending
+from webapp.notices.models import Delivery, Event, Mail, Notice
+from webapp.notices.services import choices_set, endpoint_create
+from webapp.notices.wording import KINDS
 from webapp.runs import engine
 from webapp.tenants.models import Policy, VirtualMachine
 
@@ -36,6 +41,14 @@ def street(db: None, settings: Any, tmp_path: Any) -> Street:
     settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
     engine._hot.clear()
     found = make_street()
+    settings.WEBHOOK_HOSTS = ["hooks.example"]
+    for vm, slug in TENANTS.items():  # all that happens from now on is mailed at once and posted too
+        person = found.people[vm]
+        person.email = f"{PEOPLE[vm]}@mail.example"
+        person.save(update_fields=["email"])
+        both = {"page": "now", "mail": "now"}
+        choices_set(by=person, choices=dict.fromkeys(KINDS, both), every="daily", hour=7)
+        endpoint_create(by=person, tenant=slug, url=f"https://hooks.example/{slug}", kinds=KINDS)
     for vm in TENANTS:
         found.wish(vm, 3, WISHES[vm], **labels(vm))
     return found
@@ -73,14 +86,27 @@ def fetched(client: Any, person: Any) -> dict[str, str]:
     return found
 
 
+def told(vm: str, person: Any) -> dict[str, str]:
+    """Every notice, e-mail and webhook that the VM's people were sent, as text."""
+    found = {f"event {row.pk}": row.text + json.dumps(row.data) for row in Event.objects.filter(tenant=TENANTS[vm])}
+    for mail in Mail.objects.filter(user=person).select_related("user"):
+        message = sending.message_of(mail, list(Notice.objects.filter(mail=mail).select_related("event")))
+        found[f"mail {mail.pk}"] = message.message().as_string()
+    for row in Delivery.objects.filter(endpoint__tenant=TENANTS[vm]).select_related("endpoint", "event"):
+        found[f"webhook {row.pk}"] = payload.body_of(row).decode()
+    return found
+
+
 def look_everywhere(client: Any, street: Street) -> int:
     count = 0
     for vm in TENANTS:
-        told = fetched(client, street.people[vm])
-        count += len(told)
+        sent = told(vm, street.people[vm])
+        assert {name.split()[0] for name in sent} >= {"event", "mail", "webhook"}
+        seen = {**fetched(client, street.people[vm]), **sent}
+        count += len(seen)
         for other in TENANTS:
             for secret in secrets_of(street, other) if other != vm else ():
-                for path, text in told.items():
+                for path, text in seen.items():
                     found = re.search(secret, text)
                     assert found is None, (vm, path, text[max(0, found.start() - 120) : found.end() + 40])
     for path, text in fetched(client, street.operator).items():  # who takes part it knows, what they wrote it does not
@@ -121,10 +147,10 @@ def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_aske
     assert asked.state == Rung.State.ASKED and asked.vm.name == "b-shop"
     known = "shows-canary-e-new"  # b-shop has named it itself
     for vm in TENANTS:
-        told = fetched(client, street.people[vm])
+        seen = {**fetched(client, street.people[vm]), **told(vm, street.people[vm])}
         for other in TENANTS:
             for secret in secrets_of(street, other) if other != vm else ():
-                for path, text in told.items():
+                for path, text in seen.items():
                     text = text.replace(known, "") if vm == "b-shop" else text
                     assert re.search(secret, text) is None, (vm, path, secret)
     assert ladder.move_answer(by=street.people["b-shop"], rung=asked, consent=True).next_id
@@ -136,7 +162,12 @@ def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_aske
 def test_the_walk_finds_a_string_that_is_planted(street: Street, client) -> None:
     """Were it blind, the tests above would say nothing."""
     street.start("e-new")
-    Conflict.objects.update(text="shows-canary-a-bank")
     assert Entry.objects.exists()
+    Event.objects.filter(tenant="beta", code="proposal").update(
+        data={"vm": "trust-canary-a-bank", "round": 1, "number": 1, "until": ""}
+    )
+    sent = told("b-shop", street.people["b-shop"])
+    assert {name.split()[0] for name, text in sent.items() if "canary" in text} == {"event", "mail", "webhook"}
+    Conflict.objects.update(text="shows-canary-a-bank")
     with pytest.raises(AssertionError, match="canary"):
         look_everywhere(client, street)

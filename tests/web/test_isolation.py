@@ -12,7 +12,15 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.conftest import CAREFUL, Cast, wishes
 
 pytestmark = pytest.mark.django_db
-PUBLIC = ("/api/openapi.json", "/api/live.schema.json", "/api/schemas/", "/api/matrix")  # told to everybody
+PUBLIC = (  # told to everybody
+    "/api/openapi.json",
+    "/api/live.schema.json",
+    "/api/schemas/",
+    "/api/matrix",
+    "/api/walks",
+    "/api/docs",
+    "/api/errors",
+)
 SECRETS = ("a-db", "alpha", "Alpha Clinic", "alice")  # what bob must never read, in any answer to any request
 
 

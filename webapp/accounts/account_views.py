@@ -15,7 +15,6 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from webapp.accounts import entering, oidc, selectors, services, sessions
-from webapp.accounts.nav import PAGES
 from webapp.errors import BadInput
 from webapp.roles import signed_in_required
 from webapp.typed import typed_for
@@ -23,7 +22,7 @@ from webapp.typed import typed_for
 
 def page(request: HttpRequest, here: str, template: str, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
     """A page of the account, with the navigation of all of them beside it."""
-    return render(request, template, {"pages": PAGES, "here": here, **context}, status=status)
+    return render(request, template, {"here": here, **context}, status=status)
 
 
 def by_field(refused: BadInput) -> dict[str, str]:
@@ -58,7 +57,7 @@ def profile(request: HttpRequest) -> HttpResponse:
         "full_name": full_name,
         "email": email,
         "faults": faults,
-        "roles": selectors.roles_shown(user=user),
+        "own_roles": selectors.roles_shown(user=user),
         "elsewhere": oidc.connections(user=user),
         "providers": oidc.providers(),
     }

@@ -49,7 +49,7 @@ class TokenIn(Strict):
     organisation: Annotated[str, Field(max_length=63)] = ""
 
 
-class MadeOut(TokenOut):
+class TokenMadeOut(TokenOut):
     secret: str | None = Field(description="Told this once. In a repeat of the call it is null.")
 
 
@@ -82,7 +82,7 @@ def token_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     return pages(request, tokens.tokens_of(user=person(request)), paging, by="-id", shown=token_shown)
 
 
-@router.post("/account/tokens", response={201: MadeOut}, auth=manager)
+@router.post("/account/tokens", response={201: TokenMadeOut}, auth=manager)
 def token_make(request: HttpRequest, given: TokenIn) -> Any:
     """Make a token. Its secret is in this answer and never told again. Scope manage."""
     token, secret = tokens.token_make(

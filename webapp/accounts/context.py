@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from webapp.accounts.nav import PAGES
 from webapp.roles import may_change, role_names
 
 THEMES = {
@@ -26,6 +27,7 @@ def frame(request: HttpRequest) -> dict[str, object]:
         "roles": role_names(user),
         # Whether buttons that change something are for this person: what one may not press is not shown.
         "may_change": may_change(user, "operator" if request.path.startswith("/operator/") else "tenant"),
+        "account_pages": PAGES,
         "organisations": user.organisations if user is not None and user.is_authenticated else [],
         "organisation": next(iter(user.tenant_slugs), "") if user is not None and user.is_authenticated else "",
     }

@@ -10,5 +10,7 @@ PAGES: list[tuple[str, Promise]] = [
     ("account-password", _("Password")),
     ("account-factors", _("Second factor")),
     ("account-sessions", _("Sign-ins")),
+    ("tokens", _("API tokens")),
+    ("notice-choices", _("Notifications")),
     ("account-data", _("Your data")),
 ]

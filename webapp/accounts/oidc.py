@@ -133,7 +133,7 @@ class Adapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]
         found: dict[str, Any] = jwtkit.verify_and_decode(
             credential=id_token,
             keys_url=self.openid_config["jwks_uri"],
-            issuer=app.settings["server_url"],
+            issuer=app.settings.get("issuer", app.settings["server_url"]),
             audience=app.client_id,
             lookup_kid=jwtkit.lookup_kid_jwk,
             verify_signature=True,
@@ -151,9 +151,10 @@ def adapter_of(request: HttpRequest, provider_id: str) -> Adapter:
 @require_POST
 def login(request: HttpRequest, provider_id: str) -> HttpResponse:
     """To the provider, from a button: a link elsewhere must not start a sign-in."""
+    adapter = adapter_of(request, provider_id)
     if request.user.is_authenticated and not entering.is_fresh(request):
         return entering.ask_again(request)
-    return spoken(request, OAuth2LoginView.adapter_view(adapter_of(request, provider_id)))
+    return spoken(request, OAuth2LoginView.adapter_view(adapter))
 
 
 @never_cache

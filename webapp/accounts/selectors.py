@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allauth.mfa.models import Authenticator
-from allauth.socialaccount.models import SocialAccount
+from allauth.mfa.models import Authenticator  # type: ignore[import-untyped]
+from allauth.socialaccount.models import SocialAccount  # type: ignore[import-untyped]
 from django.utils.translation import gettext as _
 
 from webapp.accounts import sessions
 from webapp.audit.selectors import acts_of
 
 if TYPE_CHECKING:
-    from allauth.usersessions.models import UserSession
+    from allauth.usersessions.models import UserSession  # type: ignore[import-untyped]
 
     from webapp.accounts.models import User
 
@@ -72,6 +72,10 @@ def own_data(*, user: User) -> dict[str, Any]:
         "connected": [
             {"provider": row.provider, "subject": row.uid, "since": row.date_joined.isoformat()}
             for row in SocialAccount.objects.filter(user=user).order_by("pk")
+        ],
+        "tokens": [
+            {"name": row.name, "scope": row.scope, "since": row.created_at.isoformat()}
+            for row in user.api_tokens.order_by("pk")
         ],
         "sign_ins": [
             {"address": row.ip, "program": row.user_agent, "since": row.created_at.isoformat()}

@@ -94,11 +94,11 @@ def token_revoke(*, by: User, token_id: int) -> None:
 def _record(by: User, type: str, token: ApiToken) -> None:
     data = {"name": token.name, "scope": token.scope, "organisation": token.tenant or None, "number": token.pk}
     audience = [token.tenant] if token.tenant else by.tenant_slugs
-    audit.record(by=by, type=type, subject=f"user:{by.get_username()}", data=data, audience=audience)
+    audit.record(by=by, type=type, subject=f"user:{by.alias}", data=data, audience=audience)
 
 
 def token_found(*, secret: str) -> ApiToken | None:
-    """The token with this secret, if it counts now. Its person acts only for the token's organisation, if it has one."""
+    """The token with this secret, if it counts now. Its person acts only for its organisation, if it has one."""
     now = timezone.now()
     token = ApiToken.objects.select_related("user").filter(sha256=digest_of(secret)).first()
     if token is None or token.revoked_at is not None or token.expires_at <= now or not token.user.is_active:

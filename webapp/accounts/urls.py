@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.accounts import account_views, entry_views, factor_views, oidc, views
+from webapp.accounts import account_views, entry_views, factor_views, oidc, token_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("sign-in/", views.SignIn.as_view(), name="sign-in"),
@@ -26,4 +26,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/sessions/", account_views.sessions_page, name="account-sessions"),
     path("account/data/", account_views.data, name="account-data"),
     path("account/elsewhere/part/", account_views.elsewhere_part, name="account-elsewhere-part"),
+    path("account/tokens/", token_views.token_page, name="tokens"),
+    path("account/tokens/<int:pk>/revoke/", token_views.token_revoke, name="token-revoke"),
 ]

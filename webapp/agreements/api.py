@@ -167,7 +167,7 @@ class CounterIn(Strict):
         json_schema_extra={
             "examples": [
                 {
-                    "vm": "a-db",
+                    "vm": "my-vm",
                     "round": 1,
                     "version": 4,
                     "reason": "veto:page_sharing",
@@ -186,7 +186,7 @@ class CounterIn(Strict):
 class AnswerIn(CounterIn):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"vm": "a-db", "round": 1, "version": 4, "accept": True}]},
+        json_schema_extra={"examples": [{"vm": "my-vm", "round": 1, "version": 4, "accept": True}]},
     )
     accept: bool
 

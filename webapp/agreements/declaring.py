@@ -18,7 +18,7 @@ from webapp.live import publish
 from webapp.roles import must
 from webapp.tenants import forms
 from webapp.tenants.models import VirtualMachine
-from webapp.tenants.selectors import expect_own, missing, policy_newest, programs, tenants_of, vm_get
+from webapp.tenants.selectors import expect_own, missing, policy_newest, programs_of, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_save, vm_create
 from webapp.vpms.answers import document_from_answers
 from webapp.vpms.goals import has_goal
@@ -122,8 +122,9 @@ def vm_declare(
     sizes = {str(size): size for size in forms.MEMORY_MIB}
     if owner is None:
         faults.append(Fault("$.tenant", "is not a tenant that you act for"))
-    if trace not in programs():
-        faults.append(Fault("$.trace", f"must be one of the recorded programs {', '.join(programs())}"))
+    offered = [name for name, _label in programs_of(user=by, tenant=tenant)]
+    if trace not in offered:
+        faults.append(Fault("$.trace", f"must be one of the recorded programs {', '.join(offered)}"))
     if place is None:
         faults.append(Fault("$.host", "is not a host of this platform"))
     if memory_mib not in sizes:

@@ -53,12 +53,12 @@ def other_hosts(*, vm: VirtualMachine, away_from: Host) -> list[Host]:
     found = []
     for host in Host.objects.exclude(pk=away_from.pk).order_by("name")[:MOST_HOSTS]:
         taken = Placement.objects.filter(host=host, alone=True).exclude(vm=vm).exclude(vm__state=Vm.STOPPED)
-        if not taken.exists() and _may_start(vm, host):
+        if not taken.exists() and may_start(vm, host):
             found.append(host)
     return found
 
 
-def _may_start(vm: VirtualMachine, host: Host) -> bool:
+def may_start(vm: VirtualMachine, host: Host) -> bool:
     """The start check on the host as it is now, without a hard conflict."""
     try:
         given = inputs_of(host=host, requester=vm)

@@ -41,8 +41,9 @@ class NegotiationQuerySet(models.QuerySet["Negotiation"]):
         """Operators, as mediators, see all; a tenant sees those in which one of its VMs is a party."""
         if user.sees_site:
             return self
-        seated = Q(seats__vm__tenant__slug__in=user.tenant_slugs)
-        return self.filter(seated | Q(requester__tenant__slug__in=user.tenant_slugs)).distinct()
+        seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs)  # no join: its rows would be made distinct
+        asked = Q(requester__tenant__slug__in=user.tenant_slugs)
+        return self.filter(Q(pk__in=seats.values("negotiation")) | asked)
 
 
 class Negotiation(Job):
@@ -94,6 +95,7 @@ class Negotiation(Job):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["state", "host"], name="agreements_state_host")]
 
 
 class Seat(models.Model):
@@ -200,7 +202,8 @@ class ConflictQuerySet(models.QuerySet["Conflict"]):
         """Operators see all on their hosts; a tenant those in which one of its VMs is a party."""
         if user.sees_site:
             return self
-        return self.filter(vms__tenant__slug__in=user.tenant_slugs).distinct()
+        own = VirtualMachine.objects.filter(tenant__slug__in=user.tenant_slugs)
+        return self.filter(pk__in=Conflict.vms.through.objects.filter(virtualmachine__in=own).values("conflict"))
 
 
 class Conflict(models.Model):
@@ -224,6 +227,7 @@ class Conflict(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["host", "closed_at"], name="agreements_conflict_open")]
 
     @property
     def title(self) -> str:

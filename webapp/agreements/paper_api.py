@@ -44,7 +44,7 @@ class KeyOut(Schema):
 
 
 class KeyIn(Strict):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"tenant": "alpha"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"tenant": "my-org"}]})
     tenant: Annotated[str, Field(max_length=63)] | None = Field(
         description="The organisation whose key is replaced; null: the operator's."
     )

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from webapp.agreements import steps
 from webapp.agreements.keys import key_make, key_of
-from webapp.agreements.models import Agreement, Negotiation, SigningKey
+from webapp.agreements.models import Agreement, Negotiation, Seat, SigningKey
 from webapp.audit import services as audit
 from webapp.errors import VpmsError
 from webapp.roles import must
@@ -38,7 +38,8 @@ def agreements_of(*, user: User) -> QuerySet[Agreement]:
     found = Agreement.objects.select_related("host").order_by("-id")
     if user.sees_site:
         return found
-    return found.filter(negotiation__seats__vm__tenant__slug__in=user.tenant_slugs).distinct()
+    seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs)
+    return found.filter(negotiation__in=seats.values("negotiation"))
 
 
 def agreement_get(*, user: User, pk: int) -> Agreement:
@@ -52,8 +53,8 @@ def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
     """The envelope where the person may read all of it, otherwise the person's part of it."""
     envelope: dict[str, Any] = load(agreement.envelope, max_depth=16, max_string=1 << 20)
     terms = language.predicate_of(envelope)
-    own = {row["id"] for row in terms["parties"] if row["tenant"] in user.tenant_slugs or row["id"] == OPERATOR}
-    if user.sees_site or len(own) == len(terms["parties"]):
+    own = own_parties(user, terms)
+    if reads_whole(user, terms):
         return envelope
     rows = [row for row in terms["parties"] if row["id"] in own]
     known = {language.key_id(row["key"]) for row in rows}
@@ -73,6 +74,17 @@ def paper_of(*, user: User, agreement: Agreement) -> dict[str, Any]:
     }
 
 
+def own_parties(user: User, terms: dict[str, Any]) -> set[str]:
+    """The parties for which the person may act, and the operator."""
+    slugs = user.tenant_slugs
+    return {row["id"] for row in terms["parties"] if row["tenant"] in slugs or row["id"] == OPERATOR}
+
+
+def reads_whole(user: User, terms: dict[str, Any]) -> bool:
+    """Who reads what operators read reads every envelope, a tenant one in which nobody else is a party."""
+    return user.sees_site or len(own_parties(user, terms)) == len(terms["parties"])
+
+
 def shown(*, user: User) -> list[dict[str, Any]]:
     """The newest agreements as a page lists them, each verified now."""
     return [row_shown(user=user, agreement=agreement) for agreement in agreements_of(user=user)[:NEWEST]]
@@ -88,7 +100,7 @@ def row_shown(*, user: User, agreement: Agreement) -> dict[str, Any]:
         "parties": len(terms["parties"]),
         "signed": all(row["ok"] for row in verdict["signatures"]) and verdict["reason"] in ("ok", "expired"),
         "until": terms["notAfter"],
-        "whole": "payload" in paper_of(user=user, agreement=agreement),
+        "whole": reads_whole(user, terms),
     }
 
 
@@ -97,34 +109,39 @@ def row_shown(*, user: User, agreement: Agreement) -> dict[str, Any]:
 
 def keys_of(*, user: User) -> list[dict[str, Any]]:
     """The public keys of the person's tenants and of the operator, with the retired ones, newest first."""
-    owners: list[Tenant | None] = [*tenants_of(user=user), None]
-    rows = []
-    for owner in owners:
-        for key in SigningKey.objects.filter(tenant=owner):
-            rows.append(
-                {"key": key, "whose": owner.name if owner else "the operator", "keyid": language.key_id(key.public)}
-            )
-    return rows
+    theirs = SigningKey.objects.filter(tenant__in=tenants_of(user=user)).select_related("tenant")
+    keys = [*theirs.order_by("tenant__slug", "-id"), *SigningKey.objects.filter(tenant=None)]
+    return [
+        {
+            "key": key,
+            "whose": key.tenant.name if key.tenant else "the operator",
+            "keyid": language.key_id(key.public),
+        }
+        for key in keys
+    ]
 
 
 def key_file(*, user: User, agreement: Agreement | None = None) -> dict[str, str]:
     """`{party: public key}` for `vpms verify --keys`: the parties that the person may know, with the keys in use now,
     or with those that were in use when the agreement was made. Read from here, not from the envelope itself."""
-    vms = VirtualMachine.objects.all() if user.sees_site else VirtualMachine.objects.visible_to(user)
-    found = {vm.name: _public(vm.tenant, agreement) for vm in vms.select_related("tenant")}
-    found[OPERATOR] = _public(None, agreement)
+    vms = VirtualMachine.objects.all()  # deleted ones too: what they signed is still to be verified
+    if not user.sees_site:
+        vms = vms.filter(tenant__slug__in=user.tenant_slugs)
+    keys = _public_keys(agreement)
+    found = {name: keys.get(tenant, "") for name, tenant in vms.order_by().values_list("name", "tenant_id")}
+    found[OPERATOR] = keys.get(None, "")  # a key is made when it first signs; before that there is none to tell
     return {party: key for party, key in sorted(found.items()) if key}
 
 
-def _public(owner: Tenant | None, agreement: Agreement | None) -> str:
-    keys = SigningKey.objects.filter(tenant=owner)
+def _public_keys(agreement: Agreement | None) -> dict[int | None, str]:
+    """Each owner's newest key of those in use now, or when the agreement was made."""
+    keys = SigningKey.objects.order_by("id")
     if agreement is None:
         keys = keys.filter(retired_at__isnull=True)
     else:
         at = agreement.created_at
         keys = keys.filter(Q(retired_at__isnull=True) | Q(retired_at__gt=at), created_at__lte=at)
-    key = keys.first()  # a key is made when it first signs; before that there is none to tell
-    return key.public if key else ""
+    return dict(keys.values_list("tenant_id", "public"))
 
 
 @transaction.atomic

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, Prefetch
 
 from webapp.agreements import checks, wording
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
 from webapp.agreements.room import Room
 from webapp.audit.selectors import entries_of, shown
 from webapp.fleet.selectors import running_vms
+from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import missing, policy_newest
 from webapp.vpms import agreement as language
 from webapp.vpms.logwords import sentence, title
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
 
     from webapp.accounts.models import User
     from webapp.fleet.models import Host
-    from webapp.tenants.models import VirtualMachine
 
 
 def conflicts_of(*, user: User, vm: VirtualMachine | None = None, open_only: bool = False) -> ConflictQuerySet:
@@ -30,6 +33,12 @@ def conflicts_of(*, user: User, vm: VirtualMachine | None = None, open_only: boo
     if vm is not None:
         found = found.filter(vms=vm)
     return found.filter(closed_at__isnull=True) if open_only else found
+
+
+def open_conflicts_by_host(*, hosts: Iterable[Host]) -> dict[int, int]:
+    """How many conflicts are open on each of these hosts. For operators' pages."""
+    rows = Conflict.objects.filter(host__in=hosts, closed_at__isnull=True).order_by()
+    return dict(rows.values_list("host").annotate(count=Count("id")))
 
 
 def negotiations_of(*, user: User) -> NegotiationQuerySet:
@@ -69,6 +78,11 @@ def values_in_force(*, host: Host) -> dict[str, dict[str, str]]:
     agreement = agreement_in_force(host=host)
     if agreement is None:
         return {}
+    return values_of(agreement)
+
+
+def values_of(agreement: Agreement) -> dict[str, dict[str, str]]:
+    """The same for one agreement."""
     assignment = predicate_of(agreement)["assignment"]
     return {vm: {**assignment["host"], **own} for vm, own in assignment["vms"].items()}
 
@@ -99,7 +113,7 @@ def conflicts_shown(*, user: User, conflicts: ConflictQuerySet) -> list[dict[str
                 if value
             ],
         }
-        for conflict in conflicts.prefetch_related("vms__tenant")
+        for conflict in conflicts.prefetch_related(Prefetch("vms", VirtualMachine.objects.select_related("tenant")))
     ]
 
 

@@ -71,10 +71,11 @@ def drafted(negotiation: Negotiation) -> Protocol:
     return protocol.apply_message(state, {"type": "check", "sender": protocol.MEDIATOR}, now_text())
 
 
-def proposed(state: Protocol) -> Protocol:
-    """Everyone is invited, commits to the stored wishes and reveals them to the mediator at once; then it is solved."""
+def proposed(state: Protocol, seconds: int | None = None) -> Protocol:
+    """Everyone is invited, commits to the stored wishes and reveals them to the mediator at once; then it is solved.
+    Everyone has `seconds` to answer, as many as the site gives unless said otherwise."""
     now = now_text()
-    deadline = protocol.later(now, settings.NEGOTIATION_DEADLINE_SECONDS)
+    deadline = protocol.later(now, seconds or settings.NEGOTIATION_DEADLINE_SECONDS)
     new = protocol.apply_message(state, {"type": "invite", "sender": protocol.MEDIATOR, "deadline": deadline}, now)
     nonces = {vm: secrets.token_hex(32) for vm in state["policies"]}
     for vm, policy in sorted(state["policies"].items()):

@@ -5,7 +5,10 @@ from webapp.agreements import paper_views, views, vm_views
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
     path("tenant/vm/<str:name>/", vm_views.preferences, name="vm-preferences"),
+    path("tenant/vm/<str:name>/wishes.<str:kind>", vm_views.wishes_file, name="wishes-file"),
     path("tenant/vm/<str:name>/revert/", vm_views.revert, name="vm-revert"),
+    path("tenant/vm/<str:name>/delete/", vm_views.vm_delete, name="vm-delete"),
+    path("tenant/vm/<str:name>/move/", vm_views.vm_move, name="vm-move"),
     path("tenant/vm/<str:name>/goal/", vm_views.goal_waive, name="goal-waive"),
     path("tenant/negotiation/<int:pk>/", views.room, name="negotiation"),
     path("tenant/negotiation/<int:pk>/answer/", views.answer, name="negotiation-answer"),

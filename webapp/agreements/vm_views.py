@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import checks, declaring, selectors
+from webapp.agreements import checks, declaring, life, selectors
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
 from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
 from webapp.tenants.models import Policy, VirtualMachine
-from webapp.tenants.selectors import policies_of, policy_get, programs, tenants_of, vm_get
+from webapp.tenants.selectors import missing, policies_of, policy_get, programs_of, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
 from webapp.typed import typed_for
+from webapp.vpms import documents
 from webapp.vpms.answers import answers_from_document
 from webapp.vpms.vocabulary import PROFILES, SWITCHES
 
 SHOWN_VERSIONS = 20
+VERSION = re.compile(r"(\"?\bversion\"?\s*:\s*)\d+")
 TEXTS = {"json": "JSON", "yaml": "YAML"}  # tabs that show the document itself
 
 
@@ -66,8 +71,54 @@ class Editor:
             offers=self.offers,
         )
 
+    @cached_property
+    def file(self) -> bytes | None:
+        """An imported file: it takes the place of what stands in the field."""
+        given = self.request.FILES.get("file")
+        return bytes(given.read(yamltext.MAX_BYTES + 1)) if given else None
+
     def typed_text(self) -> bytes:
+        if self.file is not None:
+            return self.file.strip()
         return self.request.POST.get("document", "").strip().encode("utf-8", "surrogatepass")
+
+    def seen(self) -> int | None:
+        """The version that the person had before its eyes when the form was opened; None: the form does not say."""
+        text = self.request.POST.get("seen", "")
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else None
+
+    def overtaken(self) -> bool:
+        """Whether somebody has saved since the form was opened."""
+        seen = self.seen()
+        return seen is not None and seen != self.next_version - 1
+
+    def said_already(self) -> bool:
+        """The same form once more, by a double click or the browser: its wishes are what is stored."""
+        return self.before is not None and life.same_wishes(self.before, self.typed_document())
+
+    def overtaken_page(self) -> HttpResponse:
+        """Both sides, and nothing saved: the person keeps its own, takes theirs, or edits on with both in view."""
+        typed = documents.read_policy(self.typed_document()).document
+        old = next((row for row in self.history if row.version == self.seen()), None)
+        assert self.before is not None
+        theirs = changes(document_of(old), self.before) if old else []
+        return self.page(status=412, more={"theirs": theirs, "mine": changes(self.before, typed), "overtaken": True})
+
+    def touched(self) -> dict[str, dict[str, Any]]:
+        """By question: the newest version that changed one of its settings, with who saved it and when."""
+        found: dict[str, dict[str, Any]] = {}
+        for policy, older in self.steps:
+            new, old = document_of(policy)["switches"], document_of(older)["switches"] if older else {}
+            for switch, known in SWITCHES.items():
+                if new.get(switch) != old.get(switch):
+                    found.setdefault(known.question, {"policy": policy})
+        return found
+
+    @property
+    def steps(self) -> list[tuple[Policy, Policy | None]]:
+        """Each version with the one before it; the oldest that is shown has none unless it is the first."""
+        pairs = list(zip(self.history, [*self.history[1:], None], strict=True))
+        return pairs if len(self.history) < SHOWN_VERSIONS else pairs[:-1]
 
     def placed(self, faults: list[Fault]) -> list[dict[str, Any]]:
         """The faults with the line of the typed text in which each stands, where that can be told."""
@@ -84,7 +135,12 @@ class Editor:
         return changes(self.before, parsed.document)
 
     def page(
-        self, *, faults: list[Fault] | None = None, status: int = 200, shown: list[Change] | None = None
+        self,
+        *,
+        faults: list[Fault] | None = None,
+        status: int = 200,
+        shown: list[Change] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> HttpResponse:
         posted = self.request.POST if self.request.method == "POST" else typed_for(self.request)
         stored = self.answers_in(self.before)
@@ -96,12 +152,15 @@ class Editor:
         memory = str(size.get("memory_mib", forms.MEMORY_MIB[0]))
         text = self.text(tab)
         if posted and tab in TEXTS:
-            text = posted.get("document", "")
+            text = self.next_text(self.typed_text().decode("utf-8", "replace"), renumber=bool(more))
         elif posted:
             answers = forms.read_answers(posted)
             memory, mode = posted.get("memory_mib", memory), posted.get("delegate", mode)
+        touched = self.touched()
         context = {
             "vm": self.vm,
+            "seen": self.next_version - 1,
+            "touched": touched,
             "host": self.host,
             "newest": self.newest,
             "next_version": self.next_version,
@@ -109,7 +168,7 @@ class Editor:
             "expressible": expressible,
             "tab": tab if tab in TEXTS else "form",
             "tab_label": TEXTS.get(tab, ""),
-            "rows": forms.rows(answers, faults or []),
+            "rows": [{**row, "touched": touched.get(row["name"])} for row in forms.rows(answers, faults or [])],
             "profiles": PROFILES,
             "chosen_profile": profile.name if profile else "",
             "profile_label": profile.label if profile else "",
@@ -121,11 +180,20 @@ class Editor:
             "changes": shown,
             "check": selectors.check_of(user=self.user, vm=self.vm),
             "history": [
-                {"policy": policy, "described": forms.described(self.answers_in(document_of(policy)))}
-                for policy in self.history
+                {
+                    "policy": policy,
+                    "described": forms.described(self.answers_in(document_of(policy))),
+                    "changes": changes(document_of(older), document_of(policy)) if older else [],
+                }
+                for policy, older in zip(self.history, [*self.history[1:], None], strict=True)
             ],
+            **(more or {}),
         }
         return render(self.request, "tenants/preferences.html", context, status=status)
+
+    def next_text(self, text: str, *, renumber: bool) -> str:
+        """What was typed; under the next number where somebody has taken its own."""
+        return VERSION.sub(rf"\g<1>{self.next_version}", text, count=1) if renumber else text
 
     def text(self, tab: str) -> str:
         """The stored document, ready to be saved as the next version."""
@@ -157,17 +225,41 @@ def preferences(request: HttpRequest, name: str) -> HttpResponse:
     editor = Editor(request, name)
     if request.method != "POST" or request.POST.get("act") == "back":
         return editor.page()
+    tab = request.POST.get("tab", "")
+    tab = tab if tab in TEXTS else "form"
     try:
+        if editor.overtaken():
+            if not editor.said_already():
+                return editor.overtaken_page()
+            messages.success(request, _("These wishes are saved already; nothing was saved twice."))
+            return redirect(f"{request.path}?tab={tab}")
         shown = editor.preview()
         if shown is not None:
             return editor.page(shown=shown)
-        policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=editor.typed_document())
+        policy = declaring.wishes_declare(
+            by=editor.user, vm=editor.vm, document=editor.typed_document(), seen=editor.seen()
+        )
     except VpmsError as refused:
         return editor.page(faults=faults_of(refused), status=refused.http_status)
     messages.success(request, f"Version {policy.version} of your wishes for {name} is saved.")
-    tab = request.POST.get("tab", "")
-    tab = tab if tab in TEXTS else "form"
     return redirect(f"{request.path}?tab={tab}")
+
+
+@tenant_required
+@require_GET
+def wishes_file(request: HttpRequest, name: str, kind: str) -> HttpResponse:
+    """A version of the wishes to take away: the document exactly as stored, or as YAML."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    text = request.GET.get("version", "")
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else 0
+    policy = policy_get(user=user, vm=vm, version=number) if text else policies_of(user=user, vm=vm).first()
+    if policy is None or kind not in TEXTS:
+        raise missing()
+    body = policy.document if kind == "json" else yamltext.write(document_of(policy))
+    answer = HttpResponse(body, content_type="application/json" if kind == "json" else "application/yaml")
+    answer["Content-Disposition"] = f'attachment; filename="{vm.name}-wishes-{policy.version}.{kind}"'
+    return answer
 
 
 @tenant_required
@@ -204,7 +296,7 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
     must(user, "act", tenant=next(iter(user.tenant_slugs), None))
-    typed: Any = request.POST if request.method == "POST" else typed_for(request) or {}
+    typed: Any = request.POST if request.method == "POST" else typed_for(request) or request.GET
     faults: list[Fault] = []
     status = 200
     if request.method == "POST":
@@ -226,10 +318,58 @@ def vm_new(request: HttpRequest) -> HttpResponse:
     context = {
         "tenants": tenants,
         "hosts": hosts,
-        "programs": programs(),
+        "programs": programs_of(user=user),
         "profiles": PROFILES,
         "memory": forms.MEMORY_MIB,
         "typed": typed,
         "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults},
     }
     return render(request, "tenants/vm_new.html", context, status=status)
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def vm_delete(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask once, with what it means in words; to keep the VM is what the page proposes."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    must(user, "act", tenant=vm.tenant.slug)
+    if request.method != "POST":
+        return render(request, "agreements/vm_delete.html", {"vm": vm})
+    life.vm_delete(by=user, vm=vm)
+    messages.success(request, _("%(vm)s is deleted.") % {"vm": vm.name})
+    return redirect("my-vms")
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def vm_move(request: HttpRequest, name: str) -> HttpResponse:
+    """The other hosts, which of them can keep the wishes and why not; a running VM only asks to move."""
+    user: Any = request.user
+    vm = vm_get(user=user, name=name)
+    refused = None
+    if request.method == "POST":
+        try:
+            begun = life.vm_move(by=user, vm=vm, host=request.POST.get("host", ""))
+        except VpmsError as fault:
+            refused = fault
+        else:
+            if begun is not None:
+                words = _("%(vm)s runs on where it is while its place on %(host)s is negotiated.")
+                messages.success(request, words % {"vm": vm.name, "host": begun.host.name})
+                return redirect("negotiation", pk=begun.pk)
+            words = _("%(vm)s is placed on %(host)s and starts there next time.")
+            messages.success(request, words % {"vm": vm.name, "host": request.POST.get("host", "")})
+            return redirect("my-vms")
+    policy = policies_of(user=user, vm=vm).first()
+    places = life.places_of(user=user, policy=policy) if policy else []
+    home = vm.placement.host if hasattr(vm, "placement") else None
+    context = {
+        "vm": vm,
+        "home": home,
+        "runs": vm.state == VirtualMachine.State.RUNNING,
+        "places": [row for row in places if row["host"] != home],
+        "policy": policy,
+        "faults": faults_of(refused) if refused else [],
+    }
+    return render(request, "agreements/vm_move.html", context, status=refused.http_status if refused else 200)

@@ -18,12 +18,14 @@ from webapp.rest.etags import etag, seen_in
 from webapp.rest.paging import Strict
 from webapp.tenants import forms
 from webapp.tenants.api import Version, VmOut
+from webapp.tenants.api import router as vms
 from webapp.tenants.api import shown as vm_shown
 from webapp.tenants.changes import changes
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import missing, policy_get, policy_newest, vm_get
 from webapp.tenants.services import document_of, policy_read
 from webapp.vpms.answers import answers_from_document
+from webapp.vpms.vocabulary import QUESTIONS
 
 router = Router(tags=["wishes"])
 Name = Annotated[str, Field(max_length=63)]
@@ -68,7 +70,7 @@ class VmIn(Strict):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"name": "a-new", "trace": "gzip", "host": "h1", "memory_mib": 8, "profile": "standard", "tenant": ""}
+                {"name": "my-vm", "trace": "gzip", "host": "h1", "memory_mib": 8, "profile": "balanced", "tenant": ""}
             ]
         },
     )
@@ -117,7 +119,7 @@ def person(request: HttpRequest) -> Any:
     return request.user
 
 
-@router.post("/vms", response={201: VmOut}, tags=["vms"])
+@vms.post("/vms", response={201: VmOut})
 def vm_declare(request: HttpRequest, given: VmIn) -> Any:
     """Declare a VM: its name, program, host and memory, and a profile as the first version of its wishes."""
     user = person(request)
@@ -133,7 +135,7 @@ def vm_declare(request: HttpRequest, given: VmIn) -> Any:
     return Status(201, {**vm_shown(vm), "policy_version": 1})
 
 
-@router.put("/vms/{name}/placement", response=VmOut, tags=["vms"])
+@vms.put("/vms/{name}/placement", response=VmOut)
 def vm_place(request: HttpRequest, name: str, given: PlaceIn) -> Any:
     """Place a stopped VM of yours on another host, where it starts next time. Nothing that runs is moved by this."""
     user = person(request)
@@ -258,7 +260,7 @@ def answers_put(request: HttpRequest, name: str, given: AnswersIn, response: Htt
     last = policy_newest(user=user, vm=vm)
     before = document_of(last) if last else {}
     newest = last.version if last else 0
-    unknown = [name for name in given.answers if name not in forms.QUESTIONS]
+    unknown = [name for name in given.answers if name not in QUESTIONS]
     if unknown:
         raise BadInput([Fault(f"$.answers.{name[:16]}", "is no question") for name in unknown])
     size, mode = before.get("size", {}).get("memory_mib"), before.get("delegate", {}).get("mode")

@@ -52,7 +52,7 @@ def audit_list(
 ) -> Any:
     """Entries that you may read, newest first; those of one type or about one subject, if you name it."""
     found = selectors.entries_of(user=person(request), type=type, subject=subject)
-    return pages(request, found, paging, by="-seq", shown=selectors.shown)
+    return pages(request, found, paging, by="-seq", shown_together=selectors.shown_all)
 
 
 @router.get("/audit/types", response=Listed[TypeOut])

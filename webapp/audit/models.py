@@ -15,7 +15,8 @@ class EntryQuerySet(models.QuerySet["Entry"]):
         """Operators read every entry; a tenant's people those that name the tenant in their audience; others none."""
         if user.sees_site:
             return self
-        return self.filter(audience__tenant__in=user.tenant_slugs).distinct()
+        # Not a join: the rows of a log are many, and would all be sorted to be made distinct.
+        return self.filter(pk__in=Audience.objects.filter(tenant__in=user.tenant_slugs).values("entry"))
 
 
 class Entry(models.Model):
@@ -33,6 +34,10 @@ class Entry(models.Model):
 
     class Meta:
         ordering = ["seq"]
+        indexes = [
+            models.Index(fields=["type", "seq"], name="audit_by_type"),
+            models.Index(fields=["subject", "seq"], name="audit_by_subject"),
+        ]
 
 
 class Head(models.Model):
@@ -54,3 +59,4 @@ class Audience(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["entry", "tenant"], name="audit_audience_once")]
+        indexes = [models.Index(fields=["tenant", "entry"], name="audit_by_tenant")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 
 from webapp.audit.models import Entry, EntryQuerySet
 
@@ -23,6 +25,41 @@ class Page(TypedDict):
     before: int | None  # pass it on to see older entries; None when there are none
 
 
+class Wanted(NamedTuple):
+    """What a page shows of the log; what is empty does not narrow it."""
+
+    type: str = ""
+    subject: str = ""
+    who: str = ""  # a person by name, or vpms for what the service did by itself
+    text: str = ""  # anywhere in the entry
+    first: dt.date | None = None
+    last: dt.date | None = None
+
+
+def entries_wanted(*, user: User, wanted: Wanted) -> EntryQuerySet:
+    """Entries that the person may read and looks for."""
+    found = entries_of(user=user, type=wanted.type, subject=wanted.subject)
+    if wanted.who:
+        found = found.filter(actor=_alias_of(wanted.who) or wanted.who)
+    if wanted.text:
+        alias = _alias_of(wanted.text)
+        found = found.filter(Q(line__icontains=wanted.text) | Q(line__contains=alias or wanted.text))
+    if wanted.first:
+        found = found.filter(at__gte=dt.datetime.combine(wanted.first, dt.time(), dt.UTC))
+    if wanted.last:
+        found = found.filter(at__lt=dt.datetime.combine(wanted.last, dt.time(), dt.UTC) + dt.timedelta(days=1))
+    return found
+
+
+NOTHING_SAID: Final = Wanted()
+
+
+def _alias_of(name: str) -> str:
+    """The alias under which the log keeps this person; empty: there is nobody of this name."""
+    person = get_user_model()._default_manager.filter(username=name, deleted_at__isnull=True).first()
+    return person.alias if person else ""
+
+
 def entries_of(*, user: User, type: str = "", subject: str = "", since: int = 0) -> EntryQuerySet:
     """Entries that the person may read, optionally of one type or about one subject."""
     found = Entry.objects.visible_to(user).filter(seq__gte=since)
@@ -31,22 +68,27 @@ def entries_of(*, user: User, type: str = "", subject: str = "", since: int = 0)
     if subject:
         kind, _, name = subject.partition(":")
         if kind == "user":  # asked for by name, kept by alias
-            person = get_user_model()._default_manager.filter(username=name, deleted_at__isnull=True).first()
-            subject = f"user:{person.alias}" if person else subject
+            alias = _alias_of(name)
+            subject = f"user:{alias}" if alias else subject
         found = found.filter(subject=subject)
     return found
 
 
-def page_of(*, user: User, type: str = "", subject: str = "", before: int | None = None) -> Page:
-    """The newest entries first, at most PAGE of them."""
-    found = entries_of(user=user, type=type, subject=subject)
+def page_of(*, user: User, wanted: Wanted = NOTHING_SAID, before: int | None = None, most: int = PAGE) -> Page:
+    """The newest entries first, at most so many of them."""
+    found = entries_wanted(user=user, wanted=wanted)
     if before is not None:
         found = found.filter(seq__lt=before)
-    rows = list(found.order_by("-seq")[: PAGE + 1])
-    more = len(rows) > PAGE
-    rows = rows[:PAGE]
-    names = names_in(rows)
-    return {"entries": [shown(row, names) for row in rows], "before": rows[-1].seq if more else None}
+    rows = list(found.order_by("-seq")[: most + 1])
+    more = len(rows) > most
+    rows = rows[:most]
+    return {"entries": shown_all(rows), "before": rows[-1].seq if more else None}
+
+
+def shown_all(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Entries for a page or the API, with people by the names that they have now."""
+    names = names_in(entries)
+    return [shown(entry, names) for entry in entries]
 
 
 def names_in(entries: Iterable[Entry]) -> dict[str, str]:
@@ -91,7 +133,7 @@ def acts_of(*, user: User) -> list[dict[str, Any]]:
 
 def types_of(*, user: User) -> list[str]:
     """The types of entries that the person has, for the filter."""
-    return sorted(set(Entry.objects.visible_to(user).order_by().values_list("type", flat=True)))
+    return sorted(Entry.objects.visible_to(user).order_by().values_list("type", flat=True).distinct())
 
 
 def lines_of(*, user: User) -> Iterator[str]:

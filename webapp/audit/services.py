@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from django.db import transaction
 from django.db.models import Subquery
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 SYSTEM = "vpms"  # the actor of what the service does by itself
+TOGETHER = 1000  # entries written or read at once
 
 
 class Verdict(TypedDict):
@@ -32,41 +35,84 @@ class Verdict(TypedDict):
     head: str
 
 
+class Draft(NamedTuple):
+    """What an entry will say, and who may read it; its place in the chain is given when it is written."""
+
+    at: dt.datetime
+    actor: str
+    type: str
+    subject: str
+    data: dict[str, Any]
+    audience: tuple[str, ...] = ()
+
+
 def record(*, by: User | None, type: str, subject: str, data: dict[str, Any], audience: Iterable[str] = ()) -> Entry:
     """Append one entry to the chain, inside the caller's transaction, so that row and record stand or fall together.
 
     `audience` names the tenants whose people may read it; operators read all. `data` holds no secret. People stand in
     it by their alias, never by name: an entry is sealed for good, a name must be able to go.
     """
+    head = _head()
+    actor = by.alias if by is not None else SYSTEM
+    entry = _chained(head, Draft(timezone.now(), actor, type, subject, data))
+    entry.save(force_insert=True)
+    Audience.objects.bulk_create([Audience(entry=entry, tenant=slug) for slug in sorted(set(audience))])
+    head.save(update_fields=["length", "hash"])
+    return entry
+
+
+def record_all(drafts: Iterable[Draft]) -> int:
+    """Append many entries in this order, as `record` does one by one. For data that is loaded, not for what people do:
+    the drafts say themselves when each happened and who did it. How many there were is returned."""
+    head, count, rest = _head(), 0, iter(drafts)
+    while several := list(itertools.islice(rest, TOGETHER)):
+        entries = [_chained(head, draft) for draft in several]
+        Entry.objects.bulk_create(entries)
+        Audience.objects.bulk_create(
+            [
+                Audience(entry=entry, tenant=slug)
+                for entry, draft in zip(entries, several, strict=True)
+                for slug in sorted(set(draft.audience))
+            ]
+        )
+        count += len(entries)
+    head.save(update_fields=["length", "hash"])
+    return count
+
+
+def _head() -> Head:
+    """The end of the chain, locked until the caller's transaction is over."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("audit.record belongs into the transaction of what it records")
     Head.objects.get_or_create(pk=1)
-    head = Head.objects.select_for_update().get(pk=1)
-    at = timezone.now().replace(microsecond=0)
+    return Head.objects.select_for_update().get(pk=1)
+
+
+def _chained(head: Head, draft: Draft) -> Entry:
+    """The entry that follows the head, not yet stored; the head then names it."""
+    at = draft.at.replace(microsecond=0)
     body: dict[str, Any] = {
         "seq": head.length,
-        "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "type": type,
-        "actor": by.alias if by is not None else SYSTEM,
-        "subject": subject,
-        "data": data,
+        "at": at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "type": draft.type,
+        "actor": draft.actor,
+        "subject": draft.subject,
+        "data": draft.data,
         "prev": head.hash,
     }
     strictjson.check(body, max_depth=16, max_array=None, max_string=strictjson.MIB)  # else no reader could verify it
     digest = digest_of(body)
-    entry = Entry.objects.create(
+    entry = Entry(
         seq=head.length,
         at=at,
-        type=type,
-        actor=body["actor"],
-        subject=subject,
+        type=draft.type,
+        actor=draft.actor,
+        subject=draft.subject,
         line=canonical({**body, "hash": digest}).decode(),
         hash=digest,
     )
-    Audience.objects.bulk_create([Audience(entry=entry, tenant=slug) for slug in sorted(set(audience))])
     head.length += 1
     head.hash = digest
-    head.save(update_fields=["length", "hash"])
     return entry
 
 

@@ -49,8 +49,8 @@ class ColumnIn(Strict):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"architecture": "hsvm", "skip": services.SWITCHES[0]}]}
     )
-    architecture: Literal[services.CHECKED]
-    skip: Literal[services.SWITCHES]
+    architecture: Literal[services.CHECKED]  # type: ignore[valid-type]  # a tuple of words, known when this is read
+    skip: Literal[services.SWITCHES]  # type: ignore[valid-type]
 
 
 class DrillRowOut(Schema):
@@ -91,7 +91,7 @@ def matrix(
     return pages(request, found, paging, by="id", shown=shown)
 
 
-@router.get("/matrix/{cell_id}", auth=None, response=dict[str, Any])
+@router.get("/matrix/{int:cell_id}", auth=None, response=dict[str, Any])
 def verdict(request: HttpRequest, cell_id: Number) -> Any:
     """The verdict of one cell, with every executed step."""
     found = selectors.cell_get(pk=cell_id)

@@ -60,6 +60,22 @@ def drill_of(*, user: User, vm: VirtualMachine) -> dict[str, Any]:
     }
 
 
+def counted(row: str) -> dict[str, Any]:
+    """How the attacks of the drill end on a machine of this row; SUCCEEDED is told even where it is none."""
+    words = Counter(
+        OUTCOMES[replay.summary_of(Execution(attack, row, "", services.SEED)).outcome].word for attack in DRILL
+    )
+    always = ("BLOCKED", "SUCCEEDED")
+    shown = [each.word for each in OUTCOMES.values() if each.word in always or words[each.word]]
+    return {
+        "attempts": len(DRILL),
+        "attacks": len(services.ATTACKS),
+        "totals": [(word, words[word]) for word in shown],
+        "blocked": words["BLOCKED"],
+        "succeeded": words["SUCCEEDED"],
+    }
+
+
 def _terms(user: User, vm: VirtualMachine, host: Host | None) -> tuple[Mapping[str, str] | None, str]:
     """The value of each switch for the VM: as agreed where it is, else the strictest of its own wishes."""
     if host is None:
@@ -73,6 +89,12 @@ def _terms(user: User, vm: VirtualMachine, host: Host | None) -> tuple[Mapping[s
     alone = {**document_of(host), "running": [], "agreement": None}
     policy = documents.read_policy(json.loads(wishes.document))
     return enforcement.values_in_force([policy], documents.read_host(alone), now_text())[vm.name], "wished"
+
+
+def answer_of(attack: str, row: str) -> dict[str, str]:
+    """How one attack ends on a machine of this row, in words."""
+    outcome = OUTCOMES[replay.summary_of(Execution(attack, row, "", services.SEED)).outcome]
+    return {"attack": attack, "title": services.titles()[attack], "word": outcome.word, "look": outcome.look}
 
 
 def _row(attack: str, row: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("teach/cell/<int:pk>/compare/", views.compare, name="teach-compare"),
     path("teach/cell/<int:pk>/verdict.json", views.verdict, name="teach-verdict"),
     path("tenant/vm/<str:name>/drill/", views.my_drill, name="my-drill"),
+    path("tenant/vm/<str:name>/consequences/", views.consequences_page, name="consequences"),
     path("learn/", views.learn, name="learn"),
     path("learn/walk/", views.walk_page, name="walk"),
     path("learn/walk/<slug:case>.<slug:kind>", views.walk_file, name="walk-file"),

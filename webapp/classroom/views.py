@@ -12,9 +12,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.classroom import mine, replay, scenes, selectors, services, walk
+from webapp.agreements.vm_views import Editor
+from webapp.classroom import consequences, mine, replay, scenes, selectors, services, walk
 from webapp.classroom.models import Cell
 from webapp.classroom.wording import EVIDENCE, OUTCOMES, column_label, column_name
+from webapp.errors import BadInput
 from webapp.roles import teacher_required, tenant_required
 from webapp.tenants import selectors as tenants
 
@@ -102,6 +104,22 @@ def my_drill(request: HttpRequest, name: str) -> HttpResponse:
     """The drill, executed with what follows from the terms of one of the person's VMs. Nobody else sees it."""
     vm = tenants.vm_get(user=request.user, name=name)  # type: ignore[arg-type]
     return render(request, "classroom/my_drill.html", mine.drill_of(user=request.user, vm=vm))
+
+
+@require_POST
+@tenant_required
+def consequences_page(request: HttpRequest, name: str) -> HttpResponse:
+    """What the form as it stands would lead to: a part for the page's script, else a page beside the form."""
+    editor = Editor(request, name)
+    context: dict[str, Any] = {"vm": editor.vm, "newest": editor.newest}
+    status = 200
+    try:
+        context |= consequences.consequences_of(user=editor.user, vm=editor.vm, document=editor.typed_document())
+    except BadInput as refused:
+        context["faults"], status = refused.faults, refused.http_status
+    part = request.headers.get("X-Part") == "consequences"
+    template = "classroom/_consequences.html" if part else "classroom/consequences.html"
+    return render(request, template, context, status=status)
 
 
 @require_GET

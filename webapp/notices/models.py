@@ -71,6 +71,7 @@ class Mail(Job):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["due_at"], name="notices_mail_due")]  # the keeper looks four times a second
         constraints = [
             models.UniqueConstraint(
                 fields=["user"], condition=Q(digest=True, state="waiting"), name="notices_one_digest_collects"
@@ -186,6 +187,7 @@ class Delivery(Job):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["due_at"], name="notices_delivery_due")]
         constraints = [models.UniqueConstraint(fields=["endpoint", "event"], name="notices_delivery_once")]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -97,6 +98,7 @@ def choices(request: HttpRequest) -> HttpResponse:
         "everies": Reader.Every,
         "faults": faults,
         "owner": bool(selectors.owned(user=user)),
+        "folder": getattr(settings, "EMAIL_FILE_PATH", None),
     }
     return render(request, "notices/choices.html", context, status=422 if faults else 200)
 
@@ -139,6 +141,7 @@ def webhooks(request: HttpRequest) -> HttpResponse:
         "kinds": kinds_shown(list(typed["kinds"])),
         "faults": faults,
         "reason": refused.message if refused and not faults else "",
+        "hosts": [entry for entry in settings.WEBHOOK_HOSTS if "/" not in entry],
     }
     return render(request, "notices/webhooks.html", context, status=refused.http_status if refused else 200)
 

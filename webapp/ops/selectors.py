@@ -57,7 +57,7 @@ def first_steps(*, user: User, area: str) -> Steps | None:
     """The first steps of this area; None once the person put them away."""
     asked = {f"done_{name.replace('-', '_')}": found for name, found in evidence(user=user, area=area).items()}
     kept = {"kept_hidden": F("guide__hidden"), "kept_opened": F("guide__opened"), "kept_stops": F("guide__stops")}
-    row = User.objects.filter(pk=user.pk).values(**asked, **kept).get()
+    row: Mapping[str, Any] = User.objects.filter(pk=user.pk).values(**asked, **kept).get()
     if area in (row["kept_hidden"] or []):
         return None
     opened = row["kept_opened"] or []

@@ -39,6 +39,7 @@ PEOPLE: Final = {
     "bob": "acts for tenant beta",
     "olga": "operates the hosts",
     "ines": "teaches",
+    "nora": "audits tenant alpha: reads, changes nothing",
 }
 SIZES: Final = {"a-db": 16, "b-web": 8, "a-mail": 8, "b-shop": 16}
 RECLAIM_PAGES: Final = 96
@@ -142,9 +143,11 @@ def prepare(passwords: dict[str, str]) -> None:
     _check_database()
     if User.objects.filter(username="alice").exists():
         for name, password in passwords.items():
-            accounts.password_set(by=None, user=User.objects.get(username=name), password=password)
+            accounts.password_set(by=None, user=_person(name, password), password=password)
     else:
         _cast(passwords)
+    for name in PEOPLE:  # where the demo's e-mails go: to files in RUN_DIR/mail, unless HSVM_MAIL says otherwise
+        User.objects.filter(username=name, email="").update(email=f"{name}@demo.example")
     classroom.table_prepare()
     recording.make(settlement=settlement())
     _set_going("h2", "a-mail")
@@ -167,21 +170,27 @@ def _check_database() -> None:
 @transaction.atomic
 def _cast(passwords: dict[str, str]) -> None:
     """People, tenants, hosts and VMs with their wishes; nothing runs yet."""
-    people = {
-        name: accounts.user_create(by=None, username=name, password=passwords[name], full_name=name.capitalize())
-        for name in PEOPLE
-    }
+    people = {name: _person(name, passwords[name]) for name in PEOPLE}
     alpha = tenants.tenant_create(by=None, slug="alpha", name="Alpha Clinic")
     beta = tenants.tenant_create(by=None, slug="beta", name="Beta Shop")
     tenants.membership_add(by=None, user=people["alice"], role="owner", tenant=alpha)
     tenants.membership_add(by=None, user=people["bob"], role="owner", tenant=beta)
     tenants.membership_add(by=None, user=people["olga"], role="operator")
     tenants.membership_add(by=None, user=people["ines"], role="teacher")
+    tenants.membership_add(by=None, user=people["nora"], role="auditor", tenant=alpha)
     h1, h2 = (fleet.host_create(by=people["olga"], document=host_document(name)) for name in ("h1", "h2"))
     _vm(people["alice"], alpha, h1, "a-db", "sqlite3", wishes("a-db", "alpha", "h1", EASY))
     _vm(people["bob"], beta, h1, "b-web", "gzip", wishes("b-web", "beta", "h1", QUICK))
     _vm(people["alice"], alpha, h2, "a-mail", "gzip", plain_wishes("a-mail", "alpha", "h2", KEEPS))
     _vm(people["bob"], beta, h2, "b-shop", "sqlite3", plain_wishes("b-shop", "beta", "h2", GIVES))
+
+
+def _person(name: str, password: str) -> User:
+    """One of the cast, made if it is not there yet, with an address at which nobody can be reached."""
+    found = User.objects.filter(username=name).first()
+    return found or accounts.user_create(
+        by=None, username=name, password=password, full_name=name.capitalize(), email=f"{name}@vpms.example"
+    )
 
 
 def _vm(by: User, tenant: Tenant, host: Host, name: str, trace: str, document: dict[str, Any]) -> None:

@@ -95,9 +95,7 @@ CODES: Final[Mapping[str, Code]] = {
     "reason_missing": Code(_("A reason is missing"), _("Give one reason: veto:SETTING, floor:POINTS or final.")),
     "stale": Code(
         _("Somebody else saved a version meanwhile"),
-        _(
-            "Nothing was saved. Look at what was changed and what yours would change, then send yours with the new ETag."
-        ),
+        _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),

@@ -18,7 +18,7 @@ UNSAFE: Final = ("post", "put", "patch", "delete")
 VERSIONED: Final = ("policy_put", "answers_put", "policy_restore")  # operations that take If-Match
 TAGGED: Final = ("policy_newest_get", "answers_get", *VERSIONED)  # operations that answer an ETag
 EXAMPLES: Final[dict[str, Any]] = {
-    "name": "a-db",
+    "name": "my-vm",
     "number": 7,
     "run_id": 3,
     "cell_id": 12,
@@ -46,7 +46,7 @@ SENT: Final[dict[str, dict[str, Any]]] = {
         "in": "header",
         "name": "If-Match",
         "required": False,
-        "description": "The ETag of the version that you had read. Where a newer one is stored: 412 and the difference.",
+        "description": "The ETag of the version that you had read. Where a newer is stored: 412 and the difference.",
         "schema": {"type": "string", "pattern": '^(\\*|"[0-9]{1,10}-[0-9a-f]{16}")$'},
         "example": '"3-0f5d8c1b2a3e4f60"',
     },
@@ -95,7 +95,7 @@ class Api(NinjaAPI):
     def get_openapi_operation_id(self, operation: Operation) -> str:
         return operation.view_func.__name__
 
-    def get_openapi_schema(self, **_: Any) -> OpenAPISchema:  # type: ignore[override]
+    def get_openapi_schema(self, **_: Any) -> OpenAPISchema:
         if self.made is None:
             found = super().get_openapi_schema(path_prefix="api")
             operations = self.operations()
@@ -131,7 +131,8 @@ def complete(shown: dict[str, Any], method: str, path: str, operation: Operation
     parameters = shown.setdefault("parameters", [])
     for parameter in parameters:
         if parameter["name"] in EXAMPLES and "examples" not in parameter:
-            parameter.setdefault("example", EXAMPLES[parameter["name"]])
+            host = path.startswith("/api/hosts/") and parameter["name"] == "name"
+            parameter.setdefault("example", "h1" if host else EXAMPLES[parameter["name"]])
         elif parameter["in"] == "query":
             parameter.setdefault("example", parameter["schema"].get("default") or "")
     if method in UNSAFE:

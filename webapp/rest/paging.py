@@ -34,7 +34,7 @@ class Listed(Schema, Generic[Row]):
     next: str | None = Field(description="The address of the next page; null: this is the last one.")
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         return f"{params[0].__name__.removesuffix('Out')}Page"
 
 
@@ -50,9 +50,10 @@ def pages(
     *,
     by: str,
     shown: Callable[[Any], Any] = lambda row: row,
+    shown_together: Callable[[list[Any]], list[Any]] | None = None,
 ) -> dict[str, Any]:
     """The page of `rows` after the cursor. `by` is a unique column, `-` before it for newest first; rows that are no
-    query are dictionaries or objects with it."""
+    query are dictionaries or objects with it. `shown_together` is for rows told with what is read once for all."""
     name, newest_first = by.removeprefix("-"), by.startswith("-")
     last = _last(paging.cursor, by) if paging.cursor else None
     if isinstance(rows, QuerySet):
@@ -76,7 +77,7 @@ def pages(
         query["cursor"] = _cursor(by, _value(kept[-1], name))
         address = f"{request.path}?{query.urlencode()}"
         request.link_next = address  # type: ignore[attr-defined]  # becomes the Link header
-    return {"items": [shown(row) for row in kept], "next": address}
+    return {"items": shown_together(kept) if shown_together else [shown(row) for row in kept], "next": address}
 
 
 def _after(rows: QuerySet[Any], name: str, newest_first: bool, last: Any) -> QuerySet[Any]:

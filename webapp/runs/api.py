@@ -37,8 +37,8 @@ ACT_BODY = {
                     },
                 },
                 "examples": {
-                    "reclaim": {"value": {"kind": "reclaim", "vm": "a-db", "pages": 64}},
-                    "drill": {"value": {"kind": "drill", "vm": "a-db", "attack": "A01"}},
+                    "reclaim": {"value": {"kind": "reclaim", "vm": "their-vm", "pages": 64}},
+                    "drill": {"value": {"kind": "drill", "vm": "their-vm", "attack": "A01"}},
                 },
             }
         },
@@ -46,7 +46,7 @@ ACT_BODY = {
 }
 
 
-class NegotiationOut(Schema):
+class StartOut(Schema):
     negotiation: int
     state: str
     reason: str
@@ -69,7 +69,7 @@ class GuestOut(Schema):
     reclaim_words: str
 
 
-class DrillOut(Schema):
+class AttackOut(Schema):
     attack: str
     title: str
 
@@ -84,7 +84,7 @@ class HostDetailOut(HostOut):
     memory_mib: int
     agreement: int | None
     guests: list[GuestOut]
-    drills: list[DrillOut]
+    drills: list[AttackOut]
     asked: list[AskedActOut]
 
 
@@ -189,7 +189,7 @@ def act_shown(act: Act) -> dict[str, Any]:
     }
 
 
-@router.post("/vms/{name}/start", response=NegotiationOut)
+@router.post("/vms/{name}/start", response=StartOut)
 def vm_start(request: HttpRequest, name: str) -> Any:
     """Ask for the start of a VM of yours. A negotiation decides; its state says what comes next."""
     user = person(request)
@@ -291,7 +291,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
     only."""
     user = operator(request)
     host = host_get(user=user, name=name)
-    row = next(row for row in overview.hosts_shown() if row["host"].pk == host.pk)
+    [row] = overview.hosts_shown(hosts=[host])
     agreement = agreed.agreement_in_force(host=host)
     acts = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
     return {
@@ -305,7 +305,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
                 "reclaim": guest["balloon"],
                 "reclaim_words": guest["reclaim_words"],
             }
-            for guest in overview.vms_on(host=host)
+            for guest in overview.vms_on(host=host, values=agreed.values_of(agreement) if agreement else {})
         ],
         "drills": [{"attack": attack, "title": title} for attack, title in services.DRILLS.items()],
         "asked": [{"id": act.pk, "kind": act.kind, "vm": act.vm.name if act.vm else ""} for act in acts],
@@ -352,13 +352,13 @@ def run_list(
     return pages(request, found, paging, by="-id", shown=run_shown)
 
 
-@router.get("/runs/{run_id}", response=RunOut)
+@router.get("/runs/{int:run_id}", response=RunOut)
 def run_get(request: HttpRequest, run_id: Number) -> Any:
     """One run."""
     return run_shown(selectors.run_get(user=person(request), pk=run_id))
 
 
-@router.get("/runs/{run_id}/events", response=Listed[EventOut])
+@router.get("/runs/{int:run_id}/events", response=Listed[EventOut])
 def event_list(
     request: HttpRequest, run_id: Number, paging: Query[Paging], after: Annotated[int, Field(ge=0, lt=2**53)] = 0
 ) -> Any:
@@ -370,7 +370,7 @@ def event_list(
     return pages(request, rows, paging, by="number")
 
 
-@router.get("/runs/{run_id}/picture", response=dict[str, Any])
+@router.get("/runs/{int:run_id}/picture", response=dict[str, Any])
 def picture_get(request: HttpRequest, run_id: Number) -> Any:
     """Owners, counters and (operators) the TLB as of the newest checkpoint; empty while nothing is known."""
     user = person(request)

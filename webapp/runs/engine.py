@@ -7,13 +7,17 @@ slice that is done twice, in two processes or after a crash, ends in the same di
 from __future__ import annotations
 
 import gc
+import io
 import os
+import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
@@ -31,7 +35,11 @@ from hsvm_engine.scenarios import Scenario as Scenario
 from hsvm_engine.scenarios import VmSpec as VmSpec
 from hsvm_engine.step import STATES as STATES
 from hsvm_engine.step import Step as Step
-from hsvm_engine.tracefile import builtin_trace, builtin_traces
+from hsvm_engine.trace import import_trace
+from hsvm_engine.tracefile import MAGIC, Trace, TraceReader, builtin_trace, builtin_traces, make_trace
+from hsvm_engine.tracefile import TraceError as TraceError
+from webapp.tenants.models import UPLOAD
+from webapp.tenants.selectors import workload_content
 
 ENGINE_VERSION: Final[str] = hsvm_engine.__version__
 SLICES_A_SECOND: Final = 4  # of a paced run
@@ -41,6 +49,8 @@ PROTECTED_FRAMES: Final = 1024
 HOT_PLAYERS: Final = 8
 FORWARD_AT_MOST: Final = 4_000_000  # accesses: playing them again costs less than loading a checkpoint
 NONCE_BYTES: Final = 12
+UPLOADS_KEPT: Final = 4  # uploaded programs that a process keeps inflated
+MOST_REFERENCES: Final = 4 << 20  # of an uploaded program: 36 MiB inflated
 PAGES_NAMED: Final = 8  # of those that break a rule
 FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
 
@@ -157,6 +167,55 @@ def attack_title(attack: str) -> str:
     return builtin(attack).title
 
 
+# -- programs that tenants uploaded
+
+
+class _Uploads(Mapping[str, Trace]):
+    """Uploaded programs by our names, read from the database by whichever process plays them."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.startswith(UPLOAD)
+
+    def __getitem__(self, name: str) -> Trace:
+        return _uploaded(name)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())  # what there is is not listed here: a name is asked for
+
+    def __len__(self) -> int:
+        return 0
+
+
+UPLOADS: Final = _Uploads()
+
+
+@lru_cache(maxsize=UPLOADS_KEPT)
+def _uploaded(name: str) -> Trace:
+    content = workload_content(name)
+    if content is None:
+        raise ValueError(f"no uploaded program is named {name!r}")
+    blocks = list(TraceReader(io.BytesIO(content), name))
+    return make_trace(np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks]))
+
+
+def read_workload(data: bytes) -> tuple[bytes, int]:
+    """A trace in the engine's form, or Valgrind lackey's text, read strictly and written anew: its bytes and how many
+    references. TraceError where a byte is wrong. What a header claims is checked before anything is inflated, and each
+    block inflates to no more than its references can need."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder, "given"), Path(folder, "kept")
+        source.write_bytes(data)
+        if data.startswith(MAGIC):
+            claimed = TraceReader(io.BytesIO(data), "the file").references
+            if claimed > MOST_REFERENCES:
+                raise TraceError("the file", "byte 16", f"{claimed:,} references, at most {MOST_REFERENCES:,} fit")
+        count = import_trace(source, output)
+        return output.read_bytes(), count
+
+
 # -- players
 
 
@@ -208,10 +267,10 @@ def player_at(
         hot = None
         gc.collect()  # players are cyclic garbage of many megabytes each, which the collector underrates
         if checkpoint is None:
-            hot = Hot(0, Player(Scenario(**scenario)))
+            hot = Hot(0, Player(Scenario(**scenario), traces=UPLOADS))
         else:
             at, sealed = checkpoint
-            hot = Hot(at, Player.load(unseal(sealed, run=run, slice_no=at)))
+            hot = Hot(at, Player.load(unseal(sealed, run=run, slice_no=at), traces=UPLOADS))
     at, player = hot
     if at < slice_no:
         bound = orders(at, slice_no)
@@ -288,9 +347,9 @@ def look_until(looker: Looker, plan: Plan, orders: Sequence[Order], op: int) -> 
 def looker_at(*, run: int, scenario: dict[str, Any], checkpoint: tuple[int, bytes] | None) -> Looker:
     """The run at a checkpoint, or at its very beginning, to be looked at."""
     if checkpoint is None:
-        return Looker(Scenario(**scenario))
+        return Looker(Scenario(**scenario), traces=UPLOADS)
     at, sealed = checkpoint
-    looker = Looker.load(unseal(sealed, run=run, slice_no=at))
+    looker = Looker.load(unseal(sealed, run=run, slice_no=at), traces=UPLOADS)
     assert isinstance(looker, Looker)
     return looker
 

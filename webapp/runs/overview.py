@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Negotiation
+from webapp.agreements.models import Agreement, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
@@ -18,7 +22,7 @@ from webapp.runs import selectors
 from webapp.runs.models import Event, Run
 from webapp.runs.picture import OPERATOR, RunPicture
 from webapp.runs.streams import source
-from webapp.tenants.models import VirtualMachine
+from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import vms_of
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ STALE_SECONDS: Final = 15  # a sign of life older than this reads "unknown", nev
 REFUSALS_SHOWN: Final = 5
 EVENTS_SHOWN: Final = 50
 TLB_SHOWN: Final = 12
+WAITING: Final = 20
 LOOKS: Final = "abcdefg"
 FIXED: Final = {"free": "free", "hypervisor": "hypervisor", "hsvm": "H-SVM", "other": "other"}
 S = VirtualMachine.State
@@ -68,84 +73,162 @@ def ago(at: dt.datetime) -> str:
 # -- a tenant's VMs
 
 
-def my_vms(*, user: User) -> list[dict[str, Any]]:
-    """The table of the person's VMs, with the protection that is really in force and its evidence."""
-    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True)}
-    rows = []
-    for vm in vms_of(user=user):
-        host = vm.placement.host if hasattr(vm, "placement") else None
-        agreement = agreements.get(host.pk) if host else None
-        words, look = STATES[S(vm.state)]
-        rows.append(
-            {
-                "vm": vm,
-                "host": host,
-                "state": words,
-                "look": look,
-                "agreement": agreement
-                if agreement and vm.name in agreed.values_in_force(host=agreement.host)
-                else None,
-                "conflicts": agreed.conflicts_of(user=user, vm=vm, open_only=True).count(),
-                "may_start": vm.state == S.STOPPED and host is not None,
-                "may_stop": vm.state == S.RUNNING,
-                **_protection(user, vm, host),
-            }
-        )
-    return rows
+class Facts(NamedTuple):
+    """What the rows of the table need, read at once for all: the number of queries does not grow with the VMs."""
+
+    agreements: dict[int, Agreement]  # by host
+    values: dict[int, dict[str, dict[str, str]]]  # by host, by VM: the value of each switch in force
+    versions: dict[str, int]  # by VM: the version of its wishes that the agreement in force was made with
+    runs: dict[int, Run]  # by host: the newest that the person may watch
+    conflicts: dict[int, int]  # by VM: open ones
+    drills: dict[int, list[dict[str, Any]]]  # by VM, in that run: how often each outcome, the last when
+    negotiations: dict[int, Negotiation]  # by VM: the newest that it asked for
+    checks: dict[int, dt.datetime]  # by VM: when its wishes were last checked
 
 
-def _protection(user: User, vm: VirtualMachine, host: Host | None) -> dict[str, Any]:
+def my_vms(*, user: User, vms: Iterable[VirtualMachine] | None = None) -> list[dict[str, Any]]:
+    """The table of the person's VMs (or of these of them), with the protection that is really in force."""
+    rows = list(vms_of(user=user)) if vms is None else list(vms)
+    facts = _facts(user, rows)
+    return [_vm_row(vm, facts) for vm in rows]
+
+
+def _facts(user: User, vms: list[VirtualMachine]) -> Facts:
+    own = [vm.pk for vm in vms]
+    hosts = {vm.placement.host_id for vm in vms if hasattr(vm, "placement")}
+    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True, host__in=hosts)}
+    values, versions = {}, {}
+    for host, agreement in agreements.items():
+        predicate = agreed.predicate_of(agreement)
+        assignment = predicate["assignment"]
+        values[host] = {name: {**assignment["host"], **view} for name, view in assignment["vms"].items()}
+        versions |= {row["id"]: row["policy_version"] for row in predicate["parties"] if row["policy_version"]}
+    newest = selectors.runs_of(user=user).filter(host__in=hosts).order_by().values("host").annotate(at=Max("pk"))
+    runs = {run.host_id: run for run in Run.objects.filter(pk__in=[row["at"] for row in newest])}
+    counted = agreed.conflicts_of(user=user, open_only=True).filter(vms__in=own).order_by().values_list("vms")
+    conflicts = {vm: count for vm, count in counted.annotate(count=Count("pk", distinct=True)) if vm in set(own)}
+    held = Event.objects.visible_to(user).filter(vm__in=own, kind="drill", run__in=runs.values()).order_by()
+    drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in held.values("vm", "outcome").annotate(count=Count("pk"), last=Max("at")):
+        drills[row["vm"]].append(row)
+    asked = Negotiation.objects.filter(requester__in=own).order_by().values("requester").annotate(at=Max("pk"))
+    last = Negotiation.objects.filter(pk__in=[row["at"] for row in asked]).select_related("host").defer("protocol")
+    negotiations = {row.requester_id: row for row in last}
+    saved = Policy.objects.filter(vm__in=own).order_by().values_list("vm").annotate(at=Max("created_at"))
+    checks = dict(saved)  # wishes are checked when they are saved, and again at each start and move
+    checks |= {vm: max(row.created_at, checks.get(vm, row.created_at)) for vm, row in negotiations.items()}
+    return Facts(agreements, values, versions, runs, conflicts, drills, negotiations, checks)
+
+
+def _vm_row(vm: VirtualMachine, facts: Facts) -> dict[str, Any]:
+    host = vm.placement.host if hasattr(vm, "placement") else None
+    place = host.pk if host else 0
+    words, look = STATES[S(vm.state)]
+    view = facts.values.get(place, {}).get(vm.name)
+    return {
+        "vm": vm,
+        "host": host,
+        "state": words,
+        "look": look,
+        "progress": progress_of(vm, facts.negotiations.get(vm.pk)),
+        "agreement": facts.agreements.get(place) if view is not None else None,
+        "agreed_version": facts.versions.get(vm.name) if view is not None else None,
+        "conflicts": facts.conflicts.get(vm.pk, 0),
+        "last_check": ago(facts.checks[vm.pk]) if vm.pk in facts.checks and host else "",
+        "may_start": vm.state == S.STOPPED and host is not None,
+        "may_stop": vm.state == S.RUNNING,
+        **_protection(vm, host, view or {}, facts.runs.get(place), facts.drills.get(vm.pk, [])),
+    }
+
+
+def progress_of(vm: VirtualMachine, newest: Negotiation | None) -> dict[str, Any] | None:
+    """How far a start or a move has come, by the rows that decide it, so that it survives everything."""
+    if newest is None or newest.state not in (*Negotiation.OPEN, Negotiation.State.ENFORCED):
+        return None
+    moves = newest.moves and vm.state in (S.RUNNING, S.STOPPING) and newest.state in Negotiation.OPEN
+    if not moves and vm.state not in (S.HELD, S.STARTING):
+        return None
+    at = 0 if newest.state == Negotiation.State.DRAFT else 1
+    at = 2 if vm.state == S.STARTING or newest.state == Negotiation.State.SIGNED else at
+    steps = [_("Checking"), _("Negotiating"), _("Moving") if moves else _("Starting")]
+    says = {
+        Negotiation.State.DRAFT: _("It waits its turn behind another start on this host."),
+        Negotiation.State.PROPOSED: _("A proposal waits for answers."),
+    }.get(Negotiation.State(newest.state), "")
+    return {
+        "steps": [
+            (word, "done" if number < at else "now" if number == at else "todo") for number, word in enumerate(steps)
+        ],
+        "says": says,
+        "until": newest.deadline_at if newest.state == Negotiation.State.PROPOSED else None,
+        "negotiation": newest,
+        "to": newest.host if moves else None,
+    }
+
+
+def _protection(
+    vm: VirtualMachine, host: Host | None, view: dict[str, str], run: Run | None, drills: list[dict[str, Any]]
+) -> dict[str, Any]:
     """A statement with evidence: what protects the VM now, how many pages are its own, how its drills ended."""
     if vm.state not in (S.RUNNING, S.STOPPING) or host is None:
-        return {"protection": "Nothing runs, so nothing is in force", "evidence": [], "checked": ""}
-    run = selectors.newest_run(user=user, host=host)
-    values = agreed.values_in_force(host=host).get(vm.name, {})
+        return {"protection": _("Nothing runs, so nothing is in force"), "evidence": [], "checked": "", "drilled": ""}
     hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
-    wanted = values.get("memory_protection", "none")
-    protection = (
-        ("H-SVM on" if wanted == "hsvm" else "H-SVM on (the host protects every VM)")
-        if hardware
-        else "None: nested paging"
-    )
+    wanted = view.get("memory_protection", "none")
+    protection = _("None: nested paging")
+    if hardware:
+        protection = _("H-SVM on") if wanted == "hsvm" else _("H-SVM on (the host protects every VM)")
     evidence, checked = [], ""
     figures = run.figures.get(vm.name) if run else None
     if figures:
-        pages = "1 page" if figures["mapped"] == 1 else f"{figures['mapped']:,} pages"
-        evidence.append(f"{figures['owned']:,} of {pages} owned by {vm.name}")
-    drills = list(selectors.drills_of(user=user, vm=vm).filter(run=run)[:EVENTS_SHOWN]) if run else []
+        told = {"owned": f"{figures['owned']:,}", "pages": f"{figures['mapped']:,}", "vm": vm.name}
+        evidence.append(
+            ngettext(
+                "%(owned)s of %(pages)s page owned by %(vm)s",
+                "%(owned)s of %(pages)s pages owned by %(vm)s",
+                figures["mapped"],
+            )
+            % told
+        )
     if drills:
-        counts = Counter(event.outcome for event in drills)
-        told = [f"{counts['BLOCKED']} blocked", f"{counts['SUCCEEDED']} succeeded"]
-        told += [
-            f"{n} {word.lower().replace('_', ' ')}"
-            for word, n in counts.items()
-            if word not in ("BLOCKED", "SUCCEEDED")
+        counts = {row["outcome"]: row["count"] for row in drills}
+        words = [f"{counts.get('BLOCKED', 0)} {_('blocked')}", f"{counts.get('SUCCEEDED', 0)} {_('succeeded')}"]
+        words += [
+            f"{count} {outcome.lower().replace('_', ' ')}"
+            for outcome, count in counts.items()
+            if outcome not in ("BLOCKED", "SUCCEEDED")
         ]
-        evidence.append(f"attack drills: {', '.join(told)}, the last {ago(drills[0].at)}")
-        checked = ago(drills[0].at)
+        checked = ago(max(row["last"] for row in drills))
+        evidence.append(
+            _("attack drills: %(outcomes)s, the last %(ago)s") % {"outcomes": ", ".join(words), "ago": checked}
+        )
     else:
-        evidence.append("no attack drill was held against it yet")
-    return {"protection": protection, "evidence": evidence, "checked": checked}
+        evidence.append(_("no attack drill was held against it yet"))
+    return {
+        "protection": protection,
+        "evidence": evidence,
+        "checked": checked,
+        "drilled": "hsvm" if hardware else "nested",  # the machine on which the whole drill shows what it withstands
+    }
 
 
 def waiting_for(*, user: User) -> list[dict[str, Any]]:
-    """Negotiations in which a proposal waits for this person's answer, soonest deadline first."""
-    own = vms_of(user=user).values("pk")
-    open_ones = agreed.negotiations_of(user=user).filter(state=Negotiation.State.PROPOSED).order_by("deadline_at")
-    found = []
-    for negotiation in open_ones:
-        answered = set(negotiation.messages.filter(round=negotiation.round).values_list("vm_id", flat=True))
-        seats = [seat.vm for seat in negotiation.seats.filter(vm__in=own).select_related("vm")]
-        by_delegate = negotiation.protocol.get("answers", {})
-        unanswered = [vm for vm in seats if vm.pk not in answered and vm.name not in by_delegate]
-        if unanswered:
-            found.append({"negotiation": negotiation, "vms": unanswered})
-    return found
+    """Negotiations in which a proposal waits for this person's answer, soonest deadline first, at most WAITING."""
+    given = Message.objects.filter(
+        negotiation=OuterRef("negotiation"), vm=OuterRef("vm"), round=OuterRef("negotiation__round")
+    )
+    seats = Seat.objects.filter(vm__tenant__slug__in=user.tenant_slugs, negotiation__state=Negotiation.State.PROPOSED)
+    open_ones = seats.filter(~Exists(given)).select_related("vm", "negotiation__host")
+    found: dict[int, dict[str, Any]] = {}
+    for seat in open_ones.order_by("negotiation__deadline_at", "id")[:WAITING]:
+        if seat.vm.name not in seat.negotiation.protocol.get("answers", {}):  # else its delegate has answered
+            waits = found.setdefault(seat.negotiation_id, {"negotiation": seat.negotiation, "vms": []})
+            waits["vms"].append(seat.vm)
+    return list(found.values())
 
 
 def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
     """The newest negotiations with the word and look of their state."""
-    rows = agreed.negotiations_of(user=user).order_by("-id")[:most]
+    rows = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")[:most]
     return [
         {
             "negotiation": row,
@@ -162,6 +245,47 @@ def refusals(*, user: User) -> list[Event]:
     return list(found[:REFUSALS_SHOWN])
 
 
+ACTORS: Final = {  # who did what a kind of event tells; nobody else acts on a running VM of somebody else here
+    "denied": gettext_lazy("the operator of the host"),
+    "drill": gettext_lazy("an attack drill, in the part of a hypervisor that was taken over"),
+}
+
+
+def conduct_of(*, user: User) -> list[dict[str, Any]]:
+    """Acts against each VM of the person that were refused or tried in a drill: what, by which check, how often, when
+    last. Only the person's own VMs, and only the role of who acted: neighbours stay pseudonyms of the agreement."""
+    rows = (
+        Event.objects.filter(vm__in=vms_of(user=user).values("pk"), kind__in=list(ACTORS))
+        .order_by()
+        .values("vm__name", "kind", "outcome", "check_name", "run__host__name")
+        .annotate(count=Count("pk"), first=Min("at"), last=Max("at"))
+        .order_by("-last")
+    )
+    return [
+        {
+            **row,
+            "vm": row["vm__name"],
+            "host": row["run__host__name"],
+            "who": ACTORS[row["kind"]],
+            "look": OUTCOME_LOOKS.get(row["outcome"], "blocked"),
+            "word": row["outcome"].replace("_", " ") or "REFUSED",
+            "means": _meaning(row["kind"], row["outcome"]),
+        }
+        for row in rows
+    ]
+
+
+def _meaning(kind: str, outcome: str) -> str:
+    """What a line of conduct means for the owner, in one sentence."""
+    if kind == "denied":
+        return _("Somebody asked for what your agreement forbids. It was refused before anything changed.")
+    return {
+        "BLOCKED": _("The attack was really tried and stopped by the check."),
+        "DETECTED": _("The attack was noticed, not prevented: look at the event and ask the operator."),
+        "SUCCEEDED": _("The attack reached its aim: nothing that is in force protects from it."),
+    }.get(outcome, _("The drill says nothing about your protection here."))
+
+
 def asked_shown(*, user: User) -> list[dict[str, Any]]:
     """What the operator asks of the person's VMs: how much, and until when an answer counts."""
     return [
@@ -173,22 +297,30 @@ def asked_shown(*, user: User) -> list[dict[str, Any]]:
 # -- hosts
 
 
-def hosts_shown() -> list[dict[str, Any]]:
-    """The operator's table of hosts. A host whose run gave no sign of life is unknown, not healthy."""
+def hosts_shown(*, hosts: Iterable[Host] | None = None) -> list[dict[str, Any]]:
+    """The operator's table of these hosts, or of all. A host whose run gave no sign of life is unknown, not healthy.
+    Its queries are as many for one host as for a hundred."""
+    given = list(Host.objects.all() if hosts is None else hosts)
+    runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
+    agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
+    conflicts = agreed.open_conflicts_by_host(hosts=given)
+    vms: dict[int, Counter[str]] = defaultdict(Counter)
+    counted = VirtualMachine.objects.filter(placement__host__in=given).order_by()
+    for pk, state, count in counted.values_list("placement__host", "state").annotate(count=Count("id")):
+        vms[pk][state] = count
     rows = []
-    for host in Host.objects.all():
-        run = Run.objects.filter(host=host).first()
-        vms = Counter(VirtualMachine.objects.filter(placement__host=host).values_list("state", flat=True))
+    for host in given:
+        run, here = runs.get(host.pk), vms[host.pk]
         rows.append(
             {
                 "host": host,
                 "run": run,
                 **_life(run),
                 "memory_mib": document_of(host)["capacity"]["memory_mib"],
-                "running": vms[S.RUNNING],
-                "others": sum(vms.values()) - vms[S.RUNNING],
-                "agreement": agreed.agreement_in_force(host=host),
-                "conflicts": host.conflicts.filter(closed_at__isnull=True).count(),
+                "running": here[S.RUNNING],
+                "others": sum(here.values()) - here[S.RUNNING],
+                "agreement": agreements.get(host.pk),
+                "conflicts": conflicts.get(host.pk, 0),
                 "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
             }
         )
@@ -200,16 +332,14 @@ def _life(run: Run | None) -> dict[str, str]:
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
     words, look = RUN_STATES[Run.State(run.state)]
-    newest = run.checkpoints.defer("sealed", "picture").first()
-    at = newest.made_at if newest else run.started_at
+    at = run.heard_at or run.started_at  # type: ignore[attr-defined]  # of selectors.newest_runs
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
     return {"state": words, "look": look, "age": ago(at)}
 
 
-def vms_on(*, host: Host) -> list[dict[str, Any]]:
-    """The VMs that run on the host, each with what its agreement answers to a reclaim."""
-    values = agreed.values_in_force(host=host)
+def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The VMs that run on the host, each with what its agreement (`values` in force) answers to a reclaim."""
     running = VirtualMachine.objects.filter(placement__host=host).exclude(state=S.STOPPED).select_related("tenant")
     told = {
         "on": "The agreement allows it: the guest gives spare pages back.",
@@ -271,7 +401,7 @@ def _tlb_now(picture: RunPicture, run: Run, letters: dict[str, str]) -> dict[str
     data = json.loads(picture.keyframe(run.pk, "tlb", OPERATOR))["data"]
     names = {row["byte"]: row["name"] for row in picture.state.vms}
     rows = []
-    for index, vpn, byte, size, perm, age, state, *_ in data["entries"][:TLB_SHOWN]:
+    for index, vpn, byte, size, perm, age, state, *_rest in data["entries"][:TLB_SHOWN]:
         core, level, tlb_set, way = picture.state.geometry.place(index)
         owner = names.get(byte, "other")
         rows.append(

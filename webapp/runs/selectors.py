@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import Max
+from django.db.models import Max, OuterRef, Subquery
 
-from webapp.audit.models import Entry
+from webapp.audit.models import Audience, Entry
 from webapp.fleet.models import Host
 from webapp.runs.models import Act, Checkpoint, Event, EventQuerySet, Run, RunQuerySet
 from webapp.runs.picture import OPERATOR, TENANT, view_of_tenants
@@ -39,6 +39,14 @@ def run_get(*, user: User, pk: int) -> Run:
 def newest_run(*, user: User, host: Host) -> Run | None:
     """The host's newest run that the person may watch: the live one, if there is one."""
     return runs_of(user=user).filter(host=host).first()
+
+
+def newest_runs(*, runs: RunQuerySet, hosts: Sequence[int]) -> dict[int, Run]:
+    """The newest of these runs on each host, with `heard_at`, the time of its newest checkpoint."""
+    newest = runs.filter(host__in=hosts).order_by().values("host").annotate(newest=Max("id")).values("newest")
+    checkpoints = Checkpoint.objects.filter(run=OuterRef("pk")).order_by("-slice_no").values("made_at")
+    found = Run.objects.filter(pk__in=newest)
+    return {run.host_id: run for run in found.annotate(heard_at=Subquery(checkpoints[:1]))}
 
 
 def view_of(*, user: Any, run_id: str) -> str | None:
@@ -106,8 +114,11 @@ def event_shown(event: Event, *, number: int, view: str) -> dict[str, Any]:
 
 def moved_for(*, tenant: str | None) -> int:
     """A number that rises whenever something is recorded that this tenant (None: the operator) may read."""
-    entries = Entry.objects.all() if tenant is None else Entry.objects.filter(audience__tenant=tenant)
-    newest: int | None = entries.aggregate(at=Max("seq"))["at"]
+    newest: int | None
+    if tenant is None:
+        newest = Entry.objects.aggregate(at=Max("seq"))["at"]
+    else:
+        newest = Audience.objects.filter(tenant=tenant).aggregate(at=Max("entry"))["at"]
     return 0 if newest is None else newest + 1
 
 

@@ -53,7 +53,7 @@ class MarkIn(Strict):
     text: Annotated[str, Field(min_length=1, max_length=120)]
 
 
-class MadeOut(Schema):
+class MarkMadeOut(Schema):
     id: int
 
 
@@ -77,7 +77,7 @@ def as_operator(request: HttpRequest, run_id: int) -> Run:
     return run
 
 
-@router.get("/runs/{run_id}/moment", openapi_extra=RECORDS)
+@router.get("/runs/{int:run_id}/moment", openapi_extra=RECORDS)
 def moment_get(
     request: HttpRequest,
     run_id: Number,
@@ -104,12 +104,12 @@ def moment_at(run: Run, view: str, *, op: int | None, step: int | None) -> histo
     return history.at_step(run, step)
 
 
-@router.get("/runs/{run_id}/find", response=FoundOut)
+@router.get("/runs/{int:run_id}/find", response=FoundOut)
 def find_get(
     request: HttpRequest,
     run_id: Number,
     op: At,
-    what: Literal[history.WHAT],
+    what: Literal[history.WHAT],  # type: ignore[valid-type]
     direction: Literal["next", "last"] = "next",
 ) -> Any:
     """The nearest operation after or before `op` at which something happened; null: not within what is looked through.
@@ -118,14 +118,14 @@ def find_get(
     return {"op": history.find(run, op=op, what=what, forward=direction == "next")}
 
 
-@router.get("/runs/{run_id}/frames/{int:mfn}", response=dict[str, Any])
+@router.get("/runs/{int:run_id}/frames/{int:mfn}", response=dict[str, Any])
 def frame_get(request: HttpRequest, run_id: Number, mfn: At, op: At | None = None) -> Any:
     """What is known of one frame now, or at `op`: owner, leaves, translations, last operations. Operators only."""
     run = as_operator(request, run_id)
     return history.frame_facts(history.at_op(run, run.op if op is None else op), mfn)
 
 
-@router.get("/runs/{run_id}/reach", response=ReachOut)
+@router.get("/runs/{int:run_id}/reach", response=ReachOut)
 def reach_get(request: HttpRequest, run_id: Number) -> Any:
     """How far back the run can be looked at, in operations for operators and in steps for everybody else."""
     run, view = watched(request, run_id)
@@ -134,7 +134,7 @@ def reach_get(request: HttpRequest, run_id: Number) -> Any:
     return {"oldest": oldest, "newest": newest, "unit": "op" if operator else "step", "state": run.state}
 
 
-@router.get("/runs/{run_id}/marks", response=Listed[MarkOut])
+@router.get("/runs/{int:run_id}/marks", response=Listed[MarkOut])
 def mark_list(request: HttpRequest, run_id: Number, paging: Query[Paging]) -> Any:
     """The moments that were named, and for operators the events of the log, by their place in the run."""
     run, view = watched(request, run_id)
@@ -145,7 +145,7 @@ def mark_list(request: HttpRequest, run_id: Number, paging: Query[Paging]) -> An
     return pages(request, rows, paging, by="place")
 
 
-@router.post("/runs/{run_id}/marks", response={201: MadeOut})
+@router.post("/runs/{int:run_id}/marks", response={201: MarkMadeOut})
 def mark_make(request: HttpRequest, run_id: Number, given: MarkIn) -> Any:
     """Name a moment: an operation for operators, a step for everybody else."""
     run, view = watched(request, run_id)
@@ -158,7 +158,7 @@ def mark_make(request: HttpRequest, run_id: Number, given: MarkIn) -> Any:
     return Status(201, {"id": made.pk})
 
 
-@router.delete("/runs/{run_id}/marks/{int:number}", response={204: None})
+@router.delete("/runs/{int:run_id}/marks/{int:number}", response={204: None})
 def mark_delete(request: HttpRequest, run_id: Number, number: Number) -> Any:
     """Take a mark of your view away."""
     run, view = watched(request, run_id)

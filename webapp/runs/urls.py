@@ -1,9 +1,13 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.runs import time_views, views
+from webapp.runs import time_views, views, workload_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/", views.my_vms, name="my-vms"),
+    path("tenant/vms/", views.vms_act, name="vms-act"),
+    path("tenant/workloads/", workload_views.page, name="workloads"),
+    path("tenant/workloads/<int:pk>/delete/", workload_views.delete, name="workload-delete"),
+    path("tenant/conduct/", views.conduct, name="conduct"),
     path("tenant/vm/<str:name>/start/", views.vm_start, name="vm-start"),
     path("tenant/vm/<str:name>/stop/", views.vm_stop, name="vm-stop"),
     path("tenant/vm/<str:name>/memory/", views.my_memory, name="my-memory"),

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.agreements import ladder
+from webapp.agreements import ladder, life
 from webapp.agreements import selectors as agreed
 from webapp.agreements.models import Negotiation
-from webapp.errors import BadInput, Fault
+from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get
+from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
-from webapp.tenants.selectors import missing, vm_get
+from webapp.tenants.forms import profile_named
+from webapp.tenants.models import VirtualMachine
+from webapp.tenants.selectors import missing, vm_get, vms_found
+from webapp.vpms.vocabulary import PROFILES
 
 HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
+VMS_A_PAGE: Final = 50
+FEW_VMS: Final = 5  # up to so many need no filter
+ORDERS: Final = {
+    "name": gettext_lazy("Name"),
+    "-name": gettext_lazy("Name, backwards"),
+    "state": gettext_lazy("State"),
+    "placement__host__name": gettext_lazy("Host"),
+    "-created_at": gettext_lazy("Newest first"),
+}
 
 
 # -- tenants
@@ -32,8 +50,21 @@ HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.Stat
 @tenant_required
 def my_vms(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
+    chosen = {name: request.GET.get(name, "")[:63] for name in ("text", "state", "order")}
+    found = vms_found(user=user, text=chosen["text"], state=chosen["state"], order=chosen["order"])
+    pages = Paginator(found, VMS_A_PAGE)
+    page = pages.get_page(request.GET.get("page"))
     context = {
-        "vms": overview.my_vms(user=user),
+        "vms": overview.my_vms(user=user, vms=page),
+        "page": page,
+        "any": pages.count > 0 or any(chosen.values()),
+        "many": pages.count > FEW_VMS or any(chosen.values()),
+        "chosen": chosen,
+        "query": "&" + urlencode({name: text for name, text in chosen.items() if text}) if any(chosen.values()) else "",
+        "states": [(name, words) for name, (words, _look) in overview.STATES.items()],
+        "orders": ORDERS,
+        "profiles": PROFILES,
+        "done": request.session.get("bulk") if request.GET.get("done") else None,
         "waiting": overview.waiting_for(user=user),
         "negotiations": overview.negotiations_shown(user=user, most=5),
         "refusals": overview.refusals(user=user),
@@ -44,23 +75,31 @@ def my_vms(request: HttpRequest) -> HttpResponse:
     return render(request, "runs/my_vms.html", context)
 
 
+def _started(vm: VirtualMachine, negotiation: Negotiation) -> str:
+    """What a start came to, in one sentence."""
+    if negotiation.state in HELD:
+        words = _("%(vm)s clashes with a neighbour's wishes. A settlement is being sought; nobody who runs is touched.")
+        return words % {"vm": vm.name}
+    if negotiation.state == Negotiation.State.NO_AGREEMENT:
+        return negotiation.reason
+    return _("%(vm)s starts.") % {"vm": vm.name}
+
+
+def _stopped(vm: VirtualMachine) -> str:
+    words = _("%(vm)s is being stopped; its pages are wiped before anybody else can have them.")
+    return words % {"vm": vm.name}
+
+
 @require_POST
 @tenant_required
 def vm_start(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     vm = vm_get(user=user, name=name)
     negotiation = services.vm_start(by=user, vm=vm)
-    if negotiation.state in HELD:
-        messages.info(
-            request,
-            f"{vm.name} clashes with a neighbour's wishes. A settlement is being sought; nobody who runs is touched.",
-        )
-    elif negotiation.state == Negotiation.State.NO_AGREEMENT:
-        messages.warning(request, negotiation.reason)
-        return redirect("negotiation", pk=negotiation.pk)  # where it stands what can be done now
-    else:
-        messages.success(request, f"{vm.name} starts.")
-    return redirect("my-vms")
+    failed = negotiation.state == Negotiation.State.NO_AGREEMENT
+    level = messages.WARNING if failed else messages.INFO if negotiation.state in HELD else messages.SUCCESS
+    messages.add_message(request, level, _started(vm, negotiation))
+    return redirect("negotiation", pk=negotiation.pk) if failed else redirect("my-vms")  # there: what can be done now
 
 
 @require_POST
@@ -69,8 +108,78 @@ def vm_stop(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     vm = vm_get(user=user, name=name)
     services.vm_stop(by=user, vm=vm)
-    messages.success(request, f"{vm.name} is being stopped; its pages are wiped before anybody else can have them.")
+    messages.success(request, _stopped(vm))
     return redirect("my-vms")
+
+
+# What is done to several VMs at once, each by itself: one that is refused does not keep the others.
+
+
+def _bulk_start(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
+    return _started(vm, services.vm_start(by=user, vm=vm))
+
+
+def _bulk_stop(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
+    services.vm_stop(by=user, vm=vm)
+    return _stopped(vm)
+
+
+def _bulk_delete(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
+    life.vm_delete(by=user, vm=vm)
+    return _("%(vm)s is deleted.") % {"vm": vm.name}
+
+
+def _bulk_profile(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
+    policy = life.profile_set(by=user, vm=vm, profile=post.get("profile", ""))
+    if policy is None:
+        return _("%(vm)s has exactly these wishes already; nothing was saved.") % {"vm": vm.name}
+    words = _("Version %(version)s of the wishes for %(vm)s is saved.")
+    return words % {"vm": vm.name, "version": policy.version}
+
+
+BULK: Final = {"start": _bulk_start, "stop": _bulk_stop, "delete": _bulk_delete, "profile": _bulk_profile}
+ASKED_FIRST: Final = ("delete", "stop", "profile")  # what takes something away is asked once more
+
+
+@require_POST
+@tenant_required
+def vms_act(request: HttpRequest) -> HttpResponse:
+    """One act on the chosen VMs, with a result for each. What takes something away is done after a second page."""
+    user: Any = request.user
+    act, names = request.POST.get("act", ""), request.POST.getlist("vm")[:VMS_A_PAGE]
+    vms = [vm_get(user=user, name=name) for name in dict.fromkeys(names)]
+    profile = profile_named(request.POST.get("profile", ""))
+    if act not in BULK or not vms or (act == "profile" and profile is None):
+        messages.warning(request, _("Choose VMs and what to do with them. Nothing was changed."))
+        return redirect("my-vms")
+    if act in ASKED_FIRST and not request.POST.get("sure"):
+        return render(request, "runs/vms_sure.html", {"act": act, "vms": vms, "profile": profile})
+    rows = [_bulk_row(user, vm, act, request.POST) for vm in vms]
+    request.session["bulk"] = {"act": act, "rows": rows, "good": sum(row["good"] for row in rows)}
+    return redirect(f"{reverse('my-vms')}?done=1")
+
+
+def _bulk_row(user: Any, vm: VirtualMachine, act: str, post: QueryDict) -> dict[str, Any]:
+    try:
+        return {"vm": vm.name, "good": True, "says": BULK[act](user, vm, post)}
+    except BadInput as refused:
+        return {"vm": vm.name, "good": False, "says": "; ".join(fault.reason for fault in refused.faults)}
+    except VpmsError as refused:
+        return {"vm": vm.name, "good": False, "says": refused.message}
+
+
+@require_GET
+@tenant_required
+def conduct(request: HttpRequest) -> HttpResponse:
+    """What was tried against the person's own VMs and refused."""
+    rows = overview.conduct_of(user=request.user)  # type: ignore[arg-type]
+    context = {
+        "rows": rows,
+        "refused": sum(row["count"] for row in rows if row["kind"] == "denied"),
+        "drills": sum(row["count"] for row in rows if row["kind"] == "drill"),
+        "succeeded": sum(row["count"] for row in rows if row["outcome"] == "SUCCEEDED"),
+    }
+    return render(request, "runs/conduct.html", context)
 
 
 @require_POST
@@ -135,9 +244,12 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
 @operator_required
 def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
+    moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
+    page = window(request, Host.objects.all())
     context = {
-        "moved": selectors.moved_for(tenant=None),  # read first: what comes later has the page fetched anew
-        "hosts": overview.hosts_shown(),
+        "moved": moved,
+        "hosts": overview.hosts_shown(hosts=page.rows),
+        "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
         "negotiations": overview.negotiations_shown(user=user),
     }
@@ -157,14 +269,16 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     found = host_get(user=user, name=name)
     run = _asked_run(request, found)
+    agreement = agreed.agreement_in_force(host=found)
+    values = agreed.values_of(agreement) if agreement else {}
     context: dict[str, Any] = {
         "moved": moved,
         "host": found,
         "run": run,
-        "guests": overview.vms_on(host=found),
-        "agreement": agreed.agreement_in_force(host=found),
+        "guests": overview.vms_on(host=found, values=values),
+        "agreement": agreement,
         "drills": services.DRILLS,
-        "row": next(row for row in overview.hosts_shown() if row["host"].pk == found.pk),
+        "row": overview.hosts_shown(hosts=[found])[0],
         "conflicts": agreed.conflicts_shown(
             user=user, conflicts=agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10]
         ),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 
+UPLOAD = "upload-"  # how our names of uploaded programs begin; no built-in one does
 OF_TENANT = ["owner", "member", "auditor"]  # roles in an organisation
 OF_SITE = ["operator", "teacher", "student", "auditor"]  # roles on the site itself
 
@@ -83,7 +84,7 @@ class Invitation(models.Model):
 class VmQuerySet(models.QuerySet["VirtualMachine"]):
     def visible_to(self, user: User) -> VmQuerySet:
         """The VMs of the person's own tenants. Operators see running VMs by the host's pages, not by this door."""
-        return self.filter(tenant__slug__in=user.tenant_slugs)
+        return self.filter(tenant__slug__in=user.tenant_slugs, deleted_at__isnull=True)
 
 
 class VirtualMachine(models.Model):
@@ -98,9 +99,10 @@ class VirtualMachine(models.Model):
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="vms")
     name = models.CharField(max_length=63, unique=True)
-    trace = models.CharField(max_length=63)  # the recorded program that it runs
+    trace = models.CharField(max_length=63)  # the recorded program that it runs: a built-in one, or upload-N
     state = models.CharField(max_length=16, choices=State.choices, default=State.STOPPED)
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)  # agreements name it for ever, so its row and name stay
 
     objects = VmQuerySet.as_manager()
 
@@ -114,6 +116,36 @@ class VirtualMachine(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class WorkloadQuerySet(models.QuerySet["Workload"]):
+    def visible_to(self, user: User) -> WorkloadQuerySet:
+        """What a tenant's programs do in memory is its own matter."""
+        return self.filter(tenant__slug__in=user.tenant_slugs)
+
+
+class Workload(models.Model):
+    """A recorded program that a tenant uploaded, in the engine's own form: read strictly when it came, written anew,
+    and known by our name `upload-N` alone. Kept as long as any VM, deleted ones included, had it: runs are replayed."""
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="workloads")
+    title = models.CharField(max_length=80)
+    content = models.BinaryField()
+    size = models.PositiveIntegerField()
+    sha256 = models.CharField(max_length=64)
+    references = models.PositiveIntegerField()
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = WorkloadQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "sha256"], name="tenants_workload_once")]
+
+    @property
+    def name(self) -> str:
+        return f"{UPLOAD}{self.pk}"
 
 
 class PolicyQuerySet(models.QuerySet["Policy"]):

@@ -293,6 +293,9 @@ def account_delete(*, user: User) -> None:
     audit.record(by=user, type="account.deleted", subject=f"user:{user.alias}", data={})
     Authenticator.objects.filter(user=user).delete()
     SocialAccount.objects.filter(user=user).delete()
+    user.api_tokens.all().delete()
+    for kept in (user.notices, user.mails, user.notice_choices):
+        kept.all().delete()
     sessions.end(user=user)
     user.username, user.first_name, user.last_name, user.email = user.alias, "", "", ""
     user.is_active, user.deleted_at = False, timezone.now()

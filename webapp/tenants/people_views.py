@@ -40,10 +40,11 @@ def people_page(
         "tenant": tenant,
         "members": people.members_of(user=user, tenant=tenant),
         "invitations": people.invitations_of(user=user, tenant=tenant),
-        "roles": [(role, R(role).label) for role in people.roles_for(tenant)],
+        "offered": [(role, R(role).label) for role in people.roles_for(tenant)],
         "choices": selectors.organisations_all(user=user) if tenant is None and governs else [],
         "governs": governs,
         "typed": typed,
+        "chosen": typed.get("role", R.MEMBER if tenant else R.STUDENT),  # never the mightiest by itself
         "faults": faults or {},
     }
     return render(request, "tenants/people.html", context, status=status)

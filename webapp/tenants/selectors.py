@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
-from django.db.models import Max
+from django.db.models import Max, Q
 
 from webapp.errors import VpmsError
 from webapp.roles import must
-from webapp.tenants.models import Policy, PolicyQuerySet, Tenant, VirtualMachine, VmQuerySet
+from webapp.tenants.models import (
+    UPLOAD,
+    Policy,
+    PolicyQuerySet,
+    Tenant,
+    VirtualMachine,
+    VmQuerySet,
+    Workload,
+    WorkloadQuerySet,
+)
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -60,6 +69,21 @@ def vms_with_version(*, user: User) -> VmQuerySet:
     return vms_of(user=user).annotate(newest_version=Max("policies__version"))
 
 
+ORDERS: Final = ("name", "-name", "state", "-created_at", "placement__host__name")
+
+
+def vms_found(*, user: User, text: str = "", state: str = "", order: str = "") -> VmQuerySet:
+    """The person's VMs whose name, host or program has this text, in this state; in one of ORDERS, else by name."""
+    found = vms_of(user=user)
+    if text:
+        found = found.filter(
+            Q(name__icontains=text) | Q(placement__host__name__icontains=text) | Q(trace__icontains=text)
+        )
+    if state in VirtualMachine.State.values:
+        found = found.filter(state=state)
+    return found.order_by(*((order,) if order in ORDERS else ()), "name")
+
+
 def vm_get(*, user: User, name: str) -> VirtualMachine:
     """The person's VM of this name; a foreign one is as missing as one that does not exist."""
     vm = vms_of(user=user).filter(name=name).first()
@@ -88,3 +112,24 @@ def policy_get(*, user: User, vm: VirtualMachine, version: int) -> Policy:
 def programs() -> list[str]:
     """The recorded programs that a VM can run, by name."""
     return sorted(path.name.removesuffix(TRACE_SUFFIX) for path in settings.TRACES.glob(f"*{TRACE_SUFFIX}"))
+
+
+def workloads_of(*, user: User) -> WorkloadQuerySet:
+    """The programs that the person's tenants uploaded, newest first, without what is in them."""
+    return Workload.objects.visible_to(user).select_related("tenant", "created_by").defer("content")
+
+
+def programs_of(*, user: User, tenant: str = "") -> list[tuple[str, str]]:
+    """Name and label of every program that VMs of the person (or of one of its tenants) can run: own uploads first."""
+    own = workloads_of(user=user)
+    own = own.filter(tenant__slug=tenant) if tenant else own
+    return [*((row.name, f"{row.title} ({row.name})") for row in own), *((name, name) for name in programs())]
+
+
+def workload_content(name: str) -> bytes | None:
+    """The bytes of an uploaded program by our name, for the engine; None where there is none."""
+    number = name.removeprefix(UPLOAD)
+    if not (name.startswith(UPLOAD) and number.isascii() and number.isdecimal() and len(number) <= 18):
+        return None
+    content = Workload.objects.filter(pk=int(number)).values_list("content", flat=True).first()
+    return bytes(content) if content is not None else None

@@ -8,12 +8,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
+from webapp.accounts import services as accounts
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
-from webapp.live import publish
 from webapp.strictjson import canonical
 from webapp.tenants.changes import changes
 from webapp.tenants.models import Membership, Policy, Tenant, VirtualMachine
@@ -49,9 +48,7 @@ def membership_add(*, by: User | None, user: User, role: str, tenant: Tenant | N
     """The person has this role from now on; given twice it stays one. Open pages notice by the rights version."""
     row, fresh = Membership.objects.get_or_create(user=user, role=role, tenant=tenant)
     if fresh:
-        type(user).objects.filter(pk=user.pk).update(rights_version=F("rights_version") + 1)
-        user.forget_roles()
-        publish.rights_changed(user=user.pk)
+        accounts.rights_moved(user=user)
         audit.record(
             by=by,
             type="role.given",

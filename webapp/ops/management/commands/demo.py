@@ -19,7 +19,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from webapp.ops import demo, story
+from webapp.accounts.models import User
+from webapp.ops import demo, scale, story
 from webapp.ops.supervisor import GaveUp, Supervisor
 
 READY_SECONDS = 120
@@ -36,15 +37,21 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
         parser.add_argument("--pid-file", type=Path, help="holds the process id; the demo ends when the file goes")
+        parser.add_argument(
+            "--scale",
+            choices=("small", "large"),
+            default="small",
+            help="large: beside the story 200 organisations, 5,000 VMs and 100,000 entries of the log, loaded once",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.demo(options["port"], options["pid_file"])
+            self.demo(options["port"], options["pid_file"], large=options["scale"] == "large")
         except demo.NotReady as reason:
             print(f"demo: {reason}", file=sys.stderr)
             sys.exit(2)
 
-    def demo(self, port: int, pid_file: Path | None) -> None:
+    def demo(self, port: int, pid_file: Path | None, *, large: bool) -> None:
         def interrupted(*_: Any) -> None:
             raise Interrupted
 
@@ -60,7 +67,7 @@ class Command(BaseCommand):
             supervisor = Supervisor(demo.children(port, sock))
             supervisor.start("valkey")
             settings.REDIS_URL = f"unix://{sock}"
-            passwords = prepare()
+            passwords = prepare(large=large)
             supervisor.start("keeper", "worker", "web")
             wait_ready(supervisor, port)
             greet(port, passwords)
@@ -85,13 +92,18 @@ class Command(BaseCommand):
             held.close()
 
 
-def prepare() -> dict[str, str]:
-    """The database at its newest migration, the cast and the story in it; the passwords of the cast."""
+def prepare(*, large: bool = False) -> dict[str, str]:
+    """The database at its newest migration, the cast and the story in it; the passwords of the cast. What was loaded
+    once stays, whatever the demo is started with later."""
     call_command("migrate", verbosity=0, interactive=False)
     given = os.environ.get("DEMO_PASSWORD", "")
     passwords = {name: given or secrets.token_urlsafe(12) for name in story.PEOPLE}
     try:
+        if large and scale.load():
+            print("the big platform is loaded", flush=True)
         story.prepare(passwords)
+        if large:
+            scale.welcome(User.objects.get(username="alice"))
     finally:
         connections.close_all()
     return passwords
@@ -123,5 +135,7 @@ def greet(port: int, passwords: dict[str, str]) -> None:
     else:
         for name, password in passwords.items():
             print(f"  {name:<6} {password}   {story.PEOPLE[name]}")
+    if os.environ.get("HSVM_MAIL", "file:") == "file:":
+        print(f"e-mails are written as files to {settings.RUN_DIR / 'mail'}")
     with contextlib.suppress(OSError):
         sys.stdout.flush()

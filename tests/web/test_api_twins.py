@@ -1,0 +1,199 @@
+"""Everything that a page does or shows has an operation of the API beside it; the document of the API is complete."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.conftest import Cast
+from tests.web.test_isolation import filled, patterns
+from webapp.api import api
+from webapp.rest.codes import CODES
+from webapp.rest.document import UNSAFE, VERSIONED
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT: dict[str, Any] = api.get_openapi_schema()
+OPERATIONS = {
+    operation["operationId"]: (method, path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+# Every route of a page by its name: the operations that do and tell the same, or after `-` why there is none.
+TWINS = {
+    "landing": "- words for people",
+    "demo": "- a film for people; its data is the file below",
+    "demo-recording": "- the file itself, open to everybody",
+    "healthz": "- for programs as it is",
+    "readyz": "- for programs as it is",
+    "live-schema": "- for programs as it is",
+    "document-schema": "- for programs as it is",
+    "live-newest": "- for programs as it is: the socket's frames by a plain request",
+    "api-docs": "- the API in words",
+    "api-errors": "- the API in words",
+    "sign-in": "- a program signs in by a token",
+    "sign-out": "token_revoke",
+    "theme": "- how pages look in this browser",
+    "home": "account_get",
+    "tokens": "token_list token_make",
+    "token-revoke": "token_revoke",
+    "tenant-audit": "audit_list type_list audit_verify",
+    "operator-audit": "audit_list type_list audit_verify",
+    "tenant-audit-lines": "audit_lines",
+    "operator-audit-lines": "audit_lines",
+    "vm-new": "vm_declare program_list profile_list host_name_list",
+    "vm-preferences": "policy_put answers_put policy_check policy_newest_get answers_get check_get policy_list",
+    "vm-revert": "policy_restore policy_version",
+    "goal-waive": "goal_put",
+    "negotiation": "negotiation_get history_list step_list",
+    "negotiation-answer": "negotiation_answer counter_preview",
+    "negotiation-withdraw": "negotiation_withdraw",
+    "negotiation-step": "step_choose",
+    "move-answer": "move_answer move_list",
+    "operator-negotiation": "negotiation_get history_list",
+    "tenant-goals": "goal_list",
+    "operator-goals": "goal_list",
+    "tenant-papers": "agreement_list key_list",
+    "operator-papers": "agreement_list key_list",
+    "tenant-paper": "agreement_get",
+    "operator-paper": "agreement_get",
+    "tenant-keys": "key_file",
+    "operator-keys": "key_file",
+    "tenant-key-replace": "key_replace",
+    "operator-key-replace": "key_replace",
+    "tenant-conflicts": "conflict_list",
+    "operator-conflicts": "conflict_list",
+    "my-vms": "vm_list protection_list waiting_list asked_list move_list negotiation_list",
+    "vm-start": "vm_start",
+    "vm-stop": "vm_stop",
+    "my-memory": "picture_get event_list run_list",
+    "act-answer": "asked_answer",
+    "hosts": "host_list conflict_list negotiation_list",
+    "host": "host_detail picture_get event_list conflict_list",
+    "host-act": "act_request",
+    "host-run": "run_want",
+    "run-moment": "moment_get",
+    "run-find": "find_get",
+    "run-frame": "frame_get",
+    "run-marks": "mark_list reach_get",
+    "run-mark": "mark_make",
+    "run-unmark": "mark_delete",
+    "teach": "matrix",
+    "learn": "matrix",
+    "teach-run": "run_all",
+    "teach-what-if": "column_add",
+    "teach-cell": "verdict",
+    "teach-compare": "verdict",
+    "teach-verdict": "verdict",
+    "my-drill": "drill_get",
+    "walk": "walk_get",
+    "walk-file": "walk_get",
+}
+ONLY_PAGES = {"sign-in", "theme", "home"}  # acts of a browser, not of a person's work
+ONLY_READ = {"tenant-audit", "operator-audit", "live-newest"}  # their POST reads and changes nothing
+FRAMEWORK = {"api-root", "openapi-json"}
+
+
+def routes() -> dict[str, str]:
+    found = {pattern.name: "/" + route for route, pattern in patterns() if pattern.name}
+    return {name: route for name, route in found.items() if name not in FRAMEWORK and name not in OPERATIONS}
+
+
+def test_every_page_stands_in_the_table_beside_its_operations() -> None:
+    assert set(routes()) == set(TWINS)
+    named = {name for row in TWINS.values() if not row.startswith("- ") for name in row.split()}
+    assert named <= OPERATIONS.keys()
+
+
+def test_every_act_of_a_page_can_be_done_by_the_api(cast: Cast) -> None:
+    people = {"operator": cast.olga, "teach": cast.ines}
+    for name, route in routes().items():
+        client = Client()
+        client.force_login(people.get(route.split("/")[1], cast.alice))
+        client.raise_request_exception = False
+        kind = {"content_type": "application/json"} if route.startswith("/api/") else {}
+        answer = client.post(filled(route, 999), **kind)
+        if answer.status_code == 405 or name in ONLY_PAGES | ONLY_READ:
+            continue
+        assert not TWINS[name].startswith("-"), f"{name} acts, and no operation does the same"
+        assert any(OPERATIONS[twin][0] in UNSAFE for twin in TWINS[name].split()), name
+
+
+def test_no_path_is_split_over_two_routers() -> None:
+    """The second one's methods would be answered with 405."""
+    paths = [path for router in api._get_bound_routers() for path in router.path_operations]
+    assert len(paths) == len(set(paths))
+
+
+@pytest.mark.django_db
+def test_every_operation_is_reached_at_its_path() -> None:
+    for name, (method, path, _) in OPERATIONS.items():
+        answer = Client().generic(method.upper(), re.sub(r"{\w+}", "1", path))
+        assert answer.status_code != 405, name
+
+
+def test_shapes_of_the_same_name_are_the_same() -> None:
+    """The document holds one shape for a name: of two, one would be described wrongly."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "webapp").glob("*/*api.py"):
+        for name in re.findall(r"^class (\w+(?:In|Out))\(", path.read_text(), re.MULTILINE):
+            found.setdefault(name, set()).add(path.name)
+    assert [name for name, files in found.items() if len(files) > 1] == []
+
+
+def test_every_operation_is_told_whole() -> None:
+    for name, (method, path, operation) in OPERATIONS.items():
+        assert operation["summary"] and operation["description"] and operation["tags"], name
+        statuses = {int(status) for status in operation["responses"]}
+        assert {400, 401, 404, 422, 429, 500, 503} <= statuses and min(statuses) < 300, name
+        assert operation["security"] or path.startswith(("/api/matrix", "/api/walks")), name
+        assert all("example" in each or "examples" in each for each in operation["parameters"]), name
+        sent = {each["name"] for each in operation["parameters"]}
+        assert ("Idempotency-Key" in sent) == (method in UNSAFE) and ("If-Match" in sent) == (name in VERSIONED), name
+        if method == "get" and "Page" in json.dumps(operation["responses"]["200" if "200" in statuses else 200]):
+            assert {"limit", "cursor"} <= sent, name
+    assert len(OPERATIONS) == sum(len(methods) for methods in DOCUMENT["paths"].values())
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"apiToken", "sessionCookie"}
+    text = json.dumps(DOCUMENT)
+    for section, key in re.findall(r'"#/components/(\w+)/([\w-]+)"', text):
+        assert key in DOCUMENT["components"][section], (section, key)
+
+
+def codes_raised() -> set[str]:
+    """Every constant code with which the source raises a refusal or writes a problem."""
+    found = set()
+    calls = re.compile(r"\b(VpmsError|problem|refusal)\(")
+    for source in filter(calls.search, (path.read_text() for path in (ROOT / "webapp").rglob("*.py"))):
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            at = {"VpmsError": 0, "problem": 1, "refusal": 2}.get(name)
+            if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
+                found.add(str(node.args[at].value))  # type: ignore[attr-defined]
+    return found | {"bad_input"}
+
+
+def test_every_code_is_in_the_table_and_the_table_has_no_other() -> None:
+    raised = codes_raised()
+    assert raised - CODES.keys() == set() and CODES.keys() - raised == set()
+
+
+@pytest.mark.django_db
+def test_the_docs_show_every_operation_with_a_line_to_try_and_find_by_words() -> None:
+    client = Client()
+    whole = client.get("/api/docs").content.decode()
+    for name in OPERATIONS:
+        assert f'id="{name}"' in whole
+    assert whole.count("\n  -H &quot;Authorization: Bearer $TOKEN&quot;") >= len(OPERATIONS) - 4
+    assert "/api/live.schema.json" in whole and 'src="http' not in whole and "cdn" not in whole
+    found = client.get("/api/docs", {"q": "replace key"}).content.decode()
+    assert 'id="key_replace"' in found and 'id="vm_list"' not in found
+    assert "No operation has these words" in client.get("/api/docs", {"q": "no such words"}).content.decode()
+    codes = client.get("/api/errors").content.decode()
+    assert all(f'id="{code}"' in codes for code in CODES)

@@ -1,0 +1,110 @@
+"""What a page asks of the database: a pinned number of queries, the same for few rows and for many, twelve at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+pytestmark = pytest.mark.django_db
+MOST = 12
+OVER = {"/operator/host/{host}/"}  # still above: the map, the acts and the events of a run beside the host
+FEW = {"tenants": 3, "people": 4, "hosts": 2, "vms": 24, "records": 300, "negotiations": 2}
+MANY = {"tenants": 10, "people": 14, "hosts": 6, "vms": 150, "records": 1200, "negotiations": 4}
+# page, who looks (an owner of the largest organisation, or the operator), and the queries that it may need
+PINNED: list[tuple[str, str, int]] = [
+    ("/tenant/", "owner", 10),
+    ("/tenant/?page=2", "owner", 9),
+    ("/tenant/conflicts/", "owner", 5),
+    ("/tenant/conflicts/?show=all", "owner", 5),
+    ("/tenant/agreements/", "owner", 7),
+    ("/tenant/agreements/{paper}/", "owner", 4),
+    ("/tenant/keys/", "owner", 5),
+    ("/tenant/audit/", "owner", 5),
+    ("/tenant/audit/?type=check", "owner", 5),
+    ("/tenant/vm/new/", "owner", 5),
+    ("/tenant/vm/{vm}/", "owner", 6),
+    ("/tenant/vm/{vm}/memory/", "owner", 10),
+    ("/tenant/vm/{vm}/drill/", "owner", 5),
+    ("/tenant/host/{host}/goals/", "owner", 10),
+    ("/tenant/negotiation/{room}/", "owner", 7),
+    ("/operator/", "operator", 12),
+    ("/operator/conflicts/", "operator", 5),
+    ("/operator/conflicts/?show=all", "operator", 5),
+    ("/operator/agreements/", "operator", 5),
+    ("/operator/keys/", "operator", 5),
+    ("/operator/audit/", "operator", 5),
+    ("/operator/host/{host}/", "operator", 20),
+    ("/operator/host/{host}/goals/", "operator", 8),
+    ("/operator/negotiation/{room}/", "operator", 7),
+    ("/api/vms", "owner", 4),
+    ("/api/vms/{vm}", "owner", 4),
+    ("/api/vms/{vm}/policies", "owner", 5),
+    ("/api/conflicts", "owner", 4),
+    ("/api/negotiations", "owner", 4),
+    ("/api/runs", "owner", 4),
+    ("/api/audit", "owner", 4),
+    ("/api/hosts", "operator", 8),
+    ("/api/hosts/{host}/goals", "operator", 8),
+    ("/api/runs", "operator", 4),
+    ("/api/audit", "operator", 4),
+    ("/api/conflicts", "operator", 4),
+    ("/api/negotiations", "operator", 4),
+]
+
+
+@pytest.fixture(scope="module")
+def counted(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, dict[tuple[str, str], int]]]:
+    """The queries of every page on a small and on a larger platform, both loaded as the demo loads the big one."""
+    with django_db_blocker.unblock():
+        found = {name: queries_of(size) for name, size in (("few", FEW), ("many", MANY))}
+    yield found
+
+
+def queries_of(size: dict[str, int]) -> dict[tuple[str, str], int]:
+    from webapp.accounts.models import User
+    from webapp.agreements.models import Negotiation, Seat
+    from webapp.agreements.papers import agreements_of
+    from webapp.agreements.selectors import negotiations_of
+    from webapp.ops import scale
+
+    with transaction.atomic():
+        scale.load(scale.Size(**size))
+        seat = Seat.objects.filter(negotiation__agreement__isnull=False).select_related("vm__placement__host")[0]
+        vm = seat.vm
+        owner = User.objects.get(memberships__tenant=vm.tenant_id, memberships__role="owner")
+        people = {"owner": owner, "operator": User.objects.get(username=scale.OPERATOR)}
+        rooms = negotiations_of(user=owner)
+        room = rooms.filter(state=Negotiation.State.PROPOSED).first() or rooms[0]
+        names = {
+            "vm": vm.name,
+            "host": vm.placement.host.name,
+            "room": room.pk,
+            "paper": agreements_of(user=owner)[0].pk,
+        }
+        found = {}
+        for path, who, _ in PINNED:
+            client = Client()
+            client.force_login(people[who])
+            client.get(path.format(**names))  # what is read once for a process is read
+            with CaptureQueriesContext(connection) as queries:
+                answer = client.get(path.format(**names))
+            assert answer.status_code == 200, path
+            found[path, who] = len(queries)
+        transaction.set_rollback(True)
+    return found
+
+
+@pytest.mark.parametrize(("path", "who", "most"), PINNED)
+def test_a_page_needs_its_pinned_number_of_queries(counted: Any, path: str, who: str, most: int) -> None:
+    assert counted["many"][path, who] == most
+    assert most <= MOST or path in OVER
+
+
+@pytest.mark.parametrize(("path", "who"), [row[:2] for row in PINNED])
+def test_the_number_of_queries_does_not_grow_with_the_rows(counted: Any, path: str, who: str) -> None:
+    assert counted["few"][path, who] == counted["many"][path, who]
