@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What no page shows: the site's machinery, the command lines, and what is said to developers.
 SILENT: Final = re.compile(
     r"webapp/(settings|catalogues|sentences|saying|celery|asgi|jobs|urls)\.py|webapp/[a-z]+/(migrations|management)/.*"
-    r"|webapp/live/(publish|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo|styleguide)\.py"
+    r"|webapp/live/(publish|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo|styleguide|scale)\.py"
     r"|webapp/rest/(document|paging)\.py|webapp/([a-z]+/)?[a-z_]*api\.py|.*/(apps|urls|topics)\.py"
     r"|webapp/vpms/(cli|explain|agreement|fleet|instance|vocabulary|reference)\.py|webapp/solver/.*"
 )
@@ -142,7 +142,9 @@ def free(name: str, taken: set[str]) -> str:
 def holds_words(text: str) -> bool:
     words = re.sub(r"%\(\w+\)s", "X", text)
     plain = re.search(r"(?<![\w./:&?=-])[a-z]{2,}(?![\w/=:-]*[=/])|\b[A-Z][a-z]+ ", words)
-    return bool(" " in words.strip() and plain and not NOT_WORDS.fullmatch(words) and "%s" not in words)
+    return bool(
+        " " in words.strip() and plain and not NOT_WORDS.fullmatch(words) and "%s" not in words and "\\" not in words
+    )
 
 
 def table(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
