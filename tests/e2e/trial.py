@@ -1,0 +1,188 @@
+"""The product tried as a new user would, with the keyboard alone: how long, and how many actions.
+
+.venv/bin/python -m tests.e2e.trial          # a demo of its own; one JSON object
+
+A wide and a narrow window (1280 and 320 px); in each, a tenant protects a new VM, and another answers the negotiation
+that waits for him. Nothing is pointed at or clicked by script: Tab goes to each control, keys act on it. Counted apart
+are the presses of Tab and the actions (a text typed, a choice made, a button pressed). The time is the machine's own,
+plus an allowance for a person: reading all that the page says up to the control (250 words a minute) and 0.3 s a key.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.e2e.browser import FLAGS, find
+from tests.e2e.stack import PASSWORD, Demo, running
+
+WORDS_A_MINUTE, SECONDS_A_KEY = 250, 0.3
+TARGETS = {"protect a VM": 180, "answer a negotiation": 60}
+WIDTHS = (1280, 320)
+FURTHEST = 120  # presses of Tab until a control counts as out of reach
+
+# What has the focus now: its kind, and what a screen reader would call it.
+FOCUSED = """() => {
+  const at = document.activeElement;
+  if (!at || at === document.body) return {kind: "", name: ""};
+  const words = (at.getAttribute("aria-label") || (at.labels && at.labels[0] && at.labels[0].innerText)
+    || at.innerText || "").replace(/\\s+/g, " ").trim();
+  return {kind: at.type || at.localName, name: words, group: at.name || "", visible: at.getClientRects().length > 0};
+}"""
+
+
+class Person:
+    """Somebody at a keyboard. Every press is counted; what is read on the way is counted in words."""
+
+    def __init__(self, browser: Browser, url: str, width: int) -> None:
+        context = browser.new_context(base_url=url, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+        context.set_default_timeout(60_000)
+        self.page: Page = context.new_page()
+        self.tabs = self.keys = self.words = 0
+        self.acts: list[str] = []
+        self.begun = time.monotonic()
+
+    def read(self, *places: str) -> None:
+        """Read all the words that stand there now."""
+        for place in places:
+            for text in self.page.locator(place).all_inner_texts():
+                self.words += len(text.split())
+
+    def press(self, key: str) -> None:
+        self.keys += 1
+        self.page.keyboard.press(key)
+
+    def focused(self) -> dict[str, Any]:
+        return dict(self.page.evaluate(FOCUSED))
+
+    def tab_to(self, name: str, kind: str = "") -> None:
+        """Press Tab until the control with this name has the focus; none is pressed if it has it already."""
+        for _ in range(FURTHEST):
+            at = self.focused()
+            if at["name"].startswith(name) and kind in at["kind"]:
+                return
+            self.tabs += 1
+            self.press("Tab")
+        raise AssertionError(f"{FURTHEST} presses of Tab do not reach {name!r} on {self.page.url}")
+
+    def skip(self) -> None:
+        """Over the frame of the page, by its first link."""
+        self.tab_to("Skip to the content")
+        self.act("Enter", "skip to the content")
+
+    def write(self, text: str, what: str) -> None:
+        self.keys += len(text)
+        self.page.keyboard.type(text)
+        self.acts.append(f"type {what}")
+
+    def act(self, key: str, what: str) -> None:
+        self.press(key)
+        self.acts.append(what)
+
+    def goes(self, name: str, kind: str, to: str) -> None:
+        """Press the control with this name; the page that follows has this address."""
+        self.tab_to(name, kind)
+        self.act("Enter", f"press {self.focused()['name']!r}")
+        self.page.wait_for_url(to)
+
+    def enter(self, who: str) -> None:
+        self.page.goto("/sign-in/")
+        self.read("main h1", "main label", "main .actions")
+        self.tab_to("Name")
+        self.write(who, "the name")
+        self.tab_to("Password")
+        self.write(PASSWORD, "the password")
+        self.act("Enter", "sign in")
+        self.page.wait_for_url("**/tenant/")
+
+    def report(self, task: str, width: int) -> dict[str, Any]:
+        machine = time.monotonic() - self.begun
+        allowed = self.words / WORDS_A_MINUTE * 60 + self.keys * SECONDS_A_KEY
+        return {
+            "task": task,
+            "width_px": width,
+            "actions": len(self.acts),
+            "tab_presses": self.tabs,
+            "keys": self.keys,
+            "words_read": self.words,
+            "machine_seconds": round(machine, 1),
+            "person_seconds": round(allowed, 1),
+            "seconds": round(machine + allowed, 1),
+            "target_seconds": TARGETS[task],
+            "within_target": machine + allowed <= TARGETS[task],
+            "steps": self.acts,
+        }
+
+
+def protect(person: Person, vm: str) -> None:
+    """Sign in, declare a VM, answer a question otherwise than its profile does, save, start, see what protects it."""
+    page = person.page
+    person.enter("alice")
+    person.read(".page-header")
+    person.goes("Declare a VM", "", "**/tenant/vm/new/")
+    person.read("main")
+    person.skip()
+    person.tab_to("Name")
+    person.write(vm, "the VM's name")
+    person.tab_to("", "radio")
+    person.act("ArrowDown", "choose a profile of wishes")
+    person.goes("Declare this VM", "submit", f"**/tenant/vm/{vm}/**")
+    person.read(".page-header", "#wishes .question:nth-of-type(-n+2)", "main aside")
+    person.skip()
+    person.tab_to("", "radio")
+    person.act("ArrowDown", "answer the first question otherwise")
+    person.goes("Save as version", "submit", "**/tenant/vm/**")
+    person.read(".page-messages")
+    person.skip()
+    person.goes(f"Start {vm}", "submit", "**/tenant/")
+    person.read(".page-messages")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name=vm, exact=True))
+    row.get_by_text("Running").wait_for()
+    person.words += len(row.inner_text().split())
+    assert row.locator("[data-col=protection]").inner_text().strip()
+
+
+def answer(person: Person) -> None:
+    """Sign in, open the proposal that waits, read all of it, accept it."""
+    page = person.page
+    person.enter("bob")
+    person.read(".notice:has(a[href*='/tenant/negotiation/'])")
+    person.skip()
+    person.goes("Read the proposal and answer", "", "**/tenant/negotiation/**")
+    person.read(".page-header", "#room > .panel:not(:has(#answer))")
+    person.skip()
+    person.tab_to("Accept this proposal", "submit")
+    person.act("Enter", "accept the proposal")
+    page.get_by_text("Accepted").first.wait_for()
+
+
+def tried(browser: Browser, demo: Demo, width: int) -> list[dict[str, Any]]:
+    rows = []
+    for task, does in (("answer a negotiation", answer), ("protect a VM", lambda who: protect(who, f"a-new{width}"))):
+        person = Person(browser, demo.url, width)
+        does(person)
+        rows.append(person.report(task, width))
+        print(f"{width} px, {task}: {rows[-1]['seconds']} s", file=sys.stderr)
+        person.page.context.close()
+    return rows
+
+
+def main() -> None:
+    rows = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=FLAGS)
+        for width in WIDTHS:  # each with a demo of its own: an answered negotiation waits no more
+            with tempfile.TemporaryDirectory(prefix="vpms-trial-") as place, running(Path(place)) as demo:
+                rows += tried(browser, demo, width)
+        browser.close()
+    print(json.dumps({"words_a_minute": WORDS_A_MINUTE, "seconds_a_key": SECONDS_A_KEY, "tries": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
