@@ -18,6 +18,7 @@ from webapp import strictjson
 from webapp.accounts.api import router as accounts
 from webapp.agreements.api import router as agreements
 from webapp.agreements.ladder_api import router as ladder
+from webapp.agreements.life_api import router as life
 from webapp.agreements.paper_api import router as papers
 from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
@@ -30,7 +31,10 @@ from webapp.rest.problems import problem
 from webapp.rest.repeats import once
 from webapp.runs.api import router as runs
 from webapp.runs.time_api import router as moments
+from webapp.runs.workload_api import router as workloads
+from webapp.runs.workload_api import runs as together
 from webapp.tenants.api import router as tenants
+from webapp.tenants.people_api import router as people
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,10 @@ class StrictParser(Parser):
 
 api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictParser())
 api.add_decorator(once, mode="view")
-for router in (accounts, tenants, wishes, agreements, ladder, papers, audit, runs, moments, notices, classroom):
+for router in (
+    *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
+    *(runs, together, moments, workloads, notices, classroom),
+):
     api.add_router("", router)
 
 

@@ -396,7 +396,7 @@ def test_nobody_marks_or_reads_anothers_notices(addressed: Cast, client: Any) ->
     client.force_login(addressed.bob)
     client.post("/notices/read/", {"notice": notice.pk})
     told = client.post("/api/notices/read", {"ids": [notice.pk]}, content_type="application/json")
-    assert told.json() == {"read": 0} and client.get("/api/notices").json()["notices"] == []
+    assert told.json() == {"read": 0} and client.get("/api/notices").json()["items"] == []
     assert Notice.objects.get().read_at is None
 
 
@@ -404,7 +404,7 @@ def test_who_left_an_organisation_reads_its_notices_no_more(addressed: Cast, cli
     say("deadline.passed", number=5, round=2)
     addressed.alice.memberships.all().delete()
     client.force_login(User.objects.get(username="alice"))
-    assert client.get("/api/notices").json()["notices"] == []
+    assert client.get("/api/notices").json()["items"] == []
     assert "Notices: none unread" in client.get("/notices/").content.decode()
     send_all()
     assert not outbox.outbox

@@ -323,16 +323,16 @@ def test_an_owner_does_all_of_it_by_api(cast: Cast, client: Any, receiver: Recei
     made = call("post", "", {"organisation": "alpha", "url": receiver.url, "kinds": ["vm"]})
     assert made.status_code == 201 and made.json()["secret"].startswith("whsec_")
     path = f"/{made.json()['id']}"
-    assert "secret" not in call("get", "").json()[0]
+    assert "secret" not in call("get", "").json()["items"][0]
     assert call("post", path + "/test").status_code == 202
     deliver()
-    [told] = call("get", path + "/deliveries").json()
+    [told] = call("get", path + "/deliveries").json()["items"]
     assert told["state"] == "delivered" and told["tries"][0]["status"] == 204
     assert call("put", path, {"kinds": ["breach"], "active": False}).json()["active"] is False
     assert call("post", path + "/test").status_code == 409
     assert call("post", path + "/secret", {"rotation": 1}).json()["secret"] != made.json()["secret"]
     assert call("post", path + "/secret", {"rotation": 1}).status_code == 409
-    assert call("delete", path).status_code == 204 and call("get", "").json() == []
+    assert call("delete", path).status_code == 204 and call("get", "").json()["items"] == []
     assert client.get("/api/schemas/webhook.json").json() == payload.SCHEMA
 
 

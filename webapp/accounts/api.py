@@ -1,4 +1,8 @@
-"""Who calls, and the person's API tokens."""
+"""Who calls: the person's profile, sign-ins, own data and API tokens.
+
+What opens the account (password, second factors, e-mail address, its end) is changed on the pages only: a token that
+is lost must not take the account with it.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,44 @@ from ninja import Field, Query, Router, Status
 from ninja import Schema as Shape
 from pydantic import ConfigDict
 
-from webapp.accounts import tokens
+from webapp.accounts import selectors, services, sessions, tokens
 from webapp.accounts.models import ApiToken
-from webapp.rest.doors import manager
+from webapp.errors import VpmsError
+from webapp.rest.doors import manager, oneself
 from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.roles import role_names
 
 router = Router(tags=["account"])
+Number = Annotated[int, Field(ge=1, lt=2**63)]
 Scope = Literal["read", "write", "manage"]
 
 
 class AccountOut(Shape):
     username: str
+    full_name: str
+    email: str
     roles: list[str]
     organisations: list[str]
     token: int | None = Field(description="The number of the token that this call carries; null with a session.")
     scope: Scope
+
+
+class ProfileIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Alice Alder"}]})
+    full_name: Annotated[str, Field(max_length=120)]
+
+
+class SignInOut(Shape):
+    id: int
+    where: str
+    address: str | None
+    since: dt.datetime
+    seen_at: dt.datetime | None
+    this: bool = Field(description="The session that this call carries.")
+
+
+class EndedOut(Shape):
+    ended: int
 
 
 class TokenOut(Shape):
@@ -69,11 +95,52 @@ def account_get(request: HttpRequest) -> Any:
     user, token = person(request), getattr(request, "token", None)
     return {
         "username": user.get_username(),
+        "full_name": user.first_name,
+        "email": user.email,
         "roles": role_names(user),
         "organisations": user.tenant_slugs,
         "token": token.pk if token else None,
         "scope": token.scope if token else "manage",
     }
+
+
+@router.put("/account", response=AccountOut, auth=oneself)
+def account_put(request: HttpRequest, given: ProfileIn) -> Any:
+    """Change the name that is shown beside your account's name. Scope manage, of a token for all your organisations."""
+    services.name_set(user=person(request), full_name=given.full_name)
+    return account_get(request)
+
+
+@router.get("/account/data", response=dict[str, Any], auth=oneself)
+def data_get(request: HttpRequest) -> Any:
+    """Everything that is kept about you as a person, to take away. Scope manage, of a token for all your
+    organisations."""
+    return selectors.own_data(user=person(request))
+
+
+@router.get("/account/sessions", response=Listed[SignInOut], auth=oneself)
+def session_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """Where you are signed in, newest first. Scope manage, of a token for all your organisations."""
+    own = request.session.session_key if getattr(request, "token", None) is None else None
+    shown = [selectors.session_shown(row, own=own) for row in sessions.live_of(user=person(request))]
+    rows = [{**row, "id": row["pk"], "seen_at": row["seen"]} for row in shown]
+    return pages(request, rows, paging, by="-id")
+
+
+@router.delete("/account/sessions", response=EndedOut, auth=oneself)
+def session_end_others(request: HttpRequest) -> Any:
+    """End every sign-in of yours but the one that this call carries. Tokens stay. Scope manage, of a token for all
+    your organisations."""
+    own = request.session.session_key if getattr(request, "token", None) is None else None
+    return {"ended": services.sessions_end(user=person(request), but=own)}
+
+
+@router.delete("/account/sessions/{int:number}", response={204: None}, auth=oneself)
+def session_end(request: HttpRequest, number: Number) -> Any:
+    """End one sign-in of yours; its open pages close. Scope manage, of a token for all your organisations."""
+    if not services.sessions_end(user=person(request), pk=number):
+        raise VpmsError("not_found", 404, message="There is nothing here that you may see.")
+    return Status(204, None)
 
 
 @router.get("/account/tokens", response=Listed[TokenOut])

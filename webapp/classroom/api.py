@@ -9,7 +9,11 @@ from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from webapp.classroom import mine, selectors, services, walk
+from webapp.agreements.life_api import SpotOut, spot_shown
+from webapp.agreements.wishes_api import CheckOut
+from webapp.classroom import consequences, mine, selectors, services, walk
+from webapp.rest.document import body_of_kind
+from webapp.rest.doors import reader
 from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.tenants.selectors import missing, vm_get
 
@@ -71,6 +75,29 @@ class DrillOut(Schema):
     rows: list[DrillRowOut]
 
 
+class AttackEndOut(Schema):
+    attack: str
+    title: str
+    word: str
+
+
+class SlowerOut(Schema):
+    estimate: str
+    least: str
+    most: str
+
+
+class ConsequencesOut(Schema):
+    vm: str
+    host: str | None = Field(description="Where drill, cost and check were tried; null: there is no host.")
+    places: list[SpotOut]
+    check: CheckOut | None
+    attacks: list[AttackEndOut]
+    slower_percent: SlowerOut | None = Field(description="More cycles for memory accesses than without protection.")
+    memory_mib: int | None
+    promised_percent: int | None = Field(description="How much of its memory the host promises at most.")
+
+
 @router.get("/matrix", response=Listed[CellOut], auth=None)
 def matrix(
     request: HttpRequest,
@@ -119,6 +146,26 @@ def drill_get(request: HttpRequest, name: str) -> Any:
     drill = mine.drill_of(user=person, vm=vm_get(user=person, name=name))
     host = drill["host"]
     return {"vm": name, "host": host.name if host else None, "source": drill.get("source", ""), "rows": drill["rows"]}
+
+
+@router.post("/vms/{name}/consequences", response=ConsequencesOut, auth=reader, openapi_extra=body_of_kind("policy"))
+def consequences_get(request: HttpRequest, name: str) -> Any:
+    """What a document would lead to for a VM of yours: the drill really run, the cost estimated by a run, the hosts
+    that can keep it, its conflicts. Nothing is saved and nobody else is told."""
+    person: Any = request.user
+    vm = vm_get(user=person, name=name)
+    found = consequences.consequences_of(user=person, vm=vm, document=request.body)
+    home = vm.placement.host if hasattr(vm, "placement") else None
+    return {
+        "vm": name,
+        "host": found["host"].name if found["host"] else None,
+        "places": [spot_shown(row, home) for row in found["places"]],
+        "check": found["check"],
+        "attacks": found.get("attacks", []),
+        "slower_percent": found.get("slower"),
+        "memory_mib": found.get("memory_mib"),
+        "promised_percent": found.get("promised"),
+    }
 
 
 @router.get("/walks/{case}", auth=None, response=dict[str, Any])

@@ -15,6 +15,8 @@ from webapp.fleet.selectors import document_of, hosts_of
 from webapp.runs import engine
 from webapp.strictjson import canonical
 from webapp.tenants.models import Policy
+from webapp.tenants.selectors import policy_newest
+from webapp.tenants.services import policy_read
 from webapp.vpms import documents, enforcement
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ PAGES, WARM, MEASURED = 2048, 20_000, 30_000
 
 
 def consequences_of(*, user: User, vm: VirtualMachine, document: bytes | dict[str, Any]) -> dict[str, Any]:
-    """All four parts for this document; BadInput where it is none."""
-    parsed = documents.read_policy(document)
+    """All four parts for this document; BadInput where it is none that could be saved next for the VM."""
+    parsed = policy_read(vm=vm, last=policy_newest(user=user, vm=vm), document=document)
     text = document if isinstance(document, bytes) else canonical(document)
     policy = Policy(vm=vm, version=parsed.version, document=text.decode())
     places = life.places_of(user=user, policy=policy)

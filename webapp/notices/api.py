@@ -7,13 +7,17 @@ import uuid
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Field, Router, Schema, Status
+from ninja import Field, Query, Router, Schema, Status
+from pydantic import ConfigDict
 
 from webapp.notices import selectors, services
 from webapp.notices.models import Delivery, Endpoint, Notice
+from webapp.rest.doors import manager
+from webapp.rest.paging import Listed, Paging, Strict, pages
 
 router = Router(tags=["notices"])
 Number = Annotated[int, Field(ge=0, le=2**53)]
+Kinds = Annotated[list[Annotated[str, Field(max_length=16)]], Field(max_length=50)]
 
 
 class NoticeOut(Schema):
@@ -29,12 +33,14 @@ class NoticeOut(Schema):
     read_at: dt.datetime | None
 
 
-class PageOut(Schema):
-    notices: list[NoticeOut]
-    before: int | None
+class UnreadOut(Schema):
+    unread: int
 
 
-class ReadIn(Schema):
+class ReadIn(Strict):
+    """Without both: all."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [5]}]})
     ids: Annotated[list[Number], Field(max_length=services.MOST_AT_ONCE)] | None = None
     upto: Number | None = None
 
@@ -48,9 +54,13 @@ class ModesIn(Schema):
     mail: str
 
 
-class ChoicesIn(Schema):
+class ChoicesIn(Strict):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"choices": {"vm": {"page": "now", "mail": "digest"}}, "hour": 7}]},
+    )
     choices: Annotated[dict[str, ModesIn], Field(max_length=50)]
-    every: str = "daily"
+    every: Annotated[str, Field(max_length=16)] = "daily"
     hour: int = 7
     weekday: int = 0
 
@@ -62,18 +72,26 @@ class ChoicesOut(Schema):
     weekday: int
 
 
-class EndpointIn(Schema):
+class EndpointIn(Strict):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"organisation": "alpha", "url": "https://example.org/vpms", "kinds": ["deadline"]}]
+        },
+    )
     organisation: Annotated[str, Field(max_length=63)]
     url: Annotated[str, Field(max_length=500)]
-    kinds: Annotated[list[str], Field(max_length=50)]
+    kinds: Kinds
 
 
-class EndpointChangeIn(Schema):
-    kinds: Annotated[list[str], Field(max_length=50)]
+class EndpointChangeIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"kinds": ["breach"], "active": True}]})
+    kinds: Kinds
     active: bool
 
 
-class RotationIn(Schema):
+class RotationIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rotation": 1}]})
     rotation: Number
 
 
@@ -89,7 +107,7 @@ class EndpointOut(Schema):
 
 
 class SecretOut(EndpointOut):
-    secret: str
+    secret: str | None = Field(description="Told this once. In a repeat of the call it is null.")
 
 
 class AttemptOut(Schema):
@@ -155,16 +173,19 @@ def delivery_shown(row: Delivery) -> dict[str, Any]:
     }
 
 
-@router.get("/notices", response=PageOut)
+@router.get("/notices", response=Listed[NoticeOut])
 def notice_list(
-    request: HttpRequest,
-    kind: Annotated[str, Field(max_length=16)] = "",
-    unread: bool = False,
-    before: Number | None = None,
+    request: HttpRequest, paging: Query[Paging], kind: Annotated[str, Field(max_length=16)] = "", unread: bool = False
 ) -> Any:
-    """Your notices, newest first, at most 50; pass `before` on to see older ones."""
-    page = selectors.page_of(user=person(request), kind=kind, unread=unread, before=before)
-    return {"notices": [notice_shown(row) for row in page["notices"]], "before": page["before"]}
+    """Your notices, newest first; those of one kind, or the unread ones."""
+    found = selectors.notices_of(user=person(request), kind=kind, unread=unread)
+    return pages(request, found, paging, by="-id", shown=notice_shown)
+
+
+@router.get("/notices/unread", response=UnreadOut)
+def unread_get(request: HttpRequest) -> Any:
+    """How many unread notices the bell counts."""
+    return {"unread": selectors.bell_of(user=person(request))["unread"]}
 
 
 @router.post("/notices/read", response=ReadOut)
@@ -189,16 +210,18 @@ def choice_put(request: HttpRequest, body: ChoicesIn) -> Any:
     return choice_list(request)
 
 
-@router.get("/webhooks", response=list[EndpointOut])
-def endpoint_list(request: HttpRequest) -> Any:
-    """The webhooks of the organisations that you own."""
-    return [endpoint_shown(row) for row in selectors.endpoints_of(user=person(request))]
+@router.get("/webhooks", response=Listed[EndpointOut])
+def endpoint_list(request: HttpRequest, paging: Query[Paging]) -> Any:
+    """The webhooks of the organisations that you own, newest first."""
+    return pages(request, selectors.endpoints_of(user=person(request)), paging, by="-id", shown=endpoint_shown)
 
 
-@router.post("/webhooks", response={201: SecretOut})
+@router.post("/webhooks", response={201: SecretOut}, auth=manager)
 def endpoint_post(request: HttpRequest, body: EndpointIn) -> Any:
-    """A new webhook. Its secret is in this answer and never again. /api/schemas/webhook.json says what is sent."""
+    """A new webhook. Its secret is in this answer and never again. /api/schemas/webhook.json says what is sent. Scope
+    manage."""
     row, secret = services.endpoint_create(by=person(request), tenant=body.organisation, url=body.url, kinds=body.kinds)
+    request.told_once = "secret"  # type: ignore[attr-defined]
     return Status(201, endpoint_shown(row, secret))
 
 
@@ -217,11 +240,12 @@ def endpoint_delete(request: HttpRequest, pk: int) -> Any:
     return Status(204, None)
 
 
-@router.post("/webhooks/{int:pk}/secret", response=SecretOut)
+@router.post("/webhooks/{int:pk}/secret", response=SecretOut, auth=manager)
 def endpoint_secret(request: HttpRequest, pk: int, body: RotationIn) -> Any:
-    """A new secret; for a day the one before signs too. `rotation` is the one that you see now."""
+    """A new secret; for a day the one before signs too. `rotation` is the one that you see now. Scope manage."""
     row = selectors.endpoint_get(user=person(request), pk=pk)
     row, secret = services.endpoint_rotate(by=person(request), endpoint=row, rotation=body.rotation)
+    request.told_once = "secret"  # type: ignore[attr-defined]
     return endpoint_shown(row, secret)
 
 
@@ -232,8 +256,8 @@ def endpoint_test(request: HttpRequest, pk: int) -> Any:
     return Status(202, delivery_shown(services.endpoint_test(by=person(request), endpoint=row)))
 
 
-@router.get("/webhooks/{int:pk}/deliveries", response=list[DeliveryOut])
-def delivery_list(request: HttpRequest, pk: int) -> Any:
-    """The newest 50 deliveries with every try."""
+@router.get("/webhooks/{int:pk}/deliveries", response=Listed[DeliveryOut])
+def delivery_list(request: HttpRequest, pk: int, paging: Query[Paging]) -> Any:
+    """The deliveries with every try, newest first."""
     row = selectors.endpoint_get(user=person(request), pk=pk)
-    return [delivery_shown(each) for each in selectors.deliveries_of(endpoint=row)]
+    return pages(request, selectors.deliveries_all(endpoint=row), paging, by="-id", shown=delivery_shown)

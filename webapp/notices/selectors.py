@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -105,7 +105,12 @@ def endpoint_get(*, user: User, pk: int) -> Endpoint:
     return found
 
 
+def deliveries_all(*, endpoint: Endpoint) -> QuerySet[Delivery]:
+    """Every delivery that is kept, with every try, newest first."""
+    rows: QuerySet[Delivery] = endpoint.deliveries.select_related("event").prefetch_related("attempts_made")
+    return rows
+
+
 def deliveries_of(*, endpoint: Endpoint) -> QuerySet[Delivery]:
-    """The newest deliveries with every try."""
-    rows: Any = endpoint.deliveries.select_related("event").prefetch_related("attempts_made")
-    return rows[:DELIVERIES_SHOWN]  # type: ignore[no-any-return]
+    """The newest of them, for the page."""
+    return deliveries_all(endpoint=endpoint)[:DELIVERIES_SHOWN]

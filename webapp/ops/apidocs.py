@@ -18,11 +18,14 @@ from webapp.rest.document import REASONS, UNSAFE
 
 TAGS = {
     "account": _("Account and tokens"),
+    "people": _("Organisations and people"),
     "vms": _("VMs"),
+    "workloads": _("Programs"),
     "wishes": _("Wishes"),
     "agreements": _("Conflicts and negotiations"),
     "papers": _("Agreements and keys"),
     "runs": _("Hosts and runs"),
+    "notices": _("Notices and webhooks"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
 }
@@ -167,6 +170,8 @@ def curl_of(method: str, path: str, operation: Mapping[str, Any], example: Any, 
         told += ' \\\n  -H "Authorization: Bearer $TOKEN"'
     if example is not None:
         told += " \\\n  --json " + shlex.quote(json.dumps(example))
+    elif "application/octet-stream" in operation.get("requestBody", {}).get("content", {}):
+        told += ' \\\n  -H "Content-Type: application/octet-stream" --data-binary @program.hsvmtrace'
     elif "requestBody" in operation and operation["requestBody"].get("required"):
         told += " \\\n  --json @document.json"
     if method in UNSAFE:

@@ -35,7 +35,17 @@ CODES: Final[Mapping[str, Code]] = {
         _("It is unknown, revoked or past its end. Make a new one on the page of your tokens."),
     ),
     "busy": Code(_("Too much at once"), _("Nothing was changed. Send the same request again in a moment.")),
+    "cannot_run_there": Code(
+        _("The VM cannot run there"),
+        _("Choose one of its places that can, or change the wishes that stand against this host."),
+    ),
     "check_missing": Code(_("A check is missing"), _("This is a fault of the site. Tell the operator what you did.")),
+    "confirm_first": Code(
+        _("Confirm first that it is you"),
+        _(
+            "Give your password or factor again at /account/confirm/ and repeat the call, or use a token of scope manage."
+        ),
+    ),
     "csrf_failed": Code(
         _("The CSRF token is missing"),
         _("With the session cookie, send the value of the CSRF cookie as X-CSRFToken; or use an API token instead."),
@@ -49,9 +59,13 @@ CODES: Final[Mapping[str, Code]] = {
     ),
     "forbidden": Code(_("Not yours to do"), _("Ask somebody who has the role that the message names.")),
     "host_taken": Code(_("The host is taken"), _("Choose another host. Nothing was changed on this one.")),
+    "in_use": Code(_("It is needed"), _("Nothing was deleted: a VM has run it. Delete what no VM ever had.")),
     "internal": Code(_("A fault of the site"), _("Nothing was changed. Try again; if it stays, tell the operator.")),
     "invalid_transition": Code(
         _("Not possible at this stage"), _("Read the negotiation again and see what can be done in its state.")
+    ),
+    "invitation_over": Code(
+        _("The invitation is over"), _("Ask for another one; this one was used, withdrawn or is too old.")
     ),
     "key_in_use": Code(_("The key is needed"), _("Wait until the open negotiation has ended, then replace the key.")),
     "key_malformed": Code(
@@ -61,9 +75,14 @@ CODES: Final[Mapping[str, Code]] = {
         _("The idempotency key was used for another request"),
         _("Take a new key for a new request. Nothing was done now; the first request's effect stands."),
     ),
+    "last_factor": Code(_("The last second factor"), _("Your role needs one: add another before you remove this.")),
+    "last_one": Code(_("The last of its role"), _("Give somebody else that role first; nothing was changed.")),
     "last_round": Code(_("The last proposal"), _("Accept it or reject it; it cannot be countered any more.")),
+    "last_way_in": Code(_("Your only way in"), _("Set a password first, then part the other sign-in.")),
+    "link_over": Code(_("The link is over"), _("Ask for a new link.")),
     "moving": Code(_("The VM is being moved"), _("Wait: it starts on the other host by itself.")),
     "needs_person": Code(_("A person must answer"), _("Answer this proposal as a person; no delegate may.")),
+    "no_factor": Code(_("No second factor yet"), _("Set up a second factor first.")),
     "no_wishes": Code(_("No wishes yet"), _("Save wishes for the VM first.")),
     "nobody_willing": Code(_("Nobody can be moved"), _("Choose another step.")),
     "not_a_party": Code(_("Not a party"), _("Answer for a VM of yours that takes part.")),
@@ -92,13 +111,21 @@ CODES: Final[Mapping[str, Code]] = {
         _("It has changed since you read it"),
         _("Read it again, look at the difference that the answer tells, and decide anew."),
     ),
+    "quota": Code(_("No room left"), _("Delete an uploaded program that no VM ever had, then send this one again.")),
+    "read_only": Code(
+        _("You may only read here"), _("Ask somebody whose role lets them change this; nothing was changed.")
+    ),
     "reason_missing": Code(_("A reason is missing"), _("Give one reason: veto:SETTING, floor:POINTS or final.")),
+    "same_host": Code(_("It is there already"), _("Nothing: the VM is on that host.")),
     "stale": Code(
         _("Somebody else saved a version meanwhile"),
         _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
+    "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
+    "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
+    "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
     "too_many_calls": Code(
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),

@@ -31,8 +31,13 @@ EXAMPLES: Final[dict[str, Any]] = {
     "cursor": "",
     "what": "denied",
     "op": 100,
+    "pk": 5,
+    "kind": "deadline",
+    "title": "nightly backup",
+    "organisation": "alpha",
     "step": 10,
 }
+NAMES: Final = {"hosts": "h1", "organisations": "alpha"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {
         "in": "header",
@@ -87,6 +92,12 @@ def body_of_kind(kind: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def body_of_file(words: str) -> dict[str, Any]:
+    """The body of an operation that takes a file as it is."""
+    schema = {"type": "string", "format": "binary", "description": words}
+    return {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": schema}}}}
+
+
 class Api(NinjaAPI):
     """Operations are named as the functions that do them; the document is made once."""
 
@@ -131,8 +142,8 @@ def complete(shown: dict[str, Any], method: str, path: str, operation: Operation
     parameters = shown.setdefault("parameters", [])
     for parameter in parameters:
         if parameter["name"] in EXAMPLES and "examples" not in parameter:
-            host = path.startswith("/api/hosts/") and parameter["name"] == "name"
-            parameter.setdefault("example", "h1" if host else EXAMPLES[parameter["name"]])
+            area = path.split("/")[2] if parameter["name"] == "name" else ""
+            parameter.setdefault("example", NAMES.get(area, EXAMPLES[parameter["name"]]))
         elif parameter["in"] == "query":
             parameter.setdefault("example", parameter["schema"].get("default") or "")
     if method in UNSAFE:

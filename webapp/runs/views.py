@@ -8,31 +8,28 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.agreements import ladder, life
+from webapp.agreements import ladder
 from webapp.agreements import selectors as agreed
 from webapp.agreements.models import Negotiation
-from webapp.errors import BadInput, Fault, VpmsError
+from webapp.errors import BadInput, Fault
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get
 from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
-from webapp.runs import overview, selectors, services
+from webapp.runs import bulk, overview, selectors, services
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
 from webapp.tenants.forms import profile_named
-from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import missing, vm_get, vms_found
 from webapp.vpms.vocabulary import PROFILES
 
-HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
-VMS_A_PAGE: Final = 50
 FEW_VMS: Final = 5  # up to so many need no filter
 ORDERS: Final = {
     "name": gettext_lazy("Name"),
@@ -52,7 +49,7 @@ def my_vms(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     chosen = {name: request.GET.get(name, "")[:63] for name in ("text", "state", "order")}
     found = vms_found(user=user, text=chosen["text"], state=chosen["state"], order=chosen["order"])
-    pages = Paginator(found, VMS_A_PAGE)
+    pages = Paginator(found, bulk.MOST_VMS)
     page = pages.get_page(request.GET.get("page"))
     context = {
         "vms": overview.my_vms(user=user, vms=page),
@@ -75,21 +72,6 @@ def my_vms(request: HttpRequest) -> HttpResponse:
     return render(request, "runs/my_vms.html", context)
 
 
-def _started(vm: VirtualMachine, negotiation: Negotiation) -> str:
-    """What a start came to, in one sentence."""
-    if negotiation.state in HELD:
-        words = _("%(vm)s clashes with a neighbour's wishes. A settlement is being sought; nobody who runs is touched.")
-        return words % {"vm": vm.name}
-    if negotiation.state == Negotiation.State.NO_AGREEMENT:
-        return negotiation.reason
-    return _("%(vm)s starts.") % {"vm": vm.name}
-
-
-def _stopped(vm: VirtualMachine) -> str:
-    words = _("%(vm)s is being stopped; its pages are wiped before anybody else can have them.")
-    return words % {"vm": vm.name}
-
-
 @require_POST
 @tenant_required
 def vm_start(request: HttpRequest, name: str) -> HttpResponse:
@@ -97,8 +79,8 @@ def vm_start(request: HttpRequest, name: str) -> HttpResponse:
     vm = vm_get(user=user, name=name)
     negotiation = services.vm_start(by=user, vm=vm)
     failed = negotiation.state == Negotiation.State.NO_AGREEMENT
-    level = messages.WARNING if failed else messages.INFO if negotiation.state in HELD else messages.SUCCESS
-    messages.add_message(request, level, _started(vm, negotiation))
+    level = messages.WARNING if failed else messages.INFO if negotiation.state in bulk.HELD else messages.SUCCESS
+    messages.add_message(request, level, bulk.started(vm, negotiation))
     return redirect("negotiation", pk=negotiation.pk) if failed else redirect("my-vms")  # there: what can be done now
 
 
@@ -108,36 +90,10 @@ def vm_stop(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     vm = vm_get(user=user, name=name)
     services.vm_stop(by=user, vm=vm)
-    messages.success(request, _stopped(vm))
+    messages.success(request, bulk.stopped(vm))
     return redirect("my-vms")
 
 
-# What is done to several VMs at once, each by itself: one that is refused does not keep the others.
-
-
-def _bulk_start(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
-    return _started(vm, services.vm_start(by=user, vm=vm))
-
-
-def _bulk_stop(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
-    services.vm_stop(by=user, vm=vm)
-    return _stopped(vm)
-
-
-def _bulk_delete(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
-    life.vm_delete(by=user, vm=vm)
-    return _("%(vm)s is deleted.") % {"vm": vm.name}
-
-
-def _bulk_profile(user: Any, vm: VirtualMachine, post: QueryDict) -> str:
-    policy = life.profile_set(by=user, vm=vm, profile=post.get("profile", ""))
-    if policy is None:
-        return _("%(vm)s has exactly these wishes already; nothing was saved.") % {"vm": vm.name}
-    words = _("Version %(version)s of the wishes for %(vm)s is saved.")
-    return words % {"vm": vm.name, "version": policy.version}
-
-
-BULK: Final = {"start": _bulk_start, "stop": _bulk_stop, "delete": _bulk_delete, "profile": _bulk_profile}
 ASKED_FIRST: Final = ("delete", "stop", "profile")  # what takes something away is asked once more
 
 
@@ -146,26 +102,17 @@ ASKED_FIRST: Final = ("delete", "stop", "profile")  # what takes something away 
 def vms_act(request: HttpRequest) -> HttpResponse:
     """One act on the chosen VMs, with a result for each. What takes something away is done after a second page."""
     user: Any = request.user
-    act, names = request.POST.get("act", ""), request.POST.getlist("vm")[:VMS_A_PAGE]
+    act, names = request.POST.get("act", ""), request.POST.getlist("vm")[: bulk.MOST_VMS]
     vms = [vm_get(user=user, name=name) for name in dict.fromkeys(names)]
     profile = profile_named(request.POST.get("profile", ""))
-    if act not in BULK or not vms or (act == "profile" and profile is None):
+    if act not in bulk.ACTS or not vms or (act == "profile" and profile is None):
         messages.warning(request, _("Choose VMs and what to do with them. Nothing was changed."))
         return redirect("my-vms")
     if act in ASKED_FIRST and not request.POST.get("sure"):
         return render(request, "runs/vms_sure.html", {"act": act, "vms": vms, "profile": profile})
-    rows = [_bulk_row(user, vm, act, request.POST) for vm in vms]
+    rows = bulk.done(by=user, vms=vms, act=act, profile=request.POST.get("profile", ""))
     request.session["bulk"] = {"act": act, "rows": rows, "good": sum(row["good"] for row in rows)}
     return redirect(f"{reverse('my-vms')}?done=1")
-
-
-def _bulk_row(user: Any, vm: VirtualMachine, act: str, post: QueryDict) -> dict[str, Any]:
-    try:
-        return {"vm": vm.name, "good": True, "says": BULK[act](user, vm, post)}
-    except BadInput as refused:
-        return {"vm": vm.name, "good": False, "says": "; ".join(fault.reason for fault in refused.faults)}
-    except VpmsError as refused:
-        return {"vm": vm.name, "good": False, "says": refused.message}
 
 
 @require_GET
