@@ -273,9 +273,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
         "hosts": overview.hosts_shown(hosts=page.rows),
         "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
-        "negotiations": overview.negotiations_shown(
-            negotiations=agreed.negotiations_of(user=user).defer("protocol")[:20]
-        ),
+        "negotiations": overview.negotiations_shown(negotiations=negotiations[:NEGOTIATIONS_OF_ALL]),
     }
     return render(request, "runs/hosts.html", context)
 
