@@ -12,47 +12,73 @@ from django.test.utils import CaptureQueriesContext
 
 pytestmark = pytest.mark.django_db
 MOST = 12
-OVER = {"/operator/host/{host}/"}  # still above: the map, the acts and the events of a run beside the host
-FEW = {"tenants": 3, "people": 4, "hosts": 2, "vms": 24, "records": 300, "negotiations": 2}
-MANY = {"tenants": 10, "people": 14, "hosts": 6, "vms": 150, "records": 1200, "negotiations": 4}
-# page, who looks (an owner of the largest organisation, or the operator), and the queries that it may need
+FEW = {"tenants": 3, "people": 4, "hosts": 1, "vms": 10, "records": 120, "negotiations": 1}
+MANY = {"tenants": 4, "people": 6, "hosts": 3, "vms": 48, "records": 300, "negotiations": 3}
+# Page, who looks (an owner of an organisation, or the operator), and the queries that it may need. Each page needs four
+# to begin with: session, person, roles and the bell (the API has no bell); the home pages one more: the first steps.
 PINNED: list[tuple[str, str, int]] = [
-    ("/tenant/", "owner", 10),
-    ("/tenant/?page=2", "owner", 9),
-    ("/tenant/conflicts/", "owner", 5),
-    ("/tenant/conflicts/?show=all", "owner", 5),
-    ("/tenant/agreements/", "owner", 7),
+    # beside the five: VMs with all that one row has of them, drills, negotiations, answers that are waited for,
+    # refusals, requests for memory, moves that are asked about
+    ("/tenant/", "owner", 12),
+    ("/tenant/?state=stopped", "owner", 12),
+    ("/tenant/conduct/", "owner", 5),
+    ("/tenant/workloads/", "owner", 5),
+    ("/tenant/webhooks/", "owner", 7),
+    ("/tenant/people/", "owner", 7),
+    ("/tenant/vm/{vm}/move/", "owner", 8),
+    ("/notices/", "owner", 6),
+    ("/notices/", "operator", 6),
+    ("/account/", "owner", 6),
+    ("/account/second-factor/", "owner", 5),
+    ("/account/sessions/", "owner", 5),
+    ("/account/data/", "owner", 4),
+    ("/account/tokens/", "owner", 5),
+    ("/account/notifications/", "owner", 7),
+    ("/help/", "owner", 5),
+    ("/operator/people/", "operator", 7),
+    ("/tenant/conflicts/", "owner", 6),
+    ("/tenant/conflicts/?show=all", "owner", 6),
+    ("/tenant/agreements/", "owner", 8),
     ("/tenant/agreements/{paper}/", "owner", 4),
     ("/tenant/keys/", "owner", 5),
-    ("/tenant/audit/", "owner", 5),
-    ("/tenant/audit/?type=check", "owner", 5),
-    ("/tenant/vm/new/", "owner", 5),
-    ("/tenant/vm/{vm}/", "owner", 6),
-    ("/tenant/vm/{vm}/memory/", "owner", 10),
-    ("/tenant/vm/{vm}/drill/", "owner", 5),
-    ("/tenant/host/{host}/goals/", "owner", 10),
-    ("/tenant/negotiation/{room}/", "owner", 7),
+    ("/tenant/audit/", "owner", 7),
+    ("/tenant/audit/?type=check", "owner", 6),
+    ("/tenant/vm/new/", "owner", 7),
+    ("/tenant/vm/{vm}/", "owner", 7),
+    ("/tenant/vm/{vm}/memory/", "owner", 9),
+    ("/tenant/vm/{vm}/drill/", "owner", 6),
+    ("/tenant/host/{host}/goals/", "owner", 11),
+    ("/tenant/negotiation/{room}/", "owner", 8),
     ("/operator/", "operator", 12),
-    ("/operator/conflicts/", "operator", 5),
-    ("/operator/conflicts/?show=all", "operator", 5),
-    ("/operator/agreements/", "operator", 5),
+    ("/operator/conflicts/", "operator", 6),
+    ("/operator/conflicts/?show=all", "operator", 6),
+    ("/operator/agreements/", "operator", 6),
     ("/operator/keys/", "operator", 5),
-    ("/operator/audit/", "operator", 5),
-    ("/operator/host/{host}/", "operator", 20),
-    ("/operator/host/{host}/goals/", "operator", 8),
-    ("/operator/negotiation/{room}/", "operator", 7),
+    ("/operator/audit/", "operator", 7),
+    # beside the four: the host with its counts and its agreement, its newest run, guests, conflicts, their VMs, the
+    # newest checkpoint, events, and what was asked and not yet taken up
+    ("/operator/host/{host}/", "operator", 12),
+    ("/operator/host/{host}/goals/", "operator", 9),
+    ("/operator/negotiation/{room}/", "operator", 8),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),
-    ("/api/conflicts", "owner", 4),
+    ("/api/conflicts", "owner", 6),
     ("/api/negotiations", "owner", 4),
     ("/api/runs", "owner", 4),
-    ("/api/audit", "owner", 4),
-    ("/api/hosts", "operator", 8),
+    ("/api/audit", "owner", 5),
+    ("/api/account/tokens", "owner", 3),
+    ("/api/notices", "owner", 4),
+    ("/api/webhooks", "owner", 4),
+    ("/api/protection", "owner", 6),
+    ("/api/waiting", "owner", 4),
+    ("/api/asked", "owner", 4),
+    ("/api/hosts", "operator", 6),
+    ("/api/hosts/{host}", "operator", 10),
     ("/api/hosts/{host}/goals", "operator", 8),
     ("/api/runs", "operator", 4),
-    ("/api/audit", "operator", 4),
-    ("/api/conflicts", "operator", 4),
+    ("/api/audit", "operator", 5),
+    ("/api/conflicts", "operator", 6),
     ("/api/negotiations", "operator", 4),
 ]
 
@@ -61,11 +87,12 @@ PINNED: list[tuple[str, str, int]] = [
 def counted(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, dict[tuple[str, str], int]]]:
     """The queries of every page on a small and on a larger platform, both loaded as the demo loads the big one."""
     with django_db_blocker.unblock():
-        found = {name: queries_of(size) for name, size in (("few", FEW), ("many", MANY))}
+        found = {"few": queries_of(FEW, warm=True), "many": queries_of(MANY, warm=False)}
     yield found
 
 
-def queries_of(size: dict[str, int]) -> dict[tuple[str, str], int]:
+def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int]:
+    """`warm`: every page is fetched once before it counts, so that what a process reads once has been read."""
     from webapp.accounts.models import User
     from webapp.agreements.models import Negotiation, Seat
     from webapp.agreements.papers import agreements_of
@@ -86,13 +113,15 @@ def queries_of(size: dict[str, int]) -> dict[tuple[str, str], int]:
             "room": room.pk,
             "paper": agreements_of(user=owner)[0].pk,
         }
+        clients = {who: Client() for who in people}
+        for who, client in clients.items():
+            client.force_login(people[who])
         found = {}
         for path, who, _ in PINNED:
-            client = Client()
-            client.force_login(people[who])
-            client.get(path.format(**names))  # what is read once for a process is read
+            if warm:
+                clients[who].get(path.format(**names))
             with CaptureQueriesContext(connection) as queries:
-                answer = client.get(path.format(**names))
+                answer = clients[who].get(path.format(**names))
             assert answer.status_code == 200, path
             found[path, who] = len(queries)
         transaction.set_rollback(True)
@@ -102,7 +131,7 @@ def queries_of(size: dict[str, int]) -> dict[tuple[str, str], int]:
 @pytest.mark.parametrize(("path", "who", "most"), PINNED)
 def test_a_page_needs_its_pinned_number_of_queries(counted: Any, path: str, who: str, most: int) -> None:
     assert counted["many"][path, who] == most
-    assert most <= MOST or path in OVER
+    assert most <= MOST
 
 
 @pytest.mark.parametrize(("path", "who"), [row[:2] for row in PINNED])

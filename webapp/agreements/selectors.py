@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Prefetch
+from django.db.models import Prefetch
 
 from webapp.agreements import checks, wording
 from webapp.agreements.models import Agreement, Conflict, ConflictQuerySet, Message, Negotiation, NegotiationQuerySet
@@ -33,12 +32,6 @@ def conflicts_of(*, user: User, vm: VirtualMachine | None = None, open_only: boo
     if vm is not None:
         found = found.filter(vms=vm)
     return found.filter(closed_at__isnull=True) if open_only else found
-
-
-def open_conflicts_by_host(*, hosts: Iterable[Host]) -> dict[int, int]:
-    """How many conflicts are open on each of these hosts. For operators' pages."""
-    rows = Conflict.objects.filter(host__in=hosts, closed_at__isnull=True).order_by()
-    return dict(rows.values_list("host").annotate(count=Count("id")))
 
 
 def negotiations_of(*, user: User) -> NegotiationQuerySet:

@@ -291,7 +291,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
     only."""
     user = operator(request)
     host = host_get(user=user, name=name)
-    [row] = overview.hosts_shown(hosts=[host])
+    [row] = overview.hosts_shown(hosts=overview.hosts_of(hosts=hosts_of(user=user).filter(pk=host.pk)))
     agreement = agreed.agreement_in_force(host=host)
     acts = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
     return {

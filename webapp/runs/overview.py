@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Count, Exists, Max, Min, OuterRef
+from django.db.models import Count, Exists, FilteredRelation, Max, Min, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Message, Negotiation, Seat
+from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
+from webapp.audit.models import Entry
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
+from webapp.fleet.selectors import hosts_of as hosts_of_site
 from webapp.runs import selectors
 from webapp.runs.models import Event, Run
 from webapp.runs.picture import OPERATOR, RunPicture
 from webapp.runs.streams import source
-from webapp.tenants.models import Policy, VirtualMachine
-from webapp.tenants.selectors import vms_of
+from webapp.tenants.models import Policy, VirtualMachine, VmQuerySet
+from webapp.tenants.selectors import missing, vms_of
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from webapp.accounts.models import User
 
 STALE_SECONDS: Final = 15  # a sign of life older than this reads "unknown", never healthy
@@ -74,70 +79,97 @@ def ago(at: dt.datetime) -> str:
 
 
 class Facts(NamedTuple):
-    """What the rows of the table need, read at once for all: the number of queries does not grow with the VMs."""
+    """What the rows of the table need beside what with_facts brought: the number of queries does not grow with them."""
 
-    agreements: dict[int, Agreement]  # by host
     values: dict[int, dict[str, dict[str, str]]]  # by host, by VM: the value of each switch in force
     versions: dict[str, int]  # by VM: the version of its wishes that the agreement in force was made with
-    runs: dict[int, Run]  # by host: the newest that the person may watch
-    conflicts: dict[int, int]  # by VM: open ones
-    drills: dict[int, list[dict[str, Any]]]  # by VM, in that run: how often each outcome, the last when
+    drills: dict[int, list[dict[str, Any]]]  # by VM, in the newest run: how often each outcome, the last when
     negotiations: dict[int, Negotiation]  # by VM: the newest that it asked for
-    checks: dict[int, dt.datetime]  # by VM: when its wishes were last checked
 
 
-def my_vms(*, user: User, vms: Iterable[VirtualMachine] | None = None) -> list[dict[str, Any]]:
-    """The table of the person's VMs (or of these of them), with the protection that is really in force."""
-    rows = list(vms_of(user=user)) if vms is None else list(vms)
-    facts = _facts(user, rows)
+def with_facts(*, user: User, vms: VmQuerySet) -> VmQuerySet:
+    """The VMs with the agreement in force on their host (`terms`), the newest run there that the person may watch, the
+    number of open conflicts, the newest negotiation that it asked for, and when the wishes were last saved."""
+    runs = selectors.runs_of(user=user).filter(host=OuterRef("placement__host")).order_by("-pk")
+    through = Conflict.vms.through._default_manager  # type: ignore[attr-defined]
+    open_ones = through.filter(virtualmachine=OuterRef("pk"), conflict__closed_at__isnull=True).order_by()
+    asked = Negotiation.objects.filter(requester=OuterRef("pk")).order_by("-pk")
+    saved = Policy.objects.filter(vm=OuterRef("pk")).order_by("-created_at")
+    return vms.annotate(
+        terms=FilteredRelation("placement__host__agreements", condition=Q(placement__host__agreements__in_force=True)),
+        run=Subquery(runs.values("pk")[:1]),
+        run_figures=Subquery(runs.values("figures")[:1]),
+        run_machine=Subquery(runs.values("scenario__machine__architecture")[:1]),
+        open_conflicts=Coalesce(
+            Subquery(open_ones.values("virtualmachine").annotate(count=Count("pk")).values("count")), 0
+        ),
+        newest=Subquery(asked.values("pk")[:1]),
+        saved_at=Subquery(saved.values("created_at")[:1]),
+    ).select_related("tenant", "placement__host", "terms")
+
+
+def my_vms(
+    *, user: User, vms: Iterable[Any] | None = None, negotiations: Iterable[Negotiation] | None = None
+) -> list[dict[str, Any]]:
+    """The table of the person's VMs (or of these of them, which with_facts gave), with the protection that is really
+    in force; `negotiations` if they were read already."""
+    rows: list[Any] = list(with_facts(user=user, vms=vms_of(user=user)) if vms is None else vms)
+    facts = _facts(user, rows, negotiations_about(user=user, vms=rows) if negotiations is None else negotiations)
     return [_vm_row(vm, facts) for vm in rows]
 
 
-def _facts(user: User, vms: list[VirtualMachine]) -> Facts:
+def negotiations_about(*, user: User, vms: Iterable[Any], most: int = 0) -> list[Negotiation]:
+    """The newest negotiations that each of these VMs asked for and the `most` newest of all, newest first."""
+    visible = agreed.negotiations_of(user=user).order_by("-id")
+    wanted = Q(pk__in=[vm.newest for vm in vms if vm.newest])
+    if most:
+        wanted |= Q(pk__in=visible.values("pk")[:most])
+    return list(visible.filter(wanted).defer("protocol"))
+
+
+def _facts(user: User, vms: list[Any], negotiations: Iterable[Negotiation]) -> Facts:
     own = [vm.pk for vm in vms]
-    hosts = {vm.placement.host_id for vm in vms if hasattr(vm, "placement")}
-    agreements = {row.host_id: row for row in Agreement.objects.filter(in_force=True, host__in=hosts)}
     values, versions = {}, {}
-    for host, agreement in agreements.items():
+    for vm in vms:
+        vm.terms = getattr(vm, "terms", None)  # the join leaves the name out where it finds nothing
+        if vm.terms:
+            vm.terms.host = vm.placement.host
+    for host, agreement in {vm.terms.host_id: vm.terms for vm in vms if vm.terms}.items():
         predicate = agreed.predicate_of(agreement)
         assignment = predicate["assignment"]
         values[host] = {name: {**assignment["host"], **view} for name, view in assignment["vms"].items()}
         versions |= {row["id"]: row["policy_version"] for row in predicate["parties"] if row["policy_version"]}
-    newest = selectors.runs_of(user=user).filter(host__in=hosts).order_by().values("host").annotate(at=Max("pk"))
-    runs = {run.host_id: run for run in Run.objects.filter(pk__in=[row["at"] for row in newest])}
-    counted = agreed.conflicts_of(user=user, open_only=True).filter(vms__in=own).order_by().values_list("vms")
-    conflicts = {vm: count for vm, count in counted.annotate(count=Count("pk", distinct=True)) if vm in set(own)}
-    held = Event.objects.visible_to(user).filter(vm__in=own, kind="drill", run__in=runs.values()).order_by()
+    runs = {vm.run for vm in vms if vm.run}
+    held = Event.objects.visible_to(user).filter(vm__in=own, kind="drill", run__in=runs).order_by()
     drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in held.values("vm", "outcome").annotate(count=Count("pk"), last=Max("at")):
         drills[row["vm"]].append(row)
-    asked = Negotiation.objects.filter(requester__in=own).order_by().values("requester").annotate(at=Max("pk"))
-    last = Negotiation.objects.filter(pk__in=[row["at"] for row in asked]).select_related("host").defer("protocol")
-    negotiations = {row.requester_id: row for row in last}
-    saved = Policy.objects.filter(vm__in=own).order_by().values_list("vm").annotate(at=Max("created_at"))
-    checks = dict(saved)  # wishes are checked when they are saved, and again at each start and move
-    checks |= {vm: max(row.created_at, checks.get(vm, row.created_at)) for vm, row in negotiations.items()}
-    return Facts(agreements, values, versions, runs, conflicts, drills, negotiations, checks)
+    newest: dict[int, Negotiation] = {}
+    for negotiation in negotiations:  # newest first
+        newest.setdefault(negotiation.requester_id, negotiation)
+    return Facts(values, versions, drills, newest)
 
 
-def _vm_row(vm: VirtualMachine, facts: Facts) -> dict[str, Any]:
+def _vm_row(vm: Any, facts: Facts) -> dict[str, Any]:
     host = vm.placement.host if hasattr(vm, "placement") else None
-    place = host.pk if host else 0
     words, look = STATES[S(vm.state)]
-    view = facts.values.get(place, {}).get(vm.name)
+    view = facts.values.get(host.pk if host else 0, {}).get(vm.name)
+    newest = facts.negotiations.get(vm.pk)
+    # wishes are checked when they are saved, and again at each start and move
+    checks = [at for at in (vm.saved_at, newest.created_at if newest else None) if at]
     return {
         "vm": vm,
         "host": host,
         "state": words,
         "look": look,
-        "progress": progress_of(vm, facts.negotiations.get(vm.pk)),
-        "agreement": facts.agreements.get(place) if view is not None else None,
+        "progress": progress_of(vm, newest),
+        "agreement": vm.terms if view is not None else None,
         "agreed_version": facts.versions.get(vm.name) if view is not None else None,
-        "conflicts": facts.conflicts.get(vm.pk, 0),
-        "last_check": ago(facts.checks[vm.pk]) if vm.pk in facts.checks and host else "",
+        "conflicts": vm.open_conflicts,
+        "last_check": ago(max(checks)) if checks and host else "",
         "may_start": vm.state == S.STOPPED and host is not None,
         "may_stop": vm.state == S.RUNNING,
-        **_protection(vm, host, view or {}, facts.runs.get(place), facts.drills.get(vm.pk, [])),
+        **_protection(vm, host, view or {}, facts.drills.get(vm.pk, [])),
     }
 
 
@@ -166,19 +198,17 @@ def progress_of(vm: VirtualMachine, newest: Negotiation | None) -> dict[str, Any
     }
 
 
-def _protection(
-    vm: VirtualMachine, host: Host | None, view: dict[str, str], run: Run | None, drills: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _protection(vm: Any, host: Host | None, view: dict[str, str], drills: list[dict[str, Any]]) -> dict[str, Any]:
     """A statement with evidence: what protects the VM now, how many pages are its own, how its drills ended."""
     if vm.state not in (S.RUNNING, S.STOPPING) or host is None:
         return {"protection": _("Nothing runs, so nothing is in force"), "evidence": [], "checked": "", "drilled": ""}
-    hardware = run is not None and run.scenario["machine"]["architecture"] == "hsvm"
+    hardware = vm.run_machine == "hsvm"
     wanted = view.get("memory_protection", "none")
     protection = _("None: nested paging")
     if hardware:
         protection = _("H-SVM on") if wanted == "hsvm" else _("H-SVM on (the host protects every VM)")
     evidence, checked = [], ""
-    figures = run.figures.get(vm.name) if run else None
+    figures = (vm.run_figures or {}).get(vm.name)
     if figures:
         told = {"owned": f"{figures['owned']:,}", "pages": f"{figures['mapped']:,}", "vm": vm.name}
         evidence.append(
@@ -226,16 +256,15 @@ def waiting_for(*, user: User) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def negotiations_shown(*, user: User, most: int = 20) -> list[dict[str, Any]]:
-    """The newest negotiations with the word and look of their state."""
-    rows = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")[:most]
+def negotiations_shown(*, negotiations: Iterable[Negotiation]) -> list[dict[str, Any]]:
+    """Negotiations with the word and look of their state."""
     return [
         {
             "negotiation": row,
             "word": CHIPS[Negotiation.State(row.state)][0],
             "look": CHIPS[Negotiation.State(row.state)][1],
         }
-        for row in rows
+        for row in negotiations
     ]
 
 
@@ -297,34 +326,57 @@ def asked_shown(*, user: User) -> list[dict[str, Any]]:
 # -- hosts
 
 
-def hosts_shown(*, hosts: Iterable[Host] | None = None) -> list[dict[str, Any]]:
-    """The operator's table of these hosts, or of all. A host whose run gave no sign of life is unknown, not healthy.
-    Its queries are as many for one host as for a hundred."""
-    given = list(Host.objects.all() if hosts is None else hosts)
+def hosts_of(*, hosts: QuerySet[Host]) -> QuerySet[Host]:
+    """The hosts with what hosts_shown counts about each: open conflicts, VMs that run, and all others."""
+
+    def count(rows: QuerySet[Any], by: str) -> Coalesce:
+        counted = rows.filter(**{by: OuterRef("pk")}).order_by().values(by).annotate(count=Count("pk"))
+        return Coalesce(Subquery(counted.values("count")), 0)
+
+    here = VirtualMachine.objects.all()
+    return hosts.annotate(
+        open_conflicts=count(Conflict.objects.filter(closed_at__isnull=True), "host"),
+        running=count(here.filter(state=S.RUNNING), "placement__host"),
+        others=count(here.exclude(state=S.RUNNING), "placement__host"),
+    )
+
+
+def host_watched(*, user: User, name: str) -> Any:
+    """A host for its operator, with what hosts_of counts, the agreement in force (`terms`) and `moved`, as
+    selectors.moved_for gives it: read at once with the host, so what comes later has the page fetched anew."""
+    newest = Entry.objects.order_by("-seq").values("seq")
+    hosts: QuerySet[Any] = hosts_of(hosts=hosts_of_site(user=user)).annotate(
+        terms=FilteredRelation("agreements", condition=Q(agreements__in_force=True)),
+        moved=Coalesce(Subquery(newest[:1]) + 1, 0),
+    )
+    host = hosts.select_related("terms").filter(name=name).first()
+    if host is None:
+        raise missing()
+    host.terms = getattr(host, "terms", None)  # the join leaves the name out where it finds nothing
+    return host
+
+
+def hosts_shown(*, hosts: Iterable[Any] | None = None) -> list[dict[str, Any]]:
+    """The operator's table of these hosts of hosts_of, or of all. A host whose run gave no sign of life is unknown, not
+    healthy. Its queries are as many for one host as for a hundred."""
+    given = list(hosts_of(hosts=Host.objects.all()) if hosts is None else hosts)
     runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
     agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
-    conflicts = agreed.open_conflicts_by_host(hosts=given)
-    vms: dict[int, Counter[str]] = defaultdict(Counter)
-    counted = VirtualMachine.objects.filter(placement__host__in=given).order_by()
-    for pk, state, count in counted.values_list("placement__host", "state").annotate(count=Count("id")):
-        vms[pk][state] = count
-    rows = []
-    for host in given:
-        run, here = runs.get(host.pk), vms[host.pk]
-        rows.append(
-            {
-                "host": host,
-                "run": run,
-                **_life(run),
-                "memory_mib": document_of(host)["capacity"]["memory_mib"],
-                "running": here[S.RUNNING],
-                "others": sum(here.values()) - here[S.RUNNING],
-                "agreement": agreements.get(host.pk),
-                "conflicts": conflicts.get(host.pk, 0),
-                "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
-            }
-        )
-    return rows
+    return [host_row(host, runs.get(host.pk), agreements.get(host.pk)) for host in given]
+
+
+def host_row(host: Any, run: Run | None, agreement: Agreement | None) -> dict[str, Any]:
+    return {
+        "host": host,
+        "run": run,
+        **_life(run),
+        "memory_mib": document_of(host)["capacity"]["memory_mib"],
+        "running": host.running,
+        "others": host.others,
+        "agreement": agreement,
+        "conflicts": host.open_conflicts,
+        "wrong": sum(row["mapped"] - row["owned"] for row in run.figures.values()) if run else 0,
+    }
 
 
 def _life(run: Run | None) -> dict[str, str]:
@@ -359,10 +411,10 @@ def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, A
 
 def picture_now(*, run: Run, view: str) -> dict[str, Any]:
     """Owners, counters and TLB of the run at page load, as the view may see them; empty while nothing is known."""
-    newest = run.checkpoints.defer("sealed", "picture").first()
-    picture = source.stored(run.pk)
-    if picture is None or newest is None:
+    newest = run.checkpoints.defer("sealed").first()
+    if newest is None:
         return {}
+    picture = source.open(run.pk, bytes(newest.picture))
     counters = json.loads(picture.keyframe(run.pk, "counters", view))
     data = counters["data"]
     letters = {vm["name"]: vm["letter"] for vm in data["vms"]}

@@ -55,6 +55,11 @@ def view_of(*, user: Any, run_id: str) -> str | None:
         return None
     if not runs_of(user=user).filter(pk=int(run_id)).exists():
         return None
+    return view_for(user)
+
+
+def view_for(user: User) -> str:
+    """What this person sees of a run in which there is something to see."""
     return OPERATOR if user.sees_site else view_of_tenants(user.tenant_slugs)
 
 

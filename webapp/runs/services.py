@@ -236,15 +236,16 @@ def _run_for(host: Host) -> tuple[Run, int | None]:
     return run, 0
 
 
-def _terms(*, host: Host, agreement: str) -> dict[str, Any]:
-    values = agreed.values_in_force(host=host)
+def _terms(*, host: Host, agreement: str, values: dict[str, dict[str, str]] | None = None) -> dict[str, Any]:
+    values = agreed.values_in_force(host=host) if values is None else values
     options = enforcement.scenario_options(values, documents.read_host(host.document))
     return engine.terms_of(values, flush=options["flush"], agreement=agreement)
 
 
-def tlb_facts(*, run: Run) -> dict[str, Any]:
-    """What decides how long a TLB entry lasts on the run's machine, under the agreement in force."""
-    return engine.tlb_facts(machine=run.scenario["machine"], flush=_terms(host=run.host, agreement="")["flush"])
+def tlb_facts(*, run: Run, host: Host, values: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What decides how long a TLB entry lasts on the run's machine, under these values in force on its host."""
+    terms = _terms(host=host, agreement="", values=values)
+    return engine.tlb_facts(machine=run.scenario["machine"], flush=terms["flush"])
 
 
 def _spec(*, run: Run, vm: VirtualMachine, host: Host) -> dict[str, Any]:

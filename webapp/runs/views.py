@@ -7,7 +7,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, Subquery, Value
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -27,9 +28,14 @@ from webapp.runs import bulk, overview, selectors, services
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR
 from webapp.tenants.forms import profile_named
+from webapp.tenants.models import VmQuerySet
 from webapp.tenants.selectors import missing, vm_get, vms_found
 from webapp.vpms.vocabulary import PROFILES
 
+HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
+VMS_A_PAGE: Final = bulk.MOST_VMS
+NEGOTIATIONS_SHOWN: Final = 5
+NEGOTIATIONS_OF_ALL: Final = 20
 FEW_VMS: Final = 5  # up to so many need no filter
 ORDERS: Final = {
     "name": gettext_lazy("Name"),
@@ -43,16 +49,35 @@ ORDERS: Final = {
 # -- tenants
 
 
+def _vms_page(request: HttpRequest, found: VmQuerySet) -> Page[Any]:
+    """The page of VMs that is asked for, with its facts and the number of all, in one query."""
+    user: Any = request.user
+    text = request.GET.get("page", "")
+    number = max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+    start = (number - 1) * VMS_A_PAGE
+    # facts are gathered for the rows of the page only
+    part = found.filter(pk__in=found.values("pk")[start : start + VMS_A_PAGE])
+    every = found.order_by().annotate(one=Value(1)).values("one").annotate(count=Count("pk")).values("count")
+    rows = list(overview.with_facts(user=user, vms=part).annotate(every=Subquery(every)))
+    pages = Paginator(found, VMS_A_PAGE)
+    pages.__dict__["count"] = rows[0].every if rows else 0  # else it would ask once more
+    return Page(rows, number, pages)
+
+
 @require_GET
 @tenant_required
 def my_vms(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     chosen = {name: request.GET.get(name, "")[:63] for name in ("text", "state", "order")}
     found = vms_found(user=user, text=chosen["text"], state=chosen["state"], order=chosen["order"])
-    pages = Paginator(found, bulk.MOST_VMS)
-    page = pages.get_page(request.GET.get("page"))
+    page = _vms_page(request, found)
+    if page.number > 1 and not page.object_list:  # it was the last and its VMs are gone
+        rest = {name: text for name, text in chosen.items() if text}
+        return redirect(f"{reverse('my-vms')}{'?' if rest else ''}{urlencode(rest)}")
+    pages = page.paginator
+    newest = overview.negotiations_about(user=user, vms=page.object_list, most=NEGOTIATIONS_SHOWN)
     context = {
-        "vms": overview.my_vms(user=user, vms=page),
+        "vms": overview.my_vms(user=user, vms=page, negotiations=newest),
         "page": page,
         "any": pages.count > 0 or any(chosen.values()),
         "many": pages.count > FEW_VMS or any(chosen.values()),
@@ -63,7 +88,7 @@ def my_vms(request: HttpRequest) -> HttpResponse:
         "profiles": PROFILES,
         "done": request.session.get("bulk") if request.GET.get("done") else None,
         "waiting": overview.waiting_for(user=user),
-        "negotiations": overview.negotiations_shown(user=user, most=5),
+        "negotiations": overview.negotiations_shown(negotiations=newest[:NEGOTIATIONS_SHOWN]),
         "refusals": overview.refusals(user=user),
         "asked": overview.asked_shown(user=user),
         "moving": ladder.questions_to(user),
@@ -152,7 +177,7 @@ def my_memory(request: HttpRequest, name: str) -> HttpResponse:
     run = _asked_run(request, host) if host else None
     context: dict[str, Any] = {"vm": vm, "run": run}
     if run is not None:
-        context |= _watched(user, run)
+        context |= _watched(user, run, selectors.view_for(user))
     else:  # the page comes anew when something happens to the tenant's VMs
         context |= {"topic": f"tenant/{vm.tenant.slug}", "moved": moved}
     return render(request, "runs/my_memory.html", context)
@@ -170,9 +195,8 @@ def _asked_run(request: HttpRequest, host: Host) -> Run | None:
     return selectors.newest_run(user=user, host=host)
 
 
-def _watched(user: Any, run: Run) -> dict[str, Any]:
-    view = selectors.view_of(user=user, run_id=str(run.pk))
-    assert view is not None
+def _watched(user: Any, run: Run, view: str) -> dict[str, Any]:
+    """A run that the person was found to see, in the view that is for this person."""
     return {
         **overview.picture_now(run=run, view=view),
         "map_topic": f"run/{run.pk}/map",
@@ -192,13 +216,14 @@ def _watched(user: Any, run: Run) -> dict[str, Any]:
 def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
-    page = window(request, Host.objects.all())
+    negotiations = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")
+    page = window(request, overview.hosts_of(hosts=Host.objects.all()))
     context = {
         "moved": moved,
         "hosts": overview.hosts_shown(hosts=page.rows),
         "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),
-        "negotiations": overview.negotiations_shown(user=user),
+        "negotiations": overview.negotiations_shown(negotiations=negotiations[:NEGOTIATIONS_OF_ALL]),
     }
     return render(request, "runs/hosts.html", context)
 
@@ -213,27 +238,27 @@ def _host(request: HttpRequest, name: str) -> tuple[Host, Run | None]:
 @operator_required
 def host(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
-    moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
-    found = host_get(user=user, name=name)
-    run = _asked_run(request, found)
-    agreement = agreed.agreement_in_force(host=found)
-    values = agreed.values_of(agreement) if agreement else {}
+    found = overview.host_watched(user=user, name=name)
+    newest = selectors.newest_runs(runs=Run.objects.all(), hosts=[found.pk]).get(found.pk)
+    this = newest is not None and request.GET.get("run", "") in ("", str(newest.pk))
+    run = newest if this else _asked_run(request, found)
+    values = agreed.values_of(found.terms) if found.terms else {}
     context: dict[str, Any] = {
-        "moved": moved,
+        "moved": found.moved,
         "host": found,
         "run": run,
         "guests": overview.vms_on(host=found, values=values),
-        "agreement": agreement,
+        "agreement": found.terms,
         "drills": services.DRILLS,
-        "row": overview.hosts_shown(hosts=[found])[0],
+        "row": overview.host_row(found, newest, found.terms),
         "conflicts": agreed.conflicts_shown(
             user=user, conflicts=agreed.conflicts_of(user=user, open_only=True).filter(host=found)[:10]
         ),
     }
     if run is not None:
-        context |= _watched(user, run)
-        context["machines"] = json.dumps({run.pk: services.tlb_facts(run=run)})
-        context["asked"] = selectors.waiting_acts(run=run)
+        context |= _watched(user, run, selectors.view_for(user))
+        context["machines"] = json.dumps({run.pk: services.tlb_facts(run=run, host=found, values=values)})
+        context["asked"] = selectors.waiting_acts(run=run) if this else ()  # one that is over takes up nothing
     return render(request, "runs/host.html", context)
 
 
