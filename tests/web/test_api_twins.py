@@ -99,6 +99,7 @@ TWINS = {
     "goal-waive": "goal_put",
     "negotiation": "negotiation_get history_list step_list",
     "negotiation-answer": "negotiation_answer counter_preview",
+    "negotiation-auto": "auto_accept_put",
     "negotiation-withdraw": "negotiation_withdraw",
     "negotiation-step": "step_choose",
     "move-answer": "move_answer move_list",

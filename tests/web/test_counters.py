@@ -10,12 +10,15 @@ import pytest
 
 from tests.web.neighbours import TENANTS, Street, make_street, put_in_force
 from tests.web.screen import Story, text_of
-from webapp.agreements import replies, selectors, services
+from webapp.agreements import replies, selectors, services, steps
 from webapp.agreements.models import Agreement, Message, Negotiation
 from webapp.audit.models import Entry
 from webapp.audit.selectors import lines_of
 from webapp.audit.services import verify
 from webapp.errors import BadInput, VpmsError
+from webapp.typed import opened
+from webapp.vpms import protocol
+from webapp.vpms.negotiation import within_bounds
 
 pytestmark = pytest.mark.django_db
 State = Negotiation.State
@@ -318,3 +321,145 @@ def test_a_counter_to_what_stands_no_more_is_told_the_difference(street: Street)
             suggestion={"pmu": "off"},
         )
     assert refused.value.http_status == 404
+
+
+def bind(client: Any, street: Street, negotiation: Negotiation, vm: str, percent: str, act: str = "set") -> Any:
+    client.force_login(street.people[vm])
+    data = {"vm": vm, "round": negotiation.round, "version": negotiation.version, "percent": percent, "act": act}
+    return client.post(f"/tenant/negotiation/{negotiation.pk}/auto/", data, follow=True)
+
+
+def test_what_keeps_the_bounds_is_accepted_by_itself_and_everybody_reads_only_that(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    kept = room(street, open_one, "d-game").points // 1000
+    page = text_of(bind(client, street, open_one, "d-game", f"{kept / 10:g}"))
+    assert "so it is accepted for d-game" in page and "You accepted (by its delegate)" in page
+    after = Negotiation.objects.get(pk=open_one.pk)
+    number = room(street, after, "d-game").pseudonym
+    others = text_of(read(client, street, f"/tenant/negotiation/{open_one.pk}/", "a-bank"))
+    assert f"{number} accepted proposal 1." in others and "automatic acceptance" not in others
+    told = lines_of(user=street.operator)
+    assert "negotiation.bound" in str(told) and "floor" not in str(told)
+
+
+def test_what_keeps_less_than_the_bounds_is_asked_and_never_rejected(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    kept = room(street, open_one, "d-game").points // 1000
+    assert "You are asked about what keeps less" in text_of(
+        bind(client, street, open_one, "d-game", f"{(kept + 1) / 10:g}")
+    )
+    row = advance(open_one)
+    assert (row.state, row.round) == (State.PROPOSED, 1) and "d-game" not in row.protocol["answers"]
+    post(client, street, row, "e-new", "counter", **COUNTER)
+    second = advance(row)
+    better = room(street, second, "d-game").points >= 1000 * (kept + 1)
+    assert second.round == 2 and ("d-game" in second.protocol["answers"]) == better
+
+
+def test_bounds_hold_for_the_next_proposal_until_they_are_taken_back(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    bind(client, street, open_one, "d-game", "100")
+    row = Negotiation.objects.get(pk=open_one.pk)
+    row.protocol["bounds"]["d-game"]["floor"] = 0  # as if it had been too much for this proposal alone
+    row.save(update_fields=["protocol"])
+    bind(client, street, row, "b-shop", "100")
+    page = text_of(bind(client, street, Negotiation.objects.get(pk=row.pk), "b-shop", "", "revoke"))
+    assert "You are asked again about every proposal for b-shop." in page
+    row = Negotiation.objects.get(pk=row.pk)
+    post(client, street, row, "e-new", "counter", **COUNTER)
+    second = advance(row)
+    assert second.round == 2 and second.protocol["answers"]["d-game"] | {"at": ""} == {
+        "answer": "accept",
+        "by": "delegate",
+        "at": "",
+        "bound": True,
+    }
+    assert "b-shop" not in second.protocol["answers"] and "b-shop" not in second.protocol["bounds"]
+    entries = [json.loads(entry.line)["data"]["act"] for entry in Entry.objects.filter(type="negotiation.bound")]
+    assert entries == ["set", "set", "revoked", "used"]
+
+
+def test_bounds_never_give_up_a_must_nor_what_a_person_must_approve(street: Street, open_one: Negotiation) -> None:
+    state = open_one.protocol
+    assignment = state["result"]["assignment"]
+    now = steps.now_text()
+    assert within_bounds(protocol.situation_of(state, now), "e-new", assignment, 0)
+    switch = next(iter(state["policies"]["e-new"]["switches"]))
+    value = replies.view_of(assignment, "e-new")[switch]
+    vetoed = {**state, "rejections": {"e-new": {"vetoes": {switch: [value]}, "floor": 0}}}
+    assert not within_bounds(protocol.situation_of(vetoed, now), "e-new", assignment, 0)
+    for wish in state["policies"]["e-new"]["switches"].values():
+        wish["approval"] = "human"
+    assert not within_bounds(protocol.situation_of(state, now), "e-new", assignment, 0)
+
+
+@pytest.mark.parametrize("typed", ["", "101", "-1", "85.55", "many"])
+def test_what_is_no_percentage_sets_no_bounds_and_stays_typed(
+    street: Street, open_one: Negotiation, client, typed: str
+) -> None:
+    answer = bind(client, street, open_one, "d-game", typed)
+    assert answer.status_code == 422 and "must lie between 0 % and 100 %" in text_of(answer)
+    assert f'value="{typed or 85}"' in answer.content.decode()
+    assert not Negotiation.objects.get(pk=open_one.pk).protocol["bounds"]
+
+
+def test_bounds_for_what_stands_no_more_or_of_a_foreign_vm_are_refused(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    post(client, street, open_one, "e-new", "counter", **COUNTER)
+    advance(open_one)
+    answer = bind(client, street, open_one, "d-game", "10")
+    assert answer.status_code == 409 and "number 2" in text_of(answer)
+    client.force_login(street.people["a-bank"])
+    data = {"vm": "d-game", "round": 2, "version": 99, "percent": "10", "act": "set"}
+    assert client.post(f"/tenant/negotiation/{open_one.pk}/auto/", data).status_code == 404
+
+
+def test_the_same_bounds_by_api(street: Street, open_one: Negotiation, client) -> None:
+    client.force_login(street.people["d-game"])
+    url = f"/api/v1/negotiations/{open_one.pk}/auto-accept"
+    given = {"vm": "d-game", "round": 1, "version": open_one.version, "floor": 1000}
+    found = client.put(url, given, content_type="application/json").json()
+    assert found["auto_accept"] == 1000 and found["options"][0]["suggestion"] == {}
+    found = client.put(url, {**given, "floor": None}, content_type="application/json").json()
+    assert found["auto_accept"] is None
+
+
+def test_options_are_weighed_by_own_wishes_and_by_what_was_disclosed(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    shown = room(street, open_one, "e-new").options
+    assert 2 <= len(shown) <= 6 and shown[0]["changes"] == []
+    kept = [row["percent"] for row in shown[1:]]
+    assert kept == sorted(kept, reverse=True)
+    assert {part["who"] for part in shown[0]["others"]} <= {seat.pseudonym for seat in open_one.seats.all()}
+    client.force_login(street.people["e-new"])
+    page = client.get(f"/tenant/negotiation/{open_one.pk}/?vm=e-new&{shown[1]['query']}").content.decode()
+    switch, value = next(iter(shown[1]["suggestion"].items()))
+    assert re.search(f'<option value="{value}" selected', page.partition(f'id="suggest-{switch}"')[2])
+    for one in shown:
+        for other in shown:
+            met = [[part["met"] for part in row["others"]] for row in (one, other)]
+            assert one is other or one["percent"] < other["percent"] or met[0] != met[1] or one["kept"] == other["kept"]
+
+
+def test_an_answer_typed_before_the_sign_in_ended_is_filled_in_again_and_not_sent(
+    street: Street, open_one: Negotiation, client
+) -> None:
+    url = f"/tenant/negotiation/{open_one.pk}/"
+    fields = say(street, open_one, "d-game", "reject", reason="minimum", minimum="99.5")
+    kept = client.post(f"{url}answer/", fields, HTTP_REFERER=f"http://testserver{url}?vm=d-game")
+    assert kept.status_code == 401
+    sealed = re.search('name="typed" value="([^"]+)"', kept.content.decode())
+    assert sealed is not None
+    client.force_login(street.people["d-game"])
+    session = client.session
+    session["typed"] = opened(sealed[1])
+    session.save()
+    page = client.get(url, {"vm": "d-game"}).content.decode()
+    assert "filled in again. Nothing of it was sent." in page and 'value="99.5"' in page
+    assert re.search('value="minimum" checked', page) and not Message.objects.exists()
+    assert "filled in again" not in client.get(url).content.decode()

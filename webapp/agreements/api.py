@@ -146,6 +146,22 @@ class PartyOut(Schema):
     answer: str
 
 
+class MetOut(Schema):
+    """Of the disclosed wishes of one other party, how many an option meets."""
+
+    who: str
+    met: int
+    of: int
+
+
+class OptionOut(Schema):
+    """The proposal (`suggestion` empty) or another settlement; `percent` of your own wishes that it keeps."""
+
+    suggestion: dict[str, str]
+    percent: int
+    others: list[MetOut]
+
+
 class RoomOut(NegotiationOut):
     vm: str | None
     pseudonym: str
@@ -157,6 +173,20 @@ class RoomOut(NegotiationOut):
     reasons: list[str]
     choices: dict[str, list[str]]
     why: list[str]
+    options: list[OptionOut]
+    auto_accept: int | None = Field(None, description="The floor that your people set here, in points of 1000.")
+
+
+class BoundIn(Strict):
+    """`vm`, `round` and `version` are those of the room that you have read."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"vm": "my-vm", "round": 1, "version": 4, "floor": 850}]}
+    )
+    vm: str = Field(max_length=63)
+    round: int = Field(ge=0, le=255)
+    version: int = Field(ge=0, le=2**31)
+    floor: int | None = Field(None, ge=0, le=1000, description="Points of 1000; null: ask your people again.")
 
 
 class CounterIn(Strict):
@@ -212,10 +242,11 @@ def negotiation_shown(user: Any, negotiation: Negotiation) -> dict[str, Any]:
 
 
 def room_shown(user: Any, room: Room) -> dict[str, Any]:
-    fields = ("vm", "pseudonym", "chip", "rows", "parties", "can_answer", "my_answer", "why")
+    fields = ("vm", "pseudonym", "chip", "rows", "parties", "can_answer", "my_answer", "why", "options")
     return {
         **negotiation_shown(user, room.negotiation),
         **{field: getattr(room, field) for field in fields},
+        "auto_accept": room.bound["floor"] if room.bound else None,
         "reasons": [value for value, _ in room.reasons],
         "choices": {row["issue"]: [value for value, _ in row["values"]] for row in room.choices},
     }
@@ -271,6 +302,23 @@ def negotiation_answer(request: HttpRequest, number: Number, given: AnswerIn) ->
         accept=given.accept,
         reason=given.reason,
         suggestion=given.suggestion,
+    )
+    return room_shown(user, selectors.room_of(user=user, negotiation=after, vm=given.vm))
+
+
+@router.put("/negotiations/{int:number}/auto-accept", response=RoomOut)
+def auto_accept_put(request: HttpRequest, number: Number, given: BoundIn) -> Any:
+    """Have everything accepted in this negotiation that keeps your VM's musts and so many points of its wishes, the
+    proposal on the table too, or be asked again. What keeps less is asked, not rejected. Nobody else reads it."""
+    user = person(request)
+    found = selectors.negotiation_get(user=user, pk=number)
+    after = services.auto_accept(
+        by=user,
+        negotiation=found,
+        vm=seat_of(user, found, given.vm).vm,
+        floor=given.floor,
+        round=given.round,
+        version=given.version,
     )
     return room_shown(user, selectors.room_of(user=user, negotiation=after, vm=given.vm))
 

@@ -118,10 +118,10 @@ def _own_faults(changes: Suggestion, reason: Mapping[str, Any], state: Protocol,
     least = max(1000 * floor, situation.reservation(vm))
     if kept < least:
         faults.append(Fault("$.suggestion", f"keeps {percent(kept)} of your wishes; your minimum is {percent(least)}"))
-    return faults + _fact_faults(situation, view, vm)
+    return faults + fact_faults(situation, view, vm)
 
 
-def _fact_faults(situation: Situation, view: Mapping[str, str], vm: str) -> list[Fault]:
+def fact_faults(situation: Situation, view: Mapping[str, str], vm: str) -> list[Fault]:
     """What the platform cannot do together, and what the party's own rules tie together, inside its own view."""
     told = [
         f"cannot hold: with “{switch_label(fact.switch)}: {value_label(fact.switch, view[fact.switch])}” there is no "

@@ -9,10 +9,11 @@ import datetime as dt
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlencode
 
 from django.utils import timezone
 
-from webapp.agreements import wording
+from webapp.agreements import options, wording
 from webapp.agreements.models import Message, Negotiation, Seat
 from webapp.agreements.replies import MILLION, choices_of, kept_points, view_of
 from webapp.agreements.wording import any_of, switch_help, switch_label, switch_of, value_label
@@ -331,6 +332,48 @@ class Room:
             for row in self.rows
             if len(allowed.get(row["issue"], [])) > 1
         ]
+
+    @cached_property
+    def options(self) -> list[dict[str, Any]]:
+        """The proposal, then up to five other settlements, each with what it keeps of the viewer's own wishes and how
+        many of the disclosed wishes of others it meets. Empty where there is nothing else to weigh."""
+        if self.vm is None or self.proposed is None:
+            return []
+        state = self.negotiation.protocol
+        situation = protocol.situation_of(state, self.now.astimezone(dt.UTC).strftime(TIME_FORMAT))
+        view = view_of(state["result"]["assignment"], self.vm)
+        choices = {switch_of(name): values for name, values in choices_of(state, self.vm).items()}
+        wants = options.wants_of(self.proposed["contested"], choices)
+        now = options.option({name: view[name] for name in choices}, view, wants, situation, self.vm)
+        others = options.alternatives(view, choices, wants, situation, self.vm)
+        return [self.option_words(row, now, wants) for row in (now, *others)] if others else []
+
+    def option_words(self, row: options.Option, now: options.Option, wants: options.Wants) -> dict[str, Any]:
+        changes = {name: value for name, value in row.values.items() if value != now.values[name]}
+        return {
+            "changes": [f"{switch_label(name)}: {value_label(name, value)}" for name, value in changes.items()],
+            "suggestion": changes,
+            "query": urlencode({f"suggest-{name}": value for name, value in changes.items()}),
+            "kept": wording.percent(row.kept),
+            "percent": row.kept // 10_000,
+            "others": [
+                {"who": self.called(who), "met": sum((who, name) in row.met for name in rows), "of": len(rows)}
+                for who, rows in sorted(wants.items())
+            ],
+        }
+
+    @property
+    def bound(self) -> dict[str, Any] | None:
+        """What the viewer's people let be accepted for them in this negotiation; nobody else reads it."""
+        return self.negotiation.protocol.get("bounds", {}).get(self.vm) if self.vm else None
+
+    @property
+    def bound_percent(self) -> str:
+        return f"{self.bound['floor'] / 10:g}" if self.bound else ""
+
+    @property
+    def can_bound(self) -> bool:
+        return self.vm is not None and self.negotiation.state == State.PROPOSED
 
     @property
     def points(self) -> int:

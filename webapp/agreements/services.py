@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from webapp.agreements import replies, steps, telling, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import newest_documents
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.selectors import agreement_in_force
-from webapp.errors import VpmsError
+from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host, Placement
 from webapp.roles import must
 from webapp.tenants.models import VirtualMachine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agreement_put_in_force",
     "answer",
+    "auto_accept",
     "conflict_record",
     "counter_preview",
     "negotiation_advance",
@@ -129,7 +131,7 @@ def negotiation_advance(*, negotiation_id: int) -> Negotiation:
     """Whatever is due by the server's clock is done: answers that came are taken up, silence is counted at the
     deadline, settlements are sought and signed. It stops where only people can go on, or at SIGNED, or at the end."""
     negotiation = fresh(Negotiation(pk=negotiation_id))
-    for _ in range(MOST_STEPS):
+    for _step in range(MOST_STEPS):
         if not step(negotiation):
             break
         negotiation = fresh(negotiation)
@@ -241,6 +243,40 @@ def answer(
     steps.record(row, type="negotiation.party", data=data, audience=steps.audience_of(row))
     telling.answer_given(row, seat, "countered" if changes else "accepted" if accept else "rejected", by=by)
     steps.tell(row, steps.audience_of(row))
+    return fresh(row)
+
+
+@transaction.atomic
+def auto_accept(
+    *, by: User, negotiation: Negotiation, vm: VirtualMachine, floor: int | None, round: int, version: int
+) -> Negotiation:
+    """From now on, and in this negotiation only, what keeps the VM's musts and `floor` of 1000 points of its wishes is
+    accepted for it, the proposal on the table too. None: its people are asked again; what was accepted stays so.
+
+    Below the floor a person is asked as before: it rejects nothing, so it narrows nobody's proposals.
+    """
+    row = (
+        Negotiation.objects.select_for_update()
+        .select_related("host", "home", "requester__tenant")
+        .get(pk=negotiation.pk)
+    )
+    seat = seat_of(row, by=by, vm=vm)
+    if floor is not None or row.state != State.PROPOSED:  # to be asked again is safe whatever is on the table now
+        expect_current(row, vm=seat.vm.name, round=round, version=version)
+    if floor is not None and not 0 <= floor <= 1000:
+        raise BadInput([Fault("$.floor", _("must lie between 0 % and 100 %"))])
+    before = row.protocol.get("bounds", {}).get(seat.vm.name, {}).get("floor")
+    if before == floor:
+        return row
+    if row.messages.filter(vm=seat.vm, handled=False, accept=False).exists():
+        message = _("Your rejection for %(vm)s is being taken up. Set this when the next proposal is there.")
+        raise VpmsError("already_answered", 409, message=message % {"vm": seat.vm.name})
+    sent = {"type": "bound", "sender": seat.vm.name, "floor": floor, "user": by.alias}
+    state = protocol.apply_message(row.protocol, sent, steps.now_text())
+    steps.told_bound(row, seat.vm.name, "revoked" if floor is None else "set", row.round, by=by)
+    steps.keep(row, state, by=by)
+    # Answers of others may wait to be taken up: the step that was stored here must not put them off.
+    Negotiation.objects.filter(pk=row.pk, state__in=Negotiation.OPEN).update(due_at=timezone.now(), enqueued_at=None)
     return fresh(row)
 
 

@@ -158,6 +158,8 @@ def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] =
     if new != negotiation.state or fresh_proposal:
         data = {"state": new.value, "round": state["round"]}
         record(negotiation, type="negotiation.state", data=data, audience=audience, by=by)
+    for vm in bound_answers(negotiation, state):
+        told_bound(negotiation, vm, "used", state["round"])
     if new == State.SIGNED:
         store_agreement(negotiation, state, audience)
     if ended:
@@ -165,6 +167,22 @@ def keep(negotiation: Negotiation, state: Protocol, handled: Iterable[Message] =
         telling.ended(negotiation, new, by=by)
     tell(negotiation, audience)
     return True
+
+
+def bound_answers(negotiation: Negotiation, state: Protocol) -> list[str]:
+    """The VMs whose delegate has accepted in this step because it keeps the bounds that a person set here."""
+    before = negotiation.protocol.get("answers", {}) if state["round"] == negotiation.round else {}
+    return [vm for vm, given in state["answers"].items() if given.get("bound") and vm not in before]
+
+
+def told_bound(negotiation: Negotiation, vm: str, act: str, round: int, *, by: Any = None) -> None:
+    """Bounds were set, revoked or used: an entry for the owner, without the figure, since operators read the log."""
+    seat = Seat.objects.select_related("vm__tenant").get(negotiation=negotiation, vm__name=vm)
+    data = {"vm": vm, "act": act, "round": round}
+    record(negotiation, type="negotiation.bound", data=data, audience=[seat.vm.tenant.slug], by=by)
+    if act == "used":
+        party = {"party": seat.pseudonym, "answer": wording.ANSWER_WORDS[True], "round": round}
+        record(negotiation, type="negotiation.party", data=party, audience=audience_of(negotiation))
 
 
 def deadline_of(state: Protocol) -> dt.datetime | None:

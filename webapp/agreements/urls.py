@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/<str:name>/goal/", vm_views.goal_waive, name="goal-waive"),
     path("tenant/negotiation/<int:pk>/", views.room, name="negotiation"),
     path("tenant/negotiation/<int:pk>/answer/", views.answer, name="negotiation-answer"),
+    path("tenant/negotiation/<int:pk>/auto/", views.auto_accept, name="negotiation-auto"),
     path("tenant/negotiation/<int:pk>/withdraw/", views.withdraw, name="negotiation-withdraw"),
     path("tenant/negotiation/<int:pk>/step/", views.step, name="negotiation-step"),
     path("tenant/moving/<int:pk>/", views.move_answer, name="move-answer"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.agreements import ladder, selectors, services, stakeholders
+from webapp.agreements.models import Negotiation
 from webapp.agreements.replies import per_mille
 from webapp.agreements.room import Room
 from webapp.agreements.stakeholders import Picture
@@ -20,6 +23,7 @@ from webapp.errors import BadInput, VpmsError
 from webapp.fleet.selectors import host_get
 from webapp.roles import operator_required, tenant_required
 from webapp.tenants.selectors import missing
+from webapp.typed import SESSION_KEY, typed_for
 from webapp.vpms.vocabulary import SWITCHES
 
 NEWEST = 100
@@ -91,7 +95,17 @@ def room(request: HttpRequest, pk: int) -> HttpResponse:
     user: Any = request.user
     negotiation = selectors.negotiation_get(user=user, pk=pk)
     found = selectors.room_of(user=user, negotiation=negotiation, vm=request.GET.get("vm", ""))
-    return page(request, found, mediator=False)
+    return page(request, found, mediator=False, **carried(request, found))
+
+
+def carried(request: HttpRequest, found: Room) -> dict[str, Any]:
+    """What fills the form of the answer on opening: what was typed before the sign-in ended, or an option chosen."""
+    typed = typed_for(request)
+    if typed is not None and typed.get("vm", found.vm) == found.vm:
+        reply = Reply(typed)
+        return {"typed": reply, "carried": True, "typed_other": reply.round not in (-1, found.negotiation.round)}
+    chosen = Reply(request.GET)
+    return {"typed": chosen} if chosen.suggestion else {}
 
 
 @operator_required
@@ -113,6 +127,7 @@ class Reply:
             key.removeprefix(SUGGEST): value for key, value in post.items() if key.startswith(SUGGEST) and value
         }
         self.round, self.version = number(post.get("round", "")), number(post.get("version", ""))
+        self.percent = post.get("percent", "")
 
     @property
     def stated(self) -> str:
@@ -146,7 +161,7 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
     user: Any = request.user
     negotiation = selectors.negotiation_get(user=user, pk=pk)
     if request.method != "POST":
-        return redirect("negotiation", pk=pk)
+        return returned(request, negotiation)
     name = request.POST.get("vm", "")
     found = selectors.room_of(user=user, negotiation=negotiation, vm=name)
     seat = next((seat for seat in found.seats if seat.vm.name == name), None)
@@ -168,6 +183,59 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(f"{reverse('negotiation', args=[pk])}?vm={name}")
 
 
+def returned(request: HttpRequest, negotiation: Negotiation) -> HttpResponse:
+    """The room at the address of its form: filled again if the sign-in had ended there; otherwise the room itself."""
+    typed = request.session.get(SESSION_KEY)
+    if not typed or urlsplit(typed["page"]).path != request.path:
+        return redirect("negotiation", pk=negotiation.pk)
+    user: Any = request.user
+    found = selectors.room_of(user=user, negotiation=negotiation, vm="".join(typed["fields"].get("vm", [])[:1]))
+    return page(request, found, mediator=False, **carried(request, found))
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def auto_accept(request: HttpRequest, pk: int) -> HttpResponse:
+    """What keeps the VM's musts and so much of its wishes is accepted for it in this negotiation, until taken back."""
+    user: Any = request.user
+    negotiation = selectors.negotiation_get(user=user, pk=pk)
+    if request.method != "POST":
+        return returned(request, negotiation)
+    name = request.POST.get("vm", "")
+    found = selectors.room_of(user=user, negotiation=negotiation, vm=name)
+    seat = next((seat for seat in found.seats if seat.vm.name == name), None)
+    if seat is None:
+        raise missing()
+    reply, revoked = Reply(request.POST), request.POST.get("act") == "revoke"
+    try:
+        after = services.auto_accept(
+            by=user,
+            negotiation=negotiation,
+            vm=seat.vm,
+            floor=None if revoked else floor_typed(reply.percent),
+            round=reply.round,
+            version=reply.version,
+        )
+    except VpmsError as refused:
+        if refused.http_status == 404:
+            raise
+        now = selectors.room_of(user=user, negotiation=selectors.negotiation_get(user=user, pk=pk), vm=name)
+        return page(request, now, mediator=False, status=refused.http_status, typed=reply, **told_of(refused))
+    if revoked:
+        words = _("You are asked again about every proposal for %(vm)s.")
+    elif after.protocol["answers"].get(name, {}).get("bound"):
+        words = _("The proposal on the table keeps what you set, so it is accepted for %(vm)s.")
+    else:
+        words = _("Recorded. You are asked about what keeps less for %(vm)s.")
+    messages.success(request, words % {"vm": name})
+    return redirect(f"{reverse('negotiation', args=[pk])}?vm={name}")
+
+
+def floor_typed(text: str) -> int:
+    """Percent with at most one decimal, as people write it, in points of 1000; what is none fits no floor."""
+    return number(per_mille(text))
+
+
 def told_of(refused: VpmsError) -> dict[str, Any]:
     """A refusal as the page shows it: what has changed, or what is wrong, by field."""
     if refused.code == "outdated":
@@ -181,7 +249,12 @@ def told_of(refused: VpmsError) -> dict[str, Any]:
 def field_words(field: str) -> str:
     """A field of the answer as the beginning of a sentence."""
     name, _, setting = field.partition(".")
-    words = {"reason": "The reason", "minimum": "The minimum", "suggestion": "Your suggestion"}.get(name, field)
+    words = {
+        "reason": "The reason",
+        "minimum": "The minimum",
+        "suggestion": "Your suggestion",
+        "floor": "The percentage",
+    }.get(name, field)
     return f"{words} for “{switch_label(setting)}”" if setting in SWITCHES else words
 
 

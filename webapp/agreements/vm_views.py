@@ -271,8 +271,12 @@ def revert(request: HttpRequest, name: str) -> HttpResponse:
     text = request.POST.get("version", "")
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else 0
     old = policy_get(user=editor.user, vm=editor.vm, version=number)
+    if editor.overtaken():
+        words = _("Somebody has saved version %(newest)s meanwhile. Nothing was saved: look at it, then choose again.")
+        messages.warning(request, words % {"newest": editor.next_version - 1})
+        return editor.page(status=412)
     document = {**document_of(old), "version": editor.next_version}
-    policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=document)
+    policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=document, seen=editor.seen())
     messages.success(request, f"Version {old.version} was saved again as version {policy.version}.")
     return redirect("vm-preferences", name=name)
 

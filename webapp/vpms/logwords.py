@@ -41,6 +41,7 @@ SENTENCES = {
     "negotiation.opened": "A negotiation began on host {host}.",
     "negotiation.answer": "{vm} {answer} proposal {round}.",
     "negotiation.party": "{party} {answer} proposal {round}.",
+    "negotiation.bound": "{vm}: automatic acceptance within bounds was {act} (proposal {round}).",
     "negotiation.message": "A message of the protocol: {kind}.",
     "negotiation.reminder": "Reminder: proposal {round} waits for an answer from {to}.",
     "negotiation.ended": "The negotiation ended without agreement: {reason}",

@@ -89,13 +89,25 @@ def needs_person(situation: Situation, party: str, assignment: Assignment) -> bo
     """Must a person of this party be asked? Never for a party whose view stays as agreed, nor for the operator."""
     if party == OPERATOR or not changes_view(situation, party, assignment):
         return False
+    return situation.by_vm[party].delegate["mode"] == "human" or needs_approval(situation, party, assignment)
+
+
+def needs_approval(situation: Situation, party: str, assignment: Assignment) -> bool:
+    """Is a setting otherwise than this VM's best for which its owner reserved the yes to a person?"""
     policy, view = situation.by_vm[party], situation.view(party, assignment) or {}
-    if policy.delegate["mode"] == "human":
-        return True
     return any(
         wish.get("approval") == "human" and view[switch] not in situation.best_possible(party, switch)
         for switch, wish in policy.switches.items()
     )
+
+
+def within_bounds(situation: Situation, party: str, assignment: Assignment, floor: int) -> bool:
+    """Would a delegate of mode `auto-within-bounds` with this floor accept? Never against a must of its VM."""
+    view = situation.view(party, assignment) or {}
+    if not situation.keeps_own_terms(party, view):
+        return False
+    least = max(situation.reservation(party), 1000 * floor)
+    return situation.utility(party, view) >= least and not needs_approval(situation, party, assignment)
 
 
 def certificate(problem: Problem, outcome: Outcome) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from webapp.vpms.conflicts import check
 from webapp.vpms.documents import Policy, read_host, read_policy
 from webapp.vpms.formats import OPERATOR, VETO
 from webapp.vpms.instance import Limits
-from webapp.vpms.negotiation import describe, keeps_all_terms, outcome_of
+from webapp.vpms.negotiation import describe, keeps_all_terms, outcome_of, within_bounds
 from webapp.vpms.reduction import Problem
 from webapp.vpms.shapes import Faults, Time, is_integer
 from webapp.vpms.situation import Situation
@@ -81,6 +81,7 @@ def draft(
         "result": None,
         "answers": {},
         "approvals": {},
+        "bounds": {},
         "rejections": {},
         "deadline": None,
         "deadlines": {},
@@ -285,7 +286,10 @@ def _solve(state: State, now: str, suggestion: Mapping[str, Any] | None = None) 
     row = {"k": state["round"], "at": now, "assignment": result["assignment"], "contested": result["contested"]}
     state["proposals"].append({**row, "utilities": result["utilities"], "gains": result["gains"]})
     state.update(state="PROPOSED", result=result, answers={}, approvals={}, deadline=None, deadlines={})
+    _accept_within_bounds(state, now)
     for party in _parties(state):
+        if party in state["answers"]:
+            continue
         if party in result["human"]:
             state["deadlines"][party] = later(now, int(_delegate(state, party).get("deadline_s", 86400)))
         else:
@@ -341,6 +345,32 @@ def _accept(state: State, message: Message, now: str) -> None:
         raise VpmsError("needs_person", 409, {"party": party}, "a person must answer this proposal")
     state["answers"][party] = {"answer": "accept", "by": person, "at": now}
     _settle(state, now)
+
+
+def _bound(state: State, message: Message, now: str) -> None:
+    """From now on the party's delegate accepts every proposal of this negotiation that keeps its musts and this floor;
+    without a floor its owner is asked again. What was accepted before stays accepted."""
+    party, floor = _party(state, message), message.get("floor")
+    bounds = state.setdefault("bounds", {})
+    if floor is None:
+        bounds.pop(party, None)
+        return
+    if not isinstance(floor, int) or not is_integer(floor) or not 0 <= floor <= 1000:
+        raise VpmsError("bad_message", 422, {"field": "floor"}, "a floor is a whole number from 0 to 1000")
+    bounds[party] = {"floor": floor, "user": _text(message, "user")}
+    _accept_within_bounds(state, now)
+    _settle(state, now)
+
+
+def _accept_within_bounds(state: State, now: str) -> None:
+    """The delegates that were given a floor for this negotiation answer in place of their owners."""
+    bounds = state.get("bounds", {})
+    situation = situation_of(state, now) if bounds else None
+    for party in sorted(bounds):
+        if situation is None or party in state["answers"] or party not in state["result"]["human"]:
+            continue
+        if within_bounds(situation, party, state["result"]["assignment"], bounds[party]["floor"]):
+            state["answers"][party] = {"answer": "accept", "by": "delegate", "at": now, "bound": True}
 
 
 def _human_ok(state: State, message: Message, now: str) -> None:
@@ -458,6 +488,7 @@ _RULES: Final[Mapping[tuple[str, str], Callable[[State, Message, str], None]]] =
     ("COMMITTED", "reveal"): _reveal,
     ("PROPOSED", "accept"): _accept,
     ("PROPOSED", "human_ok"): _human_ok,
+    ("PROPOSED", "bound"): _bound,
     ("PROPOSED", "reject"): _reject,
     ("PROPOSED", "counter"): _reject,
     ("ACCEPTED_ALL", "sign"): _sign,
