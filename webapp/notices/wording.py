@@ -32,7 +32,7 @@ KINDS: Final = {
     "webhook": Kind(_("Webhooks"), _("A webhook was switched off because it failed too often."), NOW, DIGEST),
 }
 PAGE_WORDS: Final = {NOW: _("Counted"), DIGEST: _("Listed"), OFF: _("Off")}
-MAIL_WORDS: Final = {NOW: _("At once"), DIGEST: _("Digest"), OFF: _("Off")}
+MAIL_WORDS: Final = {NOW: _("At once"), DIGEST: _("In the digest"), OFF: _("Off")}
 TONES: Final = {"info": "neutral", "warning": "warning", "serious": "violation"}
 DELIVERY_WORDS: Final = {"waiting": _("Waiting"), "delivered": _("Delivered"), "failed": _("Given up")}
 WEEKDAYS: Final = (
