@@ -32,7 +32,6 @@ from webapp.tenants.models import VmQuerySet
 from webapp.tenants.selectors import missing, vm_get, vms_found
 from webapp.vpms.vocabulary import PROFILES
 
-HELD = (Negotiation.State.INVITED, Negotiation.State.COMMITTED, Negotiation.State.PROPOSED, Negotiation.State.DETECTED)
 VMS_A_PAGE: Final = bulk.MOST_VMS
 NEGOTIATIONS_SHOWN: Final = 5
 NEGOTIATIONS_OF_ALL: Final = 20
