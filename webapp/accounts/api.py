@@ -37,7 +37,7 @@ class AccountOut(Shape):
 
 
 class ProfileIn(Strict):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Alice Alder"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Dana Reed"}]})
     full_name: Annotated[str, Field(max_length=120)]
 
 
