@@ -142,13 +142,14 @@ TWINS = {
     "walk": "walk_get",
     "walk-file": "walk_get",
 }
+# Their POST reads, and changes nothing but what a browser shows.
 ONLY_READ = {
     "tenant-audit",
     "operator-audit",
     "live-newest",
     "home",
     "organisation-choose",
-}  # their POST reads, and changes nothing but what a browser shows
+}
 FRAMEWORK = {"api-root", "openapi-json"}
 
 

@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 from webapp.accounts import selectors, services, sessions, tokens
 from webapp.accounts.models import ApiToken
 from webapp.errors import VpmsError
-from webapp.rest.doors import manager, oneself
+from webapp.rest.doors import governor, manager, oneself
 from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.roles import role_names
 
@@ -37,7 +37,7 @@ class AccountOut(Shape):
 
 
 class ProfileIn(Strict):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Alice Alder"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Dana Reed"}]})
     full_name: Annotated[str, Field(max_length=120)]
 
 
@@ -149,7 +149,7 @@ def token_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     return pages(request, tokens.tokens_of(user=person(request)), paging, by="-id", shown=token_shown)
 
 
-@router.post("/account/tokens", response={201: TokenMadeOut}, auth=manager)
+@router.post("/account/tokens", response={201: TokenMadeOut}, auth=governor)
 def token_make(request: HttpRequest, given: TokenIn) -> Any:
     """Make a token. Its secret is in this answer and never told again. Scope manage."""
     token, secret = tokens.token_make(

@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webapp.accounts import tokens
+from webapp.accounts import entering, tokens
 from webapp.accounts.models import ApiToken
 from webapp.errors import BadInput, VpmsError
+from webapp.typed import typed_for
 
 
 @never_cache
@@ -24,7 +25,9 @@ from webapp.errors import BadInput, VpmsError
 def token_page(request: HttpRequest) -> HttpResponse:
     """The secret of a new token is in the answer to the form that made it, and nowhere else."""
     user: Any = request.user
-    typed = request.POST if request.method == "POST" else {}
+    if request.POST.get("scope") == ApiToken.Scope.MANAGE and not entering.is_fresh(request):
+        return entering.ask_again(request)  # it says who belongs where: a session left open must not make one
+    typed: Any = request.POST if request.method == "POST" else typed_for(request) or {}
     context: dict[str, Any] = {"typed": typed}
     status = 200
     if request.method == "POST":

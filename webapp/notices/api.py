@@ -76,7 +76,7 @@ class EndpointIn(Strict):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"organisation": "alpha", "url": "https://example.org/vpms", "kinds": ["deadline"]}]
+            "examples": [{"organisation": "my-clinic", "url": "https://example.org/vpms", "kinds": ["deadline"]}]
         },
     )
     organisation: Annotated[str, Field(max_length=63)]

@@ -42,7 +42,7 @@ CODES: Final[Mapping[str, Code]] = {
     "check_missing": Code(_("A check is missing"), _("This is a fault of the site. Tell the operator what you did.")),
     "confirm_first": Code(
         _("Confirm first that it is you"),
-        _("Give your password or factor again at /account/confirm/ and repeat the call, or use a token with manage."),
+        _("Give your password or factor again at /account/confirm/ and repeat the call, or use a manage token."),
     ),
     "csrf_failed": Code(
         _("The CSRF token is missing"),

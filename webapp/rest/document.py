@@ -34,10 +34,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "pk": 5,
     "kind": "deadline",
     "title": "nightly backup",
-    "organisation": "alpha",
+    "organisation": "my-clinic",
     "step": 10,
 }
-NAMES: Final = {"hosts": "h1", "organisations": "alpha"}  # of what is named in other places than VMs
+NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {
         "in": "header",
