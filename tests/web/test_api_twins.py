@@ -149,6 +149,7 @@ ONLY_READ = {
     "live-newest",
     "home",
     "organisation-choose",
+    "account-data",  # the form asks for a copy of what is kept
 }
 FRAMEWORK = {"api-root", "openapi-json"}
 
