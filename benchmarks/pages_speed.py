@@ -2,7 +2,8 @@
 
 - `pages`: for each address and role the p95 of the server's time for a whole request in this process (`p95_ms`: wall
   clock, `cpu_ms`: median of the processor's time, which a busy machine does not change) and its database queries.
-- `p50_ms`, `p95_ms`, `p95_cpu_ms`: of all requests; `slowest`: five pages by the processor's time; `most_queries`: the largest number that a page needs.
+- `p50_ms`, `p95_ms`, `p95_cpu_ms`: of all requests; `slowest`: five pages by the processor's time;
+  `most_queries`: the largest number that a page needs.
 - `fcp_ms`: first contentful paint of the main pages in a real Chromium, from a real web process on loopback; the
   median of three loads of each.
 
