@@ -91,11 +91,11 @@ def with_facts(*, user: User, vms: VmQuerySet) -> VmQuerySet:
     """The VMs with the agreement in force on their host (`terms`), the newest run there that the person may watch, the
     number of open conflicts, the newest negotiation that it asked for, and when the wishes were last saved."""
     runs = selectors.runs_of(user=user).filter(host=OuterRef("placement__host")).order_by("-pk")
-    through = Conflict.vms.through._default_manager  # type: ignore[attr-defined]
+    through: Any = Conflict.vms.through._default_manager
     open_ones = through.filter(virtualmachine=OuterRef("pk"), conflict__closed_at__isnull=True).order_by()
     asked = Negotiation.objects.filter(requester=OuterRef("pk")).order_by("-pk")
     saved = Policy.objects.filter(vm=OuterRef("pk")).order_by("-created_at")
-    return vms.annotate(
+    found: Any = vms.annotate(
         terms=FilteredRelation("placement__host__agreements", condition=Q(placement__host__agreements__in_force=True)),
         run=Subquery(runs.values("pk")[:1]),
         run_figures=Subquery(runs.values("figures")[:1]),
@@ -105,7 +105,9 @@ def with_facts(*, user: User, vms: VmQuerySet) -> VmQuerySet:
         ),
         newest=Subquery(asked.values("pk")[:1]),
         saved_at=Subquery(saved.values("created_at")[:1]),
-    ).select_related("tenant", "placement__host", "terms")
+    )
+    rows: VmQuerySet = found.select_related("tenant", "placement__host", "terms")
+    return rows
 
 
 def my_vms(
@@ -129,7 +131,8 @@ def negotiations_about(*, user: User, vms: Iterable[Any], most: int = 0) -> list
 
 def _facts(user: User, vms: list[Any], negotiations: Iterable[Negotiation]) -> Facts:
     own = [vm.pk for vm in vms]
-    values, versions = {}, {}
+    values: dict[int, dict[str, dict[str, str]]] = {}
+    versions: dict[str, int] = {}
     for vm in vms:
         vm.terms = getattr(vm, "terms", None)  # the join leaves the name out where it finds nothing
         if vm.terms:
@@ -143,7 +146,7 @@ def _facts(user: User, vms: list[Any], negotiations: Iterable[Negotiation]) -> F
     held = Event.objects.visible_to(user).filter(vm__in=own, kind="drill", run__in=runs).order_by()
     drills: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in held.values("vm", "outcome").annotate(count=Count("pk"), last=Max("at")):
-        drills[row["vm"]].append(row)
+        drills[row["vm"]].append({**row})
     newest: dict[int, Negotiation] = {}
     for negotiation in negotiations:  # newest first
         newest.setdefault(negotiation.requester_id, negotiation)

@@ -57,7 +57,7 @@ def _vms_page(request: HttpRequest, found: VmQuerySet) -> Page[Any]:
     # facts are gathered for the rows of the page only
     part = found.filter(pk__in=found.values("pk")[start : start + VMS_A_PAGE])
     every = found.order_by().annotate(one=Value(1)).values("one").annotate(count=Count("pk")).values("count")
-    rows = list(overview.with_facts(user=user, vms=part).annotate(every=Subquery(every)))
+    rows: list[Any] = list(overview.with_facts(user=user, vms=part).annotate(every=Subquery(every)))
     pages = Paginator(found, VMS_A_PAGE)
     pages.__dict__["count"] = rows[0].every if rows else 0  # else it would ask once more
     return Page(rows, number, pages)
