@@ -18,7 +18,7 @@ from webapp.audit.selectors import lines_of
 from webapp.audit.services import verify
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host, Placement
-from webapp.fleet.services import host_create, placement_set
+from webapp.fleet.services import host_create
 from webapp.ops import keeper, story
 from webapp.runs import engine, services
 from webapp.runs.models import Act, Run
@@ -349,36 +349,3 @@ def test_the_same_steps_by_api(cast: Cast, core: Negotiation, client) -> None:
     answer = client.post(f"/api/moves/{asked['id']}", {"consent": False}, content_type="application/json")
     assert answer.status_code == 200 and answer.json()["negotiation"] is None
     assert vm("a-db").placement.host.name == "h1" and Rung.objects.get().state == Rung.State.REFUSED
-
-
-@pytest.mark.parametrize("said", [True, False])
-def test_a_running_vm_that_asks_for_another_host_stops_here_and_starts_there_or_stays(
-    cast: Cast, two_hosts: Host, client, said: bool
-) -> None:
-    before = bystander()
-    placement_set(by=cast.bob, vm=vm("b-web"), host=two_hosts)
-    services.vm_start(by=cast.bob, vm=vm("b-web"))
-    work()
-    assert (vm("b-web").state, vm("b-web").placement.host.name) == ("running", "h2")
-    client.force_login(cast.alice)
-    page = client.post("/tenant/vm/a-db/move/", {"host": "h2"}, follow=True)
-    moving = Negotiation.objects.latest("pk")
-    assert moving.moves and moving.host.name == "h2" and moving.state == State.PROPOSED
-    assert "runs on where it is while its place on h2 is negotiated" in text_of(page)
-    assert client.post("/tenant/vm/a-db/move/", {"host": "h2"}).status_code == 409
-    work()
-    assert bystander() == before  # a question moves nothing
-    say(cast, moving, "bob", said)
-    if said:
-        say(cast, moving, "alice", True)
-    moving.refresh_from_db()
-    if not said:
-        assert moving.state == State.NO_AGREEMENT and bystander() == before
-        assert "a-db stays where it runs" in text_of(client.get(f"/tenant/negotiation/{moving.pk}/"))
-        assert not Act.objects.filter(kind="stop_vm").exists()
-        return
-    assert moving.state == State.ENFORCED and verify()["valid"]
-    assert (vm("a-db").state, vm("a-db").placement.host.name) == ("running", "h2")
-    assert Act.objects.get(kind="stop_vm").run.host.name == "h1"
-    assert Act.objects.filter(kind="start_vm", vm__name="a-db", state="done").latest("pk").run.host.name == "h2"
-    assert vm("b-web").state == "running"
