@@ -339,47 +339,47 @@ def test_what_keeps_the_bounds_is_accepted_by_itself_and_everybody_reads_only_th
     number = room(street, after, "d-game").pseudonym
     others = text_of(read(client, street, f"/tenant/negotiation/{open_one.pk}/", "a-bank"))
     assert f"{number} accepted proposal 1." in others and "automatic acceptance" not in others
-    told = lines_of(user=street.operator)
-    assert "negotiation.bound" in str(told) and "floor" not in str(told)
+    told = "".join(lines_of(user=street.operator))
+    assert "negotiation.bound" in told and "floor" not in told
 
 
 def test_what_keeps_less_than_the_bounds_is_asked_and_never_rejected(
     street: Street, open_one: Negotiation, client
 ) -> None:
-    kept = room(street, open_one, "d-game").points // 1000
+    kept = room(street, open_one, "e-new").points // 1000
     assert "You are asked about what keeps less" in text_of(
-        bind(client, street, open_one, "d-game", f"{(kept + 1) / 10:g}")
+        bind(client, street, open_one, "e-new", f"{(kept + 1) / 10:g}")
     )
     row = advance(open_one)
-    assert (row.state, row.round) == (State.PROPOSED, 1) and "d-game" not in row.protocol["answers"]
-    post(client, street, row, "e-new", "counter", **COUNTER)
+    assert (row.state, row.round) == (State.PROPOSED, 1) and "e-new" not in row.protocol["answers"]
+    post(client, street, row, "d-game", "reject", reason="veto:nested_virt")
     second = advance(row)
-    better = room(street, second, "d-game").points >= 1000 * (kept + 1)
-    assert second.round == 2 and ("d-game" in second.protocol["answers"]) == better
+    better = room(street, second, "e-new").points >= 1000 * (kept + 1)
+    assert second.round == 2 and ("e-new" in second.protocol["answers"]) == better
 
 
 def test_bounds_hold_for_the_next_proposal_until_they_are_taken_back(
     street: Street, open_one: Negotiation, client
 ) -> None:
-    bind(client, street, open_one, "d-game", "100")
+    bind(client, street, open_one, "e-new", "100")
     row = Negotiation.objects.get(pk=open_one.pk)
-    row.protocol["bounds"]["d-game"]["floor"] = 0  # as if it had been too much for this proposal alone
+    row.protocol["bounds"]["e-new"]["floor"] = 0  # as if it had been too much for this proposal alone
     row.save(update_fields=["protocol"])
-    bind(client, street, row, "b-shop", "100")
-    page = text_of(bind(client, street, Negotiation.objects.get(pk=row.pk), "b-shop", "", "revoke"))
-    assert "You are asked again about every proposal for b-shop." in page
+    bind(client, street, row, "c-lab", "100")
+    page = text_of(bind(client, street, Negotiation.objects.get(pk=row.pk), "c-lab", "", "revoke"))
+    assert "You are asked again about every proposal for c-lab." in page
     row = Negotiation.objects.get(pk=row.pk)
-    post(client, street, row, "e-new", "counter", **COUNTER)
+    post(client, street, row, "d-game", "reject", reason="veto:nested_virt")
     second = advance(row)
-    assert second.round == 2 and second.protocol["answers"]["d-game"] | {"at": ""} == {
+    assert second.round == 2 and second.protocol["answers"]["e-new"] | {"at": ""} == {
         "answer": "accept",
         "by": "delegate",
         "at": "",
         "bound": True,
     }
-    assert "b-shop" not in second.protocol["answers"] and "b-shop" not in second.protocol["bounds"]
+    assert "c-lab" not in second.protocol["answers"] and "c-lab" not in second.protocol["bounds"]
     entries = [json.loads(entry.line)["data"]["act"] for entry in Entry.objects.filter(type="negotiation.bound")]
-    assert entries == ["set", "set", "revoked", "used"]
+    assert entries[0] == "set" and entries[-1] == "used" and entries.count("revoked") == 1
 
 
 def test_bounds_never_give_up_a_must_nor_what_a_person_must_approve(street: Street, open_one: Negotiation) -> None:
@@ -420,7 +420,7 @@ def test_bounds_for_what_stands_no_more_or_of_a_foreign_vm_are_refused(
 
 def test_the_same_bounds_by_api(street: Street, open_one: Negotiation, client) -> None:
     client.force_login(street.people["d-game"])
-    url = f"/api/v1/negotiations/{open_one.pk}/auto-accept"
+    url = f"/api/negotiations/{open_one.pk}/auto-accept"
     given = {"vm": "d-game", "round": 1, "version": open_one.version, "floor": 1000}
     found = client.put(url, given, content_type="application/json").json()
     assert found["auto_accept"] == 1000 and found["options"][0]["suggestion"] == {}
@@ -450,16 +450,16 @@ def test_an_answer_typed_before_the_sign_in_ended_is_filled_in_again_and_not_sen
     street: Street, open_one: Negotiation, client
 ) -> None:
     url = f"/tenant/negotiation/{open_one.pk}/"
-    fields = say(street, open_one, "d-game", "reject", reason="minimum", minimum="99.5")
-    kept = client.post(f"{url}answer/", fields, HTTP_REFERER=f"http://testserver{url}?vm=d-game")
+    fields = say(street, open_one, "e-new", "reject", reason="minimum", minimum="99.5")
+    kept = client.post(f"{url}answer/", fields, HTTP_REFERER=f"http://testserver{url}?vm=e-new")
     assert kept.status_code == 401
     sealed = re.search('name="typed" value="([^"]+)"', kept.content.decode())
     assert sealed is not None
-    client.force_login(street.people["d-game"])
+    client.force_login(street.people["e-new"])
     session = client.session
     session["typed"] = opened(sealed[1])
     session.save()
-    page = client.get(url, {"vm": "d-game"}).content.decode()
+    page = client.get(url, {"vm": "e-new"}).content.decode()
     assert "filled in again. Nothing of it was sent." in page and 'value="99.5"' in page
     assert re.search('value="minimum" checked', page) and not Message.objects.exists()
     assert "filled in again" not in client.get(url).content.decode()

@@ -23,17 +23,16 @@ Wants = Mapping[str, Mapping[str, Sequence[str]]]  # by pseudonym and switch: th
 class Option(NamedTuple):
     values: Values
     kept: int  # of a million points of the reader's wishes
-    met: frozenset[tuple[str, str]]  # the disclosed wishes of others that it meets: pseudonym and switch
+    met: tuple[int, ...]  # how many of the disclosed wishes of each other party it meets, in the order of pseudonyms
 
     def beats(self, other: Option) -> bool:
         """At least as good for everybody, as far as the reader can tell, and better for somebody."""
-        return self.kept >= other.kept and self.met >= other.met and (self.kept, self.met) != (other.kept, other.met)
+        mine, theirs = (self.kept, *self.met), (other.kept, *other.met)
+        return mine != theirs and all(one >= two for one, two in zip(mine, theirs, strict=True))
 
 
 def option(values: Values, view: Values, wants: Wants, situation: Situation, vm: str) -> Option:
-    met = frozenset(
-        (who, switch) for who, rows in wants.items() for switch, liked in rows.items() if values[switch] in liked
-    )
+    met = tuple(sum(values[switch] in liked for switch, liked in rows.items()) for _who, rows in sorted(wants.items()))
     return Option(values, situation.utility(vm, {**view, **values}), met)
 
 
@@ -51,7 +50,7 @@ def alternatives(
     least = situation.reservation(vm)
     found = [row for row in found if row.kept >= least]
     best: list[Option] = []
-    for row in sorted(found, key=lambda row: (-row.kept, -len(row.met), sorted(row.values.items()))):
+    for row in sorted(found, key=lambda row: (-row.kept, -sum(row.met), sorted(row.values.items()))):
         equal = any((row.kept, row.met) == (one.kept, one.met) for one in (proposed, *best))
         if not equal and not any(one.beats(row) for one in (proposed, *best)):
             best.append(row)

@@ -357,8 +357,8 @@ class Room:
             "kept": wording.percent(row.kept),
             "percent": row.kept // 10_000,
             "others": [
-                {"who": self.called(who), "met": sum((who, name) in row.met for name in rows), "of": len(rows)}
-                for who, rows in sorted(wants.items())
+                {"who": self.called(who), "met": met, "of": len(rows)}
+                for (who, rows), met in zip(sorted(wants.items()), row.met, strict=True)
             ],
         }
 
