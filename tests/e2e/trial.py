@@ -6,8 +6,8 @@
 A wide and a narrow window (1280 and 320 px); in each, a tenant protects a new VM, sign-in included, and a tenant who is
 signed in answers the negotiation that waits. Nothing is pointed at or clicked by script: Tab goes to each control, keys
 act on it. Counted apart are the presses of Tab and the actions (a text typed, a choice made, a button pressed). The
-time is the machine's own, plus an allowance for a person: 250 words a minute for the parts that must be read (named below;
-what is there for who asks further is not counted) and 0.3 s a key.
+time is the machine's own, plus an allowance for a person: 250 words a minute for the parts that must be read (named
+below; what is there for who asks further is not counted) and 0.3 s a key.
 """
 
 from __future__ import annotations
