@@ -28,7 +28,7 @@ OPERATIONS = {
 # `!`: the page acts, and why no program may do the same. A lost token must never take the account with it.
 TWINS = {
     "landing": "- words for people",
-    "guide": "- words for people",
+    "guide": "! words for people, and what of them was seen",
     "help": "- words for people",
     "styleguide": "- the parts of pages, for those who build them",
     "demo": "- a film for people; its data is the file below",
