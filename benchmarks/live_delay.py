@@ -29,7 +29,10 @@ WATCH = """() => {
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="vpms-delay-") as folder, running(Path(folder) / "run") as demo:
+    with (
+        tempfile.TemporaryDirectory(prefix="vpms-delay-") as folder,
+        running(Path(folder) / "run", HSVM_SLOWER="1") as demo,
+    ):
         client = redis.Redis.from_url(f"unix://{demo.run_dir / 'valkey.sock'}", socket_timeout=None)
         hints = client.pubsub(ignore_subscribe_messages=True)
         hints.subscribe("hint")

@@ -356,6 +356,8 @@ LOGGING = {
 SLICE_HARD_SECONDS = 60
 LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
+# How many times slower than its pace a run goes on, for machines with little to spare. What a slice does is the same.
+SLOWER = env_int("HSVM_SLOWER", 1, low=1, high=100)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
 TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM can run, one file each
 # Calls of the REST API a minute, of one person, token or (without signing in) address; 0: not counted.

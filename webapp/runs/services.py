@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -351,7 +352,7 @@ def _next_due(run: Run, began: dt.datetime) -> dt.datetime:
     """A paced run's slices begin at even times, a late one is not made up for; any other goes on at once."""
     if not run.rate:
         return timezone.now()
-    planned = (run.due_at or began) + dt.timedelta(seconds=1 / engine.SLICES_A_SECOND)
+    planned = (run.due_at or began) + dt.timedelta(seconds=settings.SLOWER / engine.SLICES_A_SECOND)
     return max(planned, began)
 
 
