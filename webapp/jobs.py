@@ -11,11 +11,11 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -79,9 +79,11 @@ def kept(model: type[Job], pk: int, token: str) -> Iterator[None]:
     over = threading.Event()
 
     def renewing() -> None:
+        ours = True
         try:
-            while not over.wait(RENEW_SECONDS) and renew(model, pk, token):
-                pass
+            while ours and not over.wait(RENEW_SECONDS):
+                with suppress(DatabaseError):  # another writer holds it; the next try still comes in time
+                    ours = renew(model, pk, token)
         finally:
             connection.close()
 

@@ -144,7 +144,7 @@ def attack_both(ines: Page) -> None:
     ines.wait_for_function(
         '() => document.querySelectorAll(\'[data-view=attack-matrix] td:not([data-architecture*=" "]) '
         ".outcome-blocked').length === 28",
-        timeout=60_000,
+        timeout=240_000,
     )
 
 
