@@ -105,6 +105,16 @@ def test_a_token_makes_no_token_that_reaches_further_or_lasts_longer(cast: Cast)
     assert ApiToken.objects.count() == 1
 
 
+def test_a_session_left_open_makes_no_token_that_says_who_belongs_where(cast: Cast, client: Client) -> None:
+    client.force_login(cast.alice)  # who has not just proved who it is
+    asked = {"name": "all", "scope": "manage", "days": "7", "tenant": ""}
+    assert client.post("/account/tokens/", asked).headers["Location"] == "/account/confirm/"
+    call = {"name": "all", "scope": "manage", "days": 7}
+    refused = client.post("/api/account/tokens", json.dumps(call), content_type="application/json")
+    assert refused.status_code == 403 and refused.json()["code"] == "confirm_first"
+    assert not ApiToken.objects.exists()
+
+
 def test_foreign_tokens_are_neither_listed_nor_revoked(cast: Cast, client: Client) -> None:
     token, _ = tokens.token_make(by=cast.bob, name="bobs", scope="read", days=1)
     client.force_login(cast.alice)
