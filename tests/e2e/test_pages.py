@@ -112,7 +112,7 @@ def test_the_map_is_read_by_keyboard_alone(sign_in: Callable[..., Page]) -> None
     root.locator("[tabindex='0'], canvas[tabindex]").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("() => document.querySelector('[data-view=ownership-map]').innerText.includes('0x81')")
+    page.wait_for_function("() => document.querySelector('[data-view=ownership-map]')?.innerText.includes('0x81')")
 
 
 def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_in: Callable[..., Page]) -> None:
@@ -137,8 +137,8 @@ def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_i
     dock.get_by_label("Run to").select_option("denied")
     dock.get_by_role("button", name="Last").click()
     page.wait_for_function(
-        "() => document.querySelector('.timeline-says').innerText.includes('was found before') || "
-        "Number(document.querySelector('[data-view=timeline]').dataset.at) < " + str(at - 1)
+        "() => document.querySelector('.timeline-says')?.innerText.includes('was found before') || "
+        "Number(document.querySelector('[data-view=timeline]')?.dataset.at) < " + str(at - 1)
     )
     dock.get_by_label("Go to operation").fill("1000")
     page.keyboard.press("Enter")
@@ -248,7 +248,7 @@ def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Calla
     page.goto("/operator/host/h2/")
     page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
     first = int(page.get_attribute('[data-view="ownership-map"]', "data-seq") or 0)
-    page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]').dataset.seq) > {first}")
+    page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]')?.dataset.seq) > {first}")
     assert "asks for the newest state every 2 s" in page.locator(".notice[data-part=connection]").first.inner_text()
 
 

@@ -100,14 +100,14 @@ def compare_the_map(demo: Demo, olga: Page) -> None:
     olga.goto("/operator/host/h1/")
     olga.wait_for_selector(f'{MAP}[data-state="live"]')
     first = int(olga.get_attribute(MAP, "data-seq") or 0)
-    olga.wait_for_function(f"() => Number(document.querySelector('{MAP}').dataset.seq) > {first + 2}")
+    olga.wait_for_function(f"() => Number(document.querySelector('{MAP}')?.dataset.seq) > {first + 2}")
     olga.get_by_role("button", name="Pause the host").click()
     go_on = olga.get_by_role("button", name="Go on", exact=True)
     go_on.wait_for()
     olga.wait_for_selector(f'{MAP}[data-state]:not([data-seq="0"])')
     run = int((olga.get_attribute(MAP, "data-topic") or "").split("/")[1])
     seq, owners = engine_owners(demo, run)
-    olga.wait_for_function(f"() => Number(document.querySelector('{MAP}').dataset.seq) === {seq}")
+    olga.wait_for_function(f"() => Number(document.querySelector('{MAP}')?.dataset.seq) === {seq}")
     painted = olga.eval_on_selector(MAP, READ_CELLS)
     assert painted["seq"] == seq
     assert {"A", "B"} <= set(owners), "both VMs own frames"
@@ -160,5 +160,5 @@ def test_the_demo_plays_without_signing_in(sign_in: SignIn) -> None:
     page = sign_in(None)
     page.goto("/demo/")
     page.wait_for_selector(f'{MAP}[data-state="recording"]')
-    page.wait_for_function(f"() => Number(document.querySelector('{MAP}').dataset.seq) > 0")
+    page.wait_for_function(f"() => Number(document.querySelector('{MAP}')?.dataset.seq) > 0")
     assert "BLOCKED" in page.locator("main").inner_text()

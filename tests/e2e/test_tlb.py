@@ -114,7 +114,7 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     assert page.evaluate("() => document.activeElement.ariaLabel").startswith("core 0, level 1, set 0, way 1: ")
     page.keyboard.press("Enter")
     panel = page.get_by_role("region", name="The chosen entry")
-    page.wait_for_function("() => document.querySelector('.tlb-entry').innerText.includes('What would flush this?')")
+    page.wait_for_function("() => document.querySelector('.tlb-entry')?.innerText.includes('What would flush this?')")
     assert "nothing is shot down" in panel.inner_text()  # the recording's first host is `nested`
     page.keyboard.press("Escape")
     panel.wait_for(state="hidden")
@@ -124,7 +124,7 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     )  # in words instead of pulses
 
     page.keyboard.press(".")
-    page.wait_for_function(f"() => document.querySelector('{TLB} h2').innerText === 'TLB: {story.total} STALE'")
+    page.wait_for_function(f"() => document.querySelector('{TLB} h2')?.innerText === 'TLB: {story.total} STALE'")
     marked = f"() => [...document.querySelectorAll('{TLB} td')].map(td => td.innerText.includes('STALE'))"
     assert [i for i, stale in enumerate(page.evaluate(marked)) if stale] == story.stale
     page.get_by_role("button", name="Next STALE").press("Enter")
@@ -145,11 +145,11 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     page.keyboard.press("Enter")
     page.get_by_text("Page 0xfffffffff: no core holds it.").wait_for()
     page.locator(TLB).get_by_role("button", name="Table", exact=True).press("Enter")
-    page.wait_for_function("() => document.querySelector('.tlb-view .long-table tbody tr').innerText.includes('STALE')")
+    page.wait_for_function("() => document.querySelector('.tlb-view .long-table tbody tr')?.innerText.includes('STALE')")
 
     page.locator(f"{TLB} h2").click()
     page.keyboard.press(",")
-    page.wait_for_function(f"() => document.querySelector('{TLB} h2').innerText === 'TLB'")
+    page.wait_for_function(f"() => document.querySelector('{TLB} h2')?.innerText === 'TLB'")
     assert page.evaluate("() => window.pulses.length") == 0
     # the counters know what comes after: the reading can be moved there by keys
     reading = page.get_by_label("Reading of the chart")
