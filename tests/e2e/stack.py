@@ -29,7 +29,7 @@ def inherited(run_dir: Path) -> dict[str, str]:
     """The environment of a demo in this directory: this process's own, without what the tests set for themselves."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("HSVM_") and k != "DJANGO_SETTINGS_MODULE"}
     # At full pace the hosts of two demos take one of two cores from the tests that look at them.
-    return {**own, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD, "HSVM_SLOWER": "4"}
+    return {**own, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD, "HSVM_SLOWER": "8"}
 
 
 def prepare(run_dir: Path) -> None:

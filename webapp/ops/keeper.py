@@ -55,10 +55,11 @@ class Kind:
     turn: str  # the field over which turns are taken
     give_up: Callable[..., None]
     most: int = 0  # so many at once, that others need not wait for them; 0: no limit of its own
+    paced: bool = False  # falls due by the clock several times a second: the keeper wakes at that moment, not at a tick
 
 
 KINDS: Final = (
-    Kind(Run, "webapp.runs.tasks.run_slice", ("pk", "slice_no"), "host_id", runs.run_failed),
+    Kind(Run, "webapp.runs.tasks.run_slice", ("pk", "slice_no"), "host_id", runs.run_failed, paced=True),
     Kind(
         Negotiation,
         "webapp.runs.tasks.negotiation_work",
@@ -107,8 +108,10 @@ def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
     turns: dict[tuple[str, object], list[tuple[Kind, dict[str, Any]]]] = defaultdict(list)
     for kind in KINDS:
         rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
-        most = max(0, kind.most - under_way(kind, now)) if kind.most else 64
-        for row in rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[:most]:
+        found = list(rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[: kind.most or 64])
+        if found and kind.most:
+            del found[max(0, kind.most - under_way(kind, now)) :]
+        for row in found:
             turns[kind.task, row["turn"]].append((kind, row))
     queues = list(turns.values())
     while queues:
@@ -119,9 +122,10 @@ def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
 
 def relay(now: dt.datetime) -> int:
     """Enqueue what is due, as long as the broker holds few messages. A message that cannot be sent stays due."""
-    room = SHARES_A_SLOT * settings.WORKER_SLOTS - outstanding(now)
-    sent = 0
+    sent = room = 0
     for kind, row in due(now):
+        # Asked once there is something to send: most looks find nothing, and each question costs every tick.
+        room = room or SHARES_A_SLOT * settings.WORKER_SLOTS - outstanding(now)
         if sent >= room:
             break
         rows = kind.model._default_manager
@@ -146,7 +150,8 @@ def send(task: str, args: list[Any], **options: Any) -> bool:
 
 def next_due(now: dt.datetime) -> float:
     """Seconds until the next row falls due, at most one tick."""
-    times = [kind.model._default_manager.filter(due_at__gt=now).aggregate(at=Min("due_at"))["at"] for kind in KINDS]
+    paced = [kind.model._default_manager for kind in KINDS if kind.paced]
+    times = [rows.filter(due_at__gt=now).aggregate(at=Min("due_at"))["at"] for rows in paced]
     soonest: dt.datetime | None = min((at for at in times if at is not None), default=None)
     if soonest is None:
         return TICK_SECONDS
