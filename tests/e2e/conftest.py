@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.browser import FLAGS, find
 from tests.e2e.stack import PASSWORD, Demo, prepare, running
 
 PATIENCE = 60_000  # ms that a page may take on a machine with much else to do; what is right comes sooner
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

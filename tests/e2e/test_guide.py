@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import serious
 
@@ -42,7 +42,8 @@ def test_tour_tips_and_keys_by_keyboard_alone(sign_in: Callable[..., Page]) -> N
     assert not serious(page)
     first = title.inner_text()
     page.keyboard.press("ArrowRight")
-    assert title.inner_text() != first == "The operator's pages"
+    assert first == "The operator's pages"
+    expect(title).not_to_have_text(first)
     assert page.evaluate("() => document.querySelector('.tour-target').textContent") in ("h1", "h2")
     for _ in range(3):  # next, back, end
         page.keyboard.press("Tab")
@@ -51,13 +52,14 @@ def test_tour_tips_and_keys_by_keyboard_alone(sign_in: Callable[..., Page]) -> N
         assert page.evaluate("() => document.activeElement.matches('.tour-target')")
         page.keyboard.press("Shift+Tab")
         page.keyboard.press("Enter")
-    assert box.count() == 0
+    expect(box).to_have_count(0)
     page.reload()
     page.get_by_role("link", name="Go on with the tour").press("Enter")
-    assert title.inner_text() == "One host, live"
+    expect(title).to_have_text("One host, live")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    assert box.count() == 0 and page.evaluate("() => document.activeElement.dataset.part") == "tour-begin"
+    expect(box).to_have_count(0)
+    expect(page.locator("[data-part=tour-begin]")).to_be_focused()
 
     page.locator("button.term").first.press("Enter")
     page.get_by_text("A page that somebody reaches who does not own it").wait_for()
@@ -68,8 +70,8 @@ def test_tour_tips_and_keys_by_keyboard_alone(sign_in: Callable[..., Page]) -> N
     keys.get_by_label("Single keys act on this device").press("Space")
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    assert not keys.is_visible()
+    expect(keys).to_be_hidden()
     page.reload()
     page.keyboard.press("?")
-    assert not keys.is_visible()
+    expect(keys).to_be_hidden()
     page.evaluate("() => localStorage.clear()")

@@ -13,8 +13,8 @@ from tests.e2e.conftest import serious
 def test_the_bell_follows_what_another_page_does(sign_in: Callable[..., Page]) -> None:
     watching, other = sign_in("alice"), sign_in("alice")
     watching.goto("/notices/")
-    expect(watching.get_by_text(re.compile(r"^Notices: \d+ unread$"))).to_have_count(1, timeout=60_000)
-    expect(watching.locator(".live-chip")).to_have_attribute("data-state", "live", timeout=60_000)
+    expect(watching.get_by_text(re.compile(r"^Notices: \d+ unread$"))).to_have_count(1)
+    expect(watching.locator(".live-chip")).to_have_attribute("data-state", "live")
     other.goto("/notices/")
     other.get_by_role("button", name="Mark all as read").press("Enter")
     expect(other.get_by_text(re.compile(r"notices? (was|were) marked as read"))).to_be_visible(timeout=60_000)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.e2e.conftest import serious
 from tests.e2e.stack import Demo
@@ -125,7 +125,7 @@ def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_i
     at = int(dock.get_attribute("data-at") or "")
     for view in ("ownership-map", "tlb", "counters"):
         page.wait_for_selector(f'[data-view="{view}"][data-op="{at}"][data-state="recording"]')
-    assert f"Recording (viewing op {at:,}, not now)" in page.locator("[data-part=live-chip]").inner_text()
+    expect(page.locator("[data-part=live-chip]")).to_contain_text(f"Recording (viewing op {at:,}, not now)")
     for key, to in ((",", at - 1), (",", at - 2), (".", at - 1)):
         page.keyboard.press(key)
         page.wait_for_selector(f'[data-view="timeline"][data-at="{to}"]')
@@ -133,7 +133,7 @@ def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_i
     page.reload()
     page.wait_for_selector(f'[data-view="timeline"][data-at="{at - 1}"]')
     page.wait_for_selector(f'[data-view="tlb"][data-op="{at - 1}"]')
-    assert said.inner_text() == said_there
+    expect(said).to_have_text(said_there, use_inner_text=True)
     dock.get_by_label("Run to").select_option("denied")
     dock.get_by_role("button", name="Last").click()
     page.wait_for_function(
@@ -152,12 +152,12 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
     page.goto("/learn/walk/?case=guest-fault")
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "."):
         page.keyboard.press(key)
-    assert "Reference 2 of 20" in page.locator("[data-part=says]").inner_text()
-    assert page.locator('.walk-ref[data-state="now"]').get_attribute("data-order") == "2"
+    expect(page.locator("[data-part=says]")).to_contain_text("Reference 2 of 20")
+    expect(page.locator('.walk-ref[data-state="now"]')).to_have_attribute("data-order", "2")
     page.get_by_role("link", name="Skip to the fault").click()
-    assert "the walk ends here with a fault" in page.locator("[data-part=says]").inner_text()
+    expect(page.locator("[data-part=says]")).to_contain_text("the walk ends here with a fault")
     page.reload()
-    assert page.locator("tr[aria-current=step]").get_attribute("data-order") == "20"
+    expect(page.locator("tr[aria-current=step]")).to_have_attribute("data-order", "20")
     for theme in ("light", "dark", "projector"):  # axe does not look at the colours of a drawing
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         page.wait_for_function(SETTLED, polling=100)
@@ -168,7 +168,7 @@ def test_the_walk_is_stepped_by_keyboard_and_its_link_keeps_the_step(sign_in: Ca
         light, dark = sorted(sum(map(int, re.findall("[0-9]+", fill)[:3])) for fill in fills)
         assert dark - light > 300, (theme, fills)
     page.keyboard.press("Home")
-    assert page.locator('.walk-ref[data-state="coming"]').count() == 20
+    expect(page.locator('.walk-ref[data-state="coming"]')).to_have_count(20)
 
 
 def test_the_table_and_a_replay_are_walked_by_keyboard_and_the_link_keeps_the_step(
@@ -182,21 +182,22 @@ def test_the_table_and_a_replay_are_walked_by_keyboard_and_the_link_keeps_the_st
     first.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
-    assert "A01 on hsvm: BLOCKED by hv_access_check; seed 0" in page.locator(".matrix-facts").inner_text()
-    assert page.locator('table.matrix a[tabindex="0"]').count() == 1  # one stop for Tab
+    expect(page.locator(".matrix-facts")).to_contain_text("A01 on hsvm: BLOCKED by hv_access_check; seed 0")
+    expect(page.locator('table.matrix a[tabindex="0"]')).to_have_count(1)  # one stop for Tab
     page.keyboard.press("Enter")
     page.wait_for_url("**/teach/cell/*/")
     says = page.locator("[data-part=says]")
-    assert "Step 5 of 5" in says.inner_text() and "F_OWNER" in says.inner_text()
+    expect(says).to_contain_text(re.compile("Step 5 of 5.*F_OWNER", re.S))
     for key in ("Home", ".", ".", ".", ","):
         page.keyboard.press(key)
-    assert says.inner_text().startswith("Step 2 of 5, setup: page_map")
-    assert "free → VM A (victim)" in page.locator("[data-part=frames]").inner_text()
+    expect(says).to_contain_text("Step 2 of 5, setup: page_map")
+    expect(page.locator("[data-part=frames]")).to_contain_text("free → VM A (victim)")
     page.reload()
-    assert says.inner_text().startswith("Step 2 of 5") and page.url.endswith("?step=2")
+    expect(says).to_contain_text("Step 2 of 5")
+    assert page.url.endswith("?step=2")
     page.get_by_role("link", name="Run to the deciding step").press("Enter")
-    assert page.locator(".replay-list [aria-current=step]").get_attribute("id") == "step-5"
-    assert "owner[0x1000] = VM A (victim)" in page.locator(".replay-compared").inner_text()
+    expect(page.locator(".replay-list [aria-current=step]")).to_have_attribute("id", "step-5")
+    expect(page.locator(".replay-compared")).to_contain_text("owner[0x1000] = VM A (victim)")
 
 
 def test_turning_a_check_off_opens_both_machines_in_lock_step(
@@ -207,13 +208,14 @@ def test_turning_a_check_off_opens_both_machines_in_lock_step(
     page.get_by_role("link", name="Turn this check off and watch").press("Enter")
     page.wait_for_url("**/compare/**")
     both = page.locator("[data-part=both]")
-    assert "hsvm answered E_OWNER by owner_check, hsvm without owner_check answered OK" in both.inner_text()
+    expect(both).to_contain_text("hsvm answered E_OWNER by owner_check, hsvm without owner_check answered OK")
     page.keyboard.press(".")
-    assert both.inner_text().startswith("Step 8, guest_read: hsvm answered F_NOT_PRESENT")
+    expect(both).to_contain_text("Step 8, guest_read: hsvm answered F_NOT_PRESENT")
     left, right = (page.locator(f'[data-film="{i}"] [data-part=frames]').inner_text() for i in (0, 1))
     assert "VM B" not in left and "VM B (attacker)" in right
     page.get_by_role("link", name="Run to the first divergence").press("Enter")
-    assert "step=7" in page.url and page.locator("tr[aria-current=step] .chip").inner_text() == "first divergence"
+    expect(page).to_have_url(re.compile("step=7"))
+    expect(page.locator("tr[aria-current=step] .chip")).to_have_text("first divergence")
 
 
 CLOSED = {  # beginnings of the sentences, written again here
@@ -249,7 +251,7 @@ def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Calla
     page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
     first = int(page.get_attribute('[data-view="ownership-map"]', "data-seq") or 0)
     page.wait_for_function(f"() => Number(document.querySelector('[data-view=ownership-map]')?.dataset.seq) > {first}")
-    assert "asks for the newest state every 2 s" in page.locator(".notice[data-part=connection]").first.inner_text()
+    expect(page.locator(".notice[data-part=connection]").first).to_contain_text("asks for the newest state every 2 s")
 
 
 NARROW = [  # the longest words, the widest tables and the dock

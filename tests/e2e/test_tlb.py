@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from hsvm_engine.wire import State, counters, decode, encode, map_keyframe, tlb_delta, tlb_keyframe
 from tests.e2e.test_pages import SETTLED
@@ -104,7 +104,8 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     forward, title = page.get_by_role("button", name="Step forward"), page.locator(f"{TLB} h2")
     forward.click()
     page.wait_for_selector(f"{TLB} td.tlb-ok")
-    assert (title.inner_text(), page.get_by_role("button", name="Next STALE").is_disabled()) == ("TLB", True)
+    expect(title).to_have_text("TLB")
+    expect(page.get_by_role("button", name="Next STALE")).to_be_disabled()
 
     # arrows, Enter, Escape: a grid that has one stop of the Tab key
     cell = page.locator(f"{TLB} td[tabindex='0']").first
@@ -115,7 +116,7 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     page.keyboard.press("Enter")
     panel = page.get_by_role("region", name="The chosen entry")
     page.wait_for_function("() => document.querySelector('.tlb-entry')?.innerText.includes('What would flush this?')")
-    assert "nothing is shot down" in panel.inner_text()  # the recording's first host is `nested`
+    expect(panel).to_contain_text("nothing is shot down")  # the recording's first host is `nested`
     page.keyboard.press("Escape")
     panel.wait_for(state="hidden")
     page.keyboard.press(".")
@@ -130,12 +131,12 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     page.get_by_role("button", name="Next STALE").press("Enter")
     at = "() => [...document.querySelectorAll('td.tlb-cell')].indexOf(document.activeElement)"
     assert page.evaluate(at) == story.stale[0]
-    assert "A walk made now would answer otherwise" in panel.inner_text()
+    expect(panel).to_contain_text("A walk made now would answer otherwise")
 
     # the filter never hides it; the pin is found, and said when nobody holds the page
     page.get_by_label("VM to show").select_option(label="Only b-web (B)")
     page.wait_for_selector(f"{TLB} td.tlb-dim")
-    assert page.locator(f"{TLB} td.tlb-stale:not(.tlb-dim)").count() == len(story.stale)
+    expect(page.locator(f"{TLB} td.tlb-stale:not(.tlb-dim)")).to_have_count(len(story.stale))
     tag = page.locator(f"{TLB} td.tlb-stale .tlb-tag").first.inner_text()
     page.get_by_label("Number to pin, in hex").fill(tag)
     page.keyboard.press("Enter")
@@ -145,7 +146,9 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     page.keyboard.press("Enter")
     page.get_by_text("Page 0xfffffffff: no core holds it.").wait_for()
     page.locator(TLB).get_by_role("button", name="Table", exact=True).press("Enter")
-    page.wait_for_function("() => document.querySelector('.tlb-view .long-table tbody tr')?.innerText.includes('STALE')")
+    page.wait_for_function(
+        "() => document.querySelector('.tlb-view .long-table tbody tr')?.innerText.includes('STALE')"
+    )
 
     page.locator(f"{TLB} h2").click()
     page.keyboard.press(",")

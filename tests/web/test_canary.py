@@ -56,11 +56,17 @@ def street(db: None, settings: Any, tmp_path: Any) -> Street:
 
 
 def secrets_of(street: Street, vm: str) -> list[str]:
-    """What nobody but this VM's people may read anywhere."""
+    """What nobody but this VM's people may read anywhere: labels wherever they stand, names as words."""
     tenant = street.vms[vm].tenant
     digests = list(Policy.objects.filter(vm__name=vm).values_list("sha256", flat=True))
-    words = [vm, tenant.slug, tenant.name, PEOPLE[vm], f"canary-{vm}", key_of(tenant).public, *digests]
-    return [rf"(?<![\w-]){re.escape(word)}(?![\w-])" if "canary" not in word else word for word in words]
+    return [vm, tenant.slug, tenant.name, PEOPLE[vm], f"canary-{vm}", key_of(tenant).public, *digests]
+
+
+def place_of(secret: str, text: str) -> re.Match[str] | None:
+    """Where it stands in the text, if it does. Asked some hundred thousand times: the plain look comes first."""
+    if secret not in text:
+        return None
+    return re.search(secret if "canary" in secret else rf"(?<![\w-]){re.escape(secret)}(?![\w-])", text)
 
 
 UNFETCHED: set[str] = set()  # routes that answer no GET, found as they are met
@@ -68,17 +74,18 @@ UNFETCHED: set[str] = set()  # routes that answer no GET, found as they are met
 
 def fetched(client: Any, person: Any, own: str = "") -> dict[str, str]:
     """Every page, file and answer of the API that this person can get, with every number filled in and the names of
-    both hosts, of its own VM and of a neighbour's (of all VMs for the operator, who has none)."""
+    both hosts, of its own VM and organisation and a neighbour's (all of them for the operator, who has none)."""
     client.force_login(person)
     vms = list(TENANTS)
-    names = ("h5", "h6", *([own, vms[vms.index(own) - 1]] if own else vms))
+    machines = [own, vms[vms.index(own) - 1]] if own else vms
+    named = {"host": ["h5", "h6"], "vm": machines, "organisation": [TENANTS[vm] for vm in machines]}
     newest = max([0, *(model.objects.latest("pk").pk for model in (Negotiation, Agreement) if model.objects.exists())])
     found = {}
     for route in our_routes():
         if "sign-out" in route or route in UNFETCHED or route.startswith(PUBLIC):
             continue
         for number in range(max(1, newest - 2), newest + 1) if re.search(r"pk>|number>", route) else [1]:
-            for name in names if "name>" in route else ("x",):
+            for name in named[re.findall(r"(\w+?)s?/<(?:str:)?name>", route)[0]] if "name>" in route else ["x"]:
                 path = re.sub(
                     r"<(\w+:)?(\w+)>", lambda m, n=name, k=number: n if m[2] == "name" else str(k), route
                 ).translate({ord("$"): None, ord("^"): None})
@@ -112,7 +119,7 @@ def look_everywhere(client: Any, street: Street, vms: Iterable[str] = tuple(TENA
         for other in TENANTS:
             for secret in secrets_of(street, other) if other != vm else ():
                 for path, text in seen.items():
-                    found = re.search(secret, text)
+                    found = place_of(secret, text)
                     assert found is None, (vm, path, text[max(0, found.start() - 120) : found.end() + 40])
     for path, text in fetched(client, street.operator).items():  # who takes part it knows, what they wrote it does not
         assert "canary" not in text, path
@@ -157,7 +164,7 @@ def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_aske
             for secret in secrets_of(street, other) if other != vm else ():
                 for path, text in seen.items():
                     text = text.replace(known, "") if vm == "b-shop" else text
-                    assert re.search(secret, text) is None, (vm, path, secret)
+                    assert place_of(secret, text) is None, (vm, path, secret)
     assert ladder.move_answer(by=street.people["b-shop"], rung=asked, consent=True).next_id
     client.force_login(street.people["e-new"])
     page = client.get(f"/tenant/negotiation/{ended.pk}/").content.decode()
@@ -175,4 +182,4 @@ def test_the_walk_finds_a_string_that_is_planted(street: Street, client) -> None
     assert {name.split()[0] for name, text in sent.items() if "canary" in text} == {"event", "mail", "webhook"}
     Conflict.objects.update(text="shows-canary-a-bank")
     with pytest.raises(AssertionError, match="canary"):
-        look_everywhere(client, street)
+        look_everywhere(client, street, ("b-shop",))
