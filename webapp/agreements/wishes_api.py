@@ -76,7 +76,13 @@ class VmIn(Strict):
     )
     name: Name
     trace: Name
-    host: Name
+    host: Annotated[
+        str,
+        Field(
+            max_length=63,
+            description="Left out: one that keeps the wishes best, and where it can start at once if possible.",
+        ),
+    ] = ""
     memory_mib: Annotated[int, Field(ge=1, le=2**26)] = forms.MEMORY_MIB[0]
     profile: Name
     tenant: Annotated[str, Field(max_length=63, description="Needed only by people of several organisations.")] = ""
