@@ -23,6 +23,8 @@ SENTENCES = {
     "token.revoked": "An API token was revoked: {name}.",
     "tenant.created": "The tenant was registered.",
     "tenant.deleted": "The organisation was deleted; its name was replaced.",
+    "tenant.factor_required": "The organisation demands a second factor of all its people.",
+    "tenant.factor_free": "The organisation no longer demands a second factor of its people.",
     "role.given": "{person} was given the role {role}.",
     "role.taken": "The role {role} was taken from {person}.",
     "invitation.sent": "Somebody was invited with the role {role}.",
