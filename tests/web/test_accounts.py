@@ -26,11 +26,14 @@ from tests.web.keys import Key
 from webapp.accounts import factors, services, sessions
 from webapp.accounts.entry_views import password_forgotten
 from webapp.accounts.models import Attempts, User
+from webapp.agreements import leaving
+from webapp.agreements import services as agreements
+from webapp.agreements.models import Agreement, Negotiation
 from webapp.audit.models import Entry
 from webapp.audit.services import verify
 from webapp.live import rights
-from webapp.tenants.models import Membership, Policy, Tenant
-from webapp.tenants.services import membership_add
+from webapp.tenants.models import Membership, Policy, Tenant, VirtualMachine
+from webapp.tenants.services import document_of, membership_add
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long and quiet password"
@@ -56,6 +59,13 @@ def signed_in(name: str = "ann") -> Client:
     client = Client()
     assert sign_in(client, name).status_code == 302
     return client
+
+
+def client_of(user: User) -> Client:
+    """Signed in just now."""
+    user.set_password(PASSWORD)
+    user.save()
+    return signed_in(user.username)
 
 
 def code_of(user: User, ahead: int = 0) -> str:
@@ -429,6 +439,35 @@ def test_an_organisation_goes_with_its_name_typed_and_only_while_nothing_runs(ca
     assert row.name == "deleted organisation" and not Membership.objects.filter(tenant=row).exists()
     assert {policy.document for policy in Policy.objects.filter(vm__tenant=row)} == {"{}"}
     assert client.get("/tenant/").status_code == 403 and verify()["valid"]
+
+
+def test_a_deleted_organisation_takes_its_wishes_out_of_negotiations_and_leaves_others_their_own(
+    cast: Cast, client: Client
+) -> None:
+    with_alpha = agreements.start_request(by=cast.alice, vm=cast.a_db)
+    agreements.negotiation_advance(negotiation_id=with_alpha.pk)
+    VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="running")
+    both = agreements.negotiation_advance(negotiation_id=agreements.start_request(by=cast.bob, vm=cast.b_web).pk)
+    assert both.seats.count() == 2 and "hsvm" in json.dumps(both.protocol["policies"]["a-db"])
+    VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="stopped")
+    refused = client_of(cast.alice).post("/tenant/delete/", {"name": "Alpha Clinic"})
+    assert refused.status_code == 409 and f"Negotiation {both.pk} is not over yet" in refused.content.decode()
+    agreements.withdraw(by=cast.bob, negotiation=both)
+    Negotiation.objects.filter(state__in=Negotiation.OPEN).update(state="NO_AGREEMENT")
+    kept = list(Agreement.objects.values_list("digest", flat=True))
+    leaving.organisation_delete(by=cast.alice, tenant=cast.alpha)
+    for row in Negotiation.objects.all():
+        assert row.protocol == {}
+    client.force_login(cast.bob)
+    for path in (f"/tenant/negotiation/{both.pk}/", f"/tenant/host/{both.host.name}/goals/", "/tenant/"):
+        page = client.get(path)
+        assert page.status_code == 200, path
+    assert "A party was deleted with its wishes" in client.get(f"/tenant/negotiation/{both.pk}/").content.decode()
+    assert client.get(f"/api/negotiations/{both.pk}").status_code == 200
+    client.force_login(cast.olga)
+    assert client.get(f"/operator/negotiation/{both.pk}/").status_code == 200
+    assert list(Agreement.objects.values_list("digest", flat=True)) == kept and verify()["valid"]
+    assert document_of(cast.b_web.policies.first())["switches"]  # bob's own wishes are his
 
 
 def test_a_new_address_counts_when_its_link_was_followed(ann: User) -> None:

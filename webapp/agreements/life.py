@@ -13,7 +13,7 @@ from webapp.agreements.models import Conflict, Negotiation, Rung
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Placement
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import host_get, hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
@@ -30,6 +30,20 @@ Vm = VirtualMachine.State
 
 
 # -- another host
+
+
+@transaction.atomic
+def vm_place(*, by: User, vm: VirtualMachine, host: str) -> None:
+    """The stopped VM starts on this host next time, as after a move: only where its start check finds nothing that can
+    never be settled. Without wishes there is nothing to check yet. To where it is already: nothing happens."""
+    expect_own(by=by, tenant=vm.tenant.slug)
+    target = host_get(user=by, name=host)
+    if vm.state == Vm.STOPPED and hasattr(vm, "placement") and vm.placement.host == target:
+        return
+    if vm.state != Vm.STOPPED or policy_newest(user=by, vm=vm) is None:
+        placement_set(by=by, vm=vm, host=target)  # which refuses what is not stopped
+        return
+    vm_move(by=by, vm=vm, host=host)
 
 
 @transaction.atomic

@@ -34,6 +34,8 @@ from webapp.tenants.selectors import missing
 from webapp.tenants.services import membership_add, tenant_create
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.db.models import QuerySet
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
@@ -346,13 +348,14 @@ def organisation_refusals(*, tenant: Tenant) -> list[str]:
 
 
 @transaction.atomic
-def organisation_delete(*, by: User, tenant: Tenant) -> None:
-    """The organisation has no people, no name and no wishes any more. Only by an owner, and only while every VM of it
-    is stopped. Agreements that it signed stay with the others who signed them, under its short id."""
+def organisation_delete(*, by: User, tenant: Tenant, more: Sequence[str] = ()) -> None:
+    """The organisation has no people, no name and no wishes any more. Only by an owner, only while every VM of it is
+    stopped, and nothing `more` stands against it. Agreements that it signed stay with the others who signed them,
+    under its short id; what negotiations hold is emptied by webapp.agreements.leaving, which calls this."""
     row = Tenant.objects.select_for_update().get(pk=tenant.pk)
     expect_governs(by=by, tenant=row)
     list(row.vms.select_for_update())
-    refusals = organisation_refusals(tenant=row)
+    refusals = [*more, *(reason for reason in organisation_refusals(tenant=row) if reason not in more)]
     if refusals:
         raise VpmsError("still_running", 409, message=" ".join(refusals))
     audit.record(by=by, type="tenant.deleted", subject=f"tenant:{row.slug}", data={}, audience=[row.slug])

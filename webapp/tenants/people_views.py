@@ -191,27 +191,6 @@ def account_delete(request: HttpRequest) -> HttpResponse:
     return page(request, "account-data", "tenants/account_delete.html", context, status=409 if fault else 200)
 
 
-@tenant_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def organisation_delete(request: HttpRequest) -> HttpResponse:
-    """Delete the organisation one owns."""
-    user: Any = request.user
-    tenant = selectors.active_of(user=user)
-    people.expect_governs(by=user, tenant=tenant)
-    refusals, fault = people.organisation_refusals(tenant=tenant), ""
-    if request.method == "POST":
-        if not entering.is_fresh(request):
-            return entering.ask_again(request)
-        if request.POST.get("name", "") != tenant.name:
-            fault = _("Type the name exactly as it stands above. Nothing was changed.")
-        elif not refusals:
-            people.organisation_delete(by=user, tenant=tenant)
-            messages.info(request, _("The organisation is deleted."))
-            return redirect("account")
-    context = {"tenant": tenant, "refusals": refusals, "fault": fault}
-    return render(request, "tenants/organisation_delete.html", context, status=409 if request.method == "POST" else 200)
-
-
 @operator_required
 @require_POST
 def organisation_new(request: HttpRequest) -> HttpResponse:
