@@ -256,8 +256,9 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_PERSON = (8 * 3600, 7 * 24 * 3600)
 SESSION_OPERATOR = (3600, 12 * 3600)
 SESSION_COOKIE_AGE = SESSION_PERSON[0]
-# Operators and teachers act only with a second factor; on loopback it is offered and not required.
-MFA_REQUIRED = env_flag("HSVM_MFA", TLS)
+# Operators and teachers act only with a second factor. On loopback without TLS, which is the demo, it is offered and
+# required only if HSVM_MFA=1; nowhere else can it be switched off. An organisation may demand it of its own people.
+MFA_REQUIRED = TLS or env_flag("HSVM_MFA", False)
 MFA_ADAPTER = "webapp.accounts.factors.SiteAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_TOLERANCE = 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -23,11 +26,14 @@ from tests.web.keys import Key
 from webapp.accounts import factors, services, sessions
 from webapp.accounts.entry_views import password_forgotten
 from webapp.accounts.models import Attempts, User
+from webapp.agreements import leaving
+from webapp.agreements import services as agreements
+from webapp.agreements.models import Agreement, Negotiation
 from webapp.audit.models import Entry
 from webapp.audit.services import verify
 from webapp.live import rights
-from webapp.tenants.models import Membership, Policy, Tenant
-from webapp.tenants.services import membership_add
+from webapp.tenants.models import Membership, Policy, Tenant, VirtualMachine
+from webapp.tenants.services import document_of, membership_add
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long and quiet password"
@@ -53,6 +59,13 @@ def signed_in(name: str = "ann") -> Client:
     client = Client()
     assert sign_in(client, name).status_code == 302
     return client
+
+
+def client_of(user: User) -> Client:
+    """Signed in just now."""
+    user.set_password(PASSWORD)
+    user.save()
+    return signed_in(user.username)
 
 
 def code_of(user: User, ahead: int = 0) -> str:
@@ -219,6 +232,72 @@ def test_where_it_is_required_an_operator_acts_only_with_a_second_factor(cast: C
         factors.remove(user=User.objects.get(pk=cast.olga.pk), pk=Authenticator.objects.get(type="totp").pk)
 
 
+def factor_for(user: User) -> None:
+    step = int(time.time()) // 30
+    factors.app_add(user=user, secret="A" * 32, code=totp.format_hotp_value(totp.hotp_value("A" * 32, step)))
+
+
+def test_an_organisation_demands_a_second_factor_and_whoever_has_none_sets_it_up_before_anything(cast: Cast) -> None:
+    dan = services.user_create(by=None, username="dan", password=PASSWORD)
+    membership_add(by=None, user=dan, role="member", tenant=cast.alpha)
+    services.password_set(by=None, user=cast.alice, password=PASSWORD)
+    owner, member = signed_in("alice"), signed_in("dan")
+    demand = {"act": "factor", "required": "1"}
+    page = owner.post("/tenant/people/change/", demand, follow=True).content.decode()
+    assert "Set up a second factor for yourself first" in page and not Tenant.objects.get(slug="alpha").factor_required
+    factor_for(User.objects.get(username="alice"))
+    page = owner.post("/tenant/people/change/", demand, follow=True).content.decode()
+    assert "1 person here has none yet" in page
+    assert member.get("/tenant/")["Location"] == "/account/second-factor/"
+    assert member.get("/api/vms").json()["items"] == [] and member.get("/api/vms/a-db").status_code == 404
+    assert sign_in(Client(), "dan")["Location"] == "/account/second-factor/"  # before anything else
+    factor_for(User.objects.get(username="dan"))
+    assert member.get("/tenant/").status_code == 200 and member.get("/api/vms/a-db").status_code == 200
+    with pytest.raises(Exception, match="your last one"):
+        factors.remove(user=User.objects.get(username="dan"), pk=Authenticator.objects.get(user=dan, type="totp").pk)
+    told = {"required": False}
+    path = "/api/organisations/alpha/second-factor"
+    assert member.put(path, told, content_type="application/json").status_code == 403  # for owners
+    assert not owner.put(path, told, content_type="application/json").json()["factor_required"]
+    assert list(
+        Entry.objects.filter(type__startswith="tenant.factor").order_by("pk").values_list("type", flat=True)
+    ) == [
+        "tenant.factor_required",
+        "tenant.factor_free",
+    ]
+    assert verify()["valid"]
+
+
+def test_only_the_demo_on_loopback_lets_operators_in_without_a_second_factor() -> None:
+    told = "from webapp import settings; print(settings.MFA_REQUIRED)"
+    for tls, flag, required in (("1", "0", "True"), ("0", "0", "False"), ("0", "1", "True")):
+        env = {**os.environ, "HSVM_TLS": tls, "HSVM_MFA": flag, "HSVM_BIND": "127.0.0.1"}
+        env |= {"HSVM_SECRET_KEY": "k" * 64, "HSVM_SEAL_KEY": "0" * 64}
+        done = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, timeout=60)
+        assert done.stdout.strip() == required, done.stderr[-500:]
+
+
+# -- the language of mails
+
+
+def test_mails_come_in_the_readers_language_whoever_asks_for_them(ann: User) -> None:
+    german = Client(HTTP_ACCEPT_LANGUAGE="de")
+    sign_in(german)
+    assert User.objects.get().language == "de"  # as the browser asked at the first sign-in
+    services.reset_send(email=ann.email)
+    assert mail.outbox[-1].subject == "Ein neues Passwort"
+    german.post("/language/", {"language": "en"})  # the switch at the top, pressed while signed in
+    services.reset_send(email=ann.email)
+    assert mail.outbox[-1].subject == "A new password"
+    german.post("/account/", {"full_name": "Ann", "email": ann.email, "language": "de"})
+    assert User.objects.get().language == "de"
+    assert german.post("/account/", {"full_name": "Ann", "email": ann.email, "language": "xx"}).status_code == 422
+    sign_in(Client(HTTP_ACCEPT_LANGUAGE="en"))
+    assert User.objects.get().language == "de"  # another browser changes nothing
+    answer = german.put("/api/account", {"full_name": "Ann", "language": "en"}, content_type="application/json")
+    assert answer.json()["language"] == "en"
+
+
 # -- sign-ins
 
 
@@ -360,6 +439,35 @@ def test_an_organisation_goes_with_its_name_typed_and_only_while_nothing_runs(ca
     assert row.name == "deleted organisation" and not Membership.objects.filter(tenant=row).exists()
     assert {policy.document for policy in Policy.objects.filter(vm__tenant=row)} == {"{}"}
     assert client.get("/tenant/").status_code == 403 and verify()["valid"]
+
+
+def test_a_deleted_organisation_takes_its_wishes_out_of_negotiations_and_leaves_others_their_own(
+    cast: Cast, client: Client
+) -> None:
+    with_alpha = agreements.start_request(by=cast.alice, vm=cast.a_db)
+    agreements.negotiation_advance(negotiation_id=with_alpha.pk)
+    VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="running")
+    both = agreements.negotiation_advance(negotiation_id=agreements.start_request(by=cast.bob, vm=cast.b_web).pk)
+    assert both.seats.count() == 2 and "hsvm" in json.dumps(both.protocol["policies"]["a-db"])
+    VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="stopped")
+    refused = client_of(cast.alice).post("/tenant/delete/", {"name": "Alpha Clinic"})
+    assert refused.status_code == 409 and f"Negotiation {both.pk} is not over yet" in refused.content.decode()
+    agreements.withdraw(by=cast.bob, negotiation=both)
+    Negotiation.objects.filter(state__in=Negotiation.OPEN).update(state="NO_AGREEMENT")
+    kept = list(Agreement.objects.values_list("digest", flat=True))
+    leaving.organisation_delete(by=cast.alice, tenant=cast.alpha)
+    for row in Negotiation.objects.all():
+        assert row.protocol == {}
+    client.force_login(cast.bob)
+    for path in (f"/tenant/negotiation/{both.pk}/", f"/tenant/host/{both.host.name}/goals/", "/tenant/"):
+        page = client.get(path)
+        assert page.status_code == 200, path
+    assert "A party was deleted with its wishes" in client.get(f"/tenant/negotiation/{both.pk}/").content.decode()
+    assert client.get(f"/api/negotiations/{both.pk}").status_code == 200
+    client.force_login(cast.olga)
+    assert client.get(f"/operator/negotiation/{both.pk}/").status_code == 200
+    assert list(Agreement.objects.values_list("digest", flat=True)) == kept and verify()["valid"]
+    assert document_of(cast.b_web.policies.first())["switches"]  # bob's own wishes are his
 
 
 def test_a_new_address_counts_when_its_link_was_followed(ann: User) -> None:

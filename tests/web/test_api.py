@@ -12,7 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from tests.conftest import CAREFUL, Cast, wishes
+from tests.conftest import CAREFUL, HOST, Cast, wishes
 from webapp.accounts import tokens
 from webapp.accounts.models import ApiToken, StoredAnswer
 from webapp.audit.models import Entry
@@ -351,6 +351,13 @@ def test_a_stopped_vm_is_placed_elsewhere_and_a_running_one_is_not(cast: Cast) -
     VirtualMachine.objects.filter(name="a-db").update(state="running")
     refused = client.put("/api/vms/a-db/placement", {"host": "h1"}, content_type="application/json")
     assert (refused.status_code, refused.json()["code"]) == (409, "not_stopped")
+    VirtualMachine.objects.filter(name="a-db").update(state="stopped")
+    open_host = {**HOST["capabilities"], "memory_protection": ["none"]}  # a-db must be protected
+    host_create(by=cast.olga, document={**HOST, "host": "h3", "capabilities": open_host})
+    refused = client.put("/api/vms/a-db/placement", {"host": "h3"}, content_type="application/json")
+    assert (refused.status_code, refused.json()["code"]) == (409, "cannot_run_there")
+    again = client.put("/api/vms/a-db/placement", {"host": "h2"}, content_type="application/json")
+    assert again.json()["host"] == "h2"  # where it is already
     assert client.put("/api/vms/b-web/placement", {"host": "h2"}, content_type="application/json").status_code == 404
 
 

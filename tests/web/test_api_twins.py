@@ -47,7 +47,7 @@ TWINS = {
     "openid_connect_callback": "- where the browser comes back to from there",
     "sign-out": "token_revoke session_end",
     "theme": "! how pages look in this browser",
-    "language": "! how pages read in this browser",
+    "language": "! how pages read in this browser; of mails: account_put",
     "organisation-choose": "organisation_list",  # a choice for the pages of one sign-in; operations name it each time
     "home": "account_get",
     "account": "account_get account_put",  # the e-mail address is a way back in: changed on the page only
@@ -68,7 +68,7 @@ TWINS = {
     "organisation-delete": "! cannot be taken back: an owner types the organisation's name",
     "organisation-new": "organisation_make site_organisation_list",
     "people": "member_list invitation_list invitation_send",
-    "people-change": "member_put member_delete invitation_delete",
+    "people-change": "member_put member_delete invitation_delete factor_demand",
     "site-people": "site_member_list site_invitation_list site_invitation_send",
     "site-people-change": "site_member_put site_member_delete site_invitation_delete",
     "invitation": "! follows a link that came by mail, and makes the account",

@@ -18,7 +18,7 @@ from webapp.audit.selectors import lines_of
 from webapp.audit.services import verify
 from webapp.errors import VpmsError
 from webapp.fleet.models import Host, Placement
-from webapp.fleet.services import host_create
+from webapp.fleet.services import host_create, placement_set
 from webapp.ops import keeper, story
 from webapp.runs import engine, services
 from webapp.runs.models import Act, Run
@@ -349,3 +349,50 @@ def test_the_same_steps_by_api(cast: Cast, core: Negotiation, client) -> None:
     answer = client.post(f"/api/moves/{asked['id']}", {"consent": False}, content_type="application/json")
     assert answer.status_code == 200 and answer.json()["negotiation"] is None
     assert vm("a-db").placement.host.name == "h1" and Rung.objects.get().state == Rung.State.REFUSED
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_running_vm_that_asks_for_another_host_stops_here_and_starts_there_or_stays(
+    cast: Cast, two_hosts: Host, client, said: bool
+) -> None:
+    placement_set(by=cast.bob, vm=vm("b-web"), host=two_hosts)
+    services.vm_start(by=cast.bob, vm=vm("b-web"))
+    work()
+    before = bystander()
+    client.force_login(cast.bob)
+    page = client.post("/tenant/vm/b-web/move/", {"host": "h1"}, follow=True)
+    story.drain()
+    moving = Negotiation.objects.latest("pk")
+    assert moving.moves and moving.host.name == "h1" and moving.state == State.PROPOSED
+    assert "b-web runs on where it is while its place on h1 is negotiated" in text_of(page)
+    assert client.post("/tenant/vm/b-web/move/", {"host": "h1"}).status_code == 409
+    work()
+    assert bystander() == before and (vm("b-web").state, vm("b-web").placement.host.name) == ("running", "h2")
+    if said:
+        say(cast, moving, "bob", True)
+    say(cast, moving, "alice", said)
+    moving.refresh_from_db()
+    if not said:
+        assert moving.state == State.NO_AGREEMENT and bystander() == before
+        assert (vm("b-web").state, vm("b-web").placement.host.name) == ("running", "h2")
+        assert "ended without agreement" in text_of(client.get(f"/tenant/negotiation/{moving.pk}/"))
+        assert not Act.objects.filter(kind="stop_vm").exists()
+        return
+    assert moving.state == State.ENFORCED and verify()["valid"]
+    assert (vm("b-web").state, vm("b-web").placement.host.name) == ("running", "h1")
+    assert Act.objects.get(kind="stop_vm").run.host.name == "h2"
+    started = Act.objects.filter(kind="start_vm", vm__name="b-web", state="done").latest("pk")
+    assert started.run.host.name == "h1" and vm("a-db").state == "running"
+
+
+def test_a_running_vm_is_not_moved_where_a_neighbour_would_lose_what_it_runs_under(
+    cast: Cast, two_hosts: Host, client
+) -> None:
+    """b-web has h2 to itself and all that it wished for; a-db demands what would take some of it. Nobody is asked."""
+    placement_set(by=cast.bob, vm=vm("b-web"), host=two_hosts)
+    services.vm_start(by=cast.bob, vm=vm("b-web"))
+    work()
+    client.force_login(cast.alice)
+    page = client.post("/tenant/vm/a-db/move/", {"host": "h2"})
+    assert page.status_code == 409 and "a-db cannot run on h2 as things are" in text_of(page)
+    assert not Negotiation.objects.filter(moves=True).exists() and vm("a-db").placement.host.name == "h1"

@@ -14,6 +14,7 @@ from hsvm_engine.tracefile import BLOCK, HEADER, MAGIC
 from tests.conftest import HOST, Cast
 from webapp.audit.models import Entry
 from webapp.errors import VpmsError
+from webapp.fleet.models import Host, Placement
 from webapp.fleet.services import host_create, placement_set
 from webapp.ops import story
 from webapp.runs import engine, services, workloads
@@ -125,6 +126,28 @@ def test_a_stopped_vm_is_placed_on_a_host_that_can_keep_its_wishes_and_on_no_oth
     assert alice.post("/tenant/vm/a-db/move/", {"host": "nowhere"}).status_code == 422
     alice.post("/tenant/vm/a-db/move/", {"host": "h2"})
     assert VirtualMachine.objects.get(name="a-db").placement.host.name == "h2"
+
+
+def test_a_vm_without_a_host_is_placed_where_nobody_has_to_be_asked_first(cast: Cast, alice: Client) -> None:
+    VirtualMachine.objects.filter(name="b-web").update(state="running")  # on h1
+    open_host = {**HOST["capabilities"], "memory_protection": ["none"]}
+    host_create(by=cast.olga, document={**HOST, "host": "h0", "capabilities": open_host})  # empty, cannot protect
+    host_create(by=cast.olga, document={**HOST, "host": "h2"})
+    vm = {"name": "a-new", "trace": "gzip", "host": "", "memory_mib": "8", "profile": "confidential"}
+    page = alice.post("/tenant/vm/new/", vm, follow=True).content.decode()
+    assert "a-new is declared on host h2" in page
+    page = alice.post("/tenant/vm/a-new/consequences/", form_of()).content.decode()
+    assert "On h2, its host, a-new can start at once" in page
+    spots = {row["host"]: row for row in alice.get("/api/vms/a-new/places").json()["items"]}
+    assert [spots[name]["at_once"] for name in ("h0", "h1", "h2")] == [False, False, True] and spots["h1"]["busy"]
+    alice.post("/tenant/vm/a-new/move/", {"host": "h1"})
+    page = alice.post("/tenant/vm/a-new/consequences/", form_of()).content.decode()
+    assert "Others run on h1, its host: they are asked first" in page and "It can start at once on h2." in page
+    assert "b-web" not in page
+    VirtualMachine.objects.filter(name="a-new").update(state="running")
+    Placement.objects.filter(vm__name="a-new").update(host=Host.objects.get(name="h2"))
+    made = alice.post("/api/vms", {**vm, "name": "a-two", "memory_mib": 8}, content_type="application/json")
+    assert made.status_code == 201 and made.json()["host"] in ("h1", "h2")  # nowhere at once: where it can be kept
 
 
 def test_conduct_tells_what_was_tried_against_own_vms_alone(cast: Cast, alice: Client) -> None:

@@ -8,8 +8,8 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
@@ -37,12 +37,15 @@ def profile(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     typed: Any = request.POST if request.method == "POST" else typed_for(request) or {}
     full_name, email = typed.get("full_name", user.first_name), typed.get("email", user.email).strip()
+    language = typed.get("language", user.language or get_language())
     faults: dict[str, str] = {}
     if request.method == "POST":
         if email != user.email and not entering.is_fresh(request):
             return entering.ask_again(request)
         try:
+            services.language_check(language)
             services.name_set(user=user, full_name=full_name)
+            services.language_set(user=user, language=language)
             if email != user.email:
                 services.email_ask(user=user, email=email)
                 told = _("A link was sent to %(email)s. Follow it to make that your address.") % {"email": email}
@@ -56,6 +59,7 @@ def profile(request: HttpRequest) -> HttpResponse:
     context = {
         "full_name": full_name,
         "email": email,
+        "language": language,
         "faults": faults,
         "own_roles": selectors.roles_shown(user=user),
         "elsewhere": oidc.connections(user=user),

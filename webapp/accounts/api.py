@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
+from django.conf import settings
 from django.http import HttpRequest
 from ninja import Field, Query, Router, Status
 from ninja import Schema as Shape
@@ -30,6 +31,7 @@ class AccountOut(Shape):
     username: str
     full_name: str
     email: str
+    language: str = Field(description="Of mails to you.")
     roles: list[str]
     organisations: list[str]
     token: int | None = Field(description="The number of the token that this call carries; null with a session.")
@@ -39,6 +41,7 @@ class AccountOut(Shape):
 class ProfileIn(Strict):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"full_name": "Dana Reed"}]})
     full_name: Annotated[str, Field(max_length=120)]
+    language: Annotated[str, Field(max_length=16, description="Of mails to you. Left out: as it is.")] = ""
 
 
 class SignInOut(Shape):
@@ -97,6 +100,7 @@ def account_get(request: HttpRequest) -> Any:
         "username": user.get_username(),
         "full_name": user.first_name,
         "email": user.email,
+        "language": user.language or settings.LANGUAGE_CODE,
         "roles": role_names(user),
         "organisations": user.tenant_slugs,
         "token": token.pk if token else None,
@@ -106,8 +110,12 @@ def account_get(request: HttpRequest) -> Any:
 
 @router.put("/account", response=AccountOut, auth=oneself)
 def account_put(request: HttpRequest, given: ProfileIn) -> Any:
-    """Change the name that is shown beside your account's name. Scope manage, of a token for all your organisations."""
-    services.name_set(user=person(request), full_name=given.full_name)
+    """Change the name that is shown beside your account's name, and the language of mails to you. Scope manage, of a
+    token for all your organisations."""
+    user = person(request)
+    if given.language:
+        services.language_set(user=user, language=given.language)
+    services.name_set(user=user, full_name=given.full_name)
     return account_get(request)
 
 

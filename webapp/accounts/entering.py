@@ -10,13 +10,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
+from django.utils import translation
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 from webapp import typed
-from webapp.accounts import sessions
+from webapp.accounts import services, sessions
 from webapp.accounts.models import User
 from webapp.roles import signed_in_required
 
@@ -59,9 +63,19 @@ def enter(request: HttpRequest, user: User, *, next: str, told: dict[str, Any] |
     login(request, user, backend=BACKEND)
     sessions.begin(request, user, now=int(time.time()))
     confirmed(request)
+    if not user.language:  # the first time: as the browser asks, or as was chosen on the pages before
+        services.language_set(user=user, language=translation.get_language() or settings.LANGUAGE_CODE)
+    if user.waiting_areas and not told:
+        return factor_first(request)
     if told:
         return typed.back(request, {**told, "page": ours(request, told["page"], "/home/")})
     return redirect(ours(request, next, "/home/"))
+
+
+def factor_first(request: HttpRequest) -> HttpResponse:
+    """To the page of one's factors: what the person has a role for opens when one is set up."""
+    messages.warning(request, _("Your role here needs a second factor. Set one up, then go on."))
+    return redirect("account-factors")
 
 
 # -- what is asked again

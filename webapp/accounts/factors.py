@@ -218,7 +218,7 @@ def remove(*, user: User, pk: int) -> None:
     last one stays."""
     row = factor_get(user=user, pk=pk)
     last = Authenticator.objects.filter(user=user, type__in=(T.TOTP, T.WEBAUTHN)).count() == 1
-    if last and settings.MFA_REQUIRED and any(role in ("operator", "teacher") for role, _slug in user.roles):
+    if last and user.needs_factor:
         message = _("Your role needs a second factor, and this is your last one. Add another first.")
         raise VpmsError("last_factor", 409, message=message)
     kind = "app" if row.type == T.TOTP else "key"

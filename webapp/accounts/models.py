@@ -29,14 +29,16 @@ class User(AbstractUser):
     alias = models.CharField(max_length=24, unique=True, default=alias_make, editable=False)
     rights_version = models.PositiveIntegerField(default=1)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    language = models.CharField(max_length=16, blank=True, default="")  # of mails; empty until the first sign-in
 
     _chooses = False  # whether this object stands for one organisation at a time, as in a request
     _wanted: str | None = None
     _strictly = False
 
     @cached_property
-    def _all_roles(self) -> list[tuple[str, str | None]]:
-        return list(self.memberships.values_list("role", "tenant__slug"))
+    def _all_roles(self) -> list[tuple[str, str | None, bool | None]]:
+        """(role, organisation or None, whether that organisation demands a second factor of everybody)."""
+        return list(self.memberships.values_list("role", "tenant__slug", "tenant__factor_required"))
 
     @cached_property
     def has_factor(self) -> bool:
@@ -46,16 +48,25 @@ class User(AbstractUser):
 
     @cached_property
     def roles(self) -> list[tuple[str, str | None]]:
-        """(role, organisation or None) as they count now: where the site demands a second factor, the roles that need
-        one sleep until the person has set it up. Pages, API and sockets all ask here."""
-        if not settings.MFA_REQUIRED or not any(role in GUARDED for role, _ in self._all_roles) or self.has_factor:
-            return self._all_roles
-        return [(role, slug) for role, slug in self._all_roles if role not in GUARDED]
+        """(role, organisation or None) as they count now: where the site or the organisation demands a second factor,
+        the roles that need one sleep until the person has set it up. Pages, API and sockets all ask here."""
+        asleep = [] if not self.needs_factor or self.has_factor else self._guarded
+        return [(role, slug) for role, slug, _ in self._all_roles if (role, slug) not in asleep]
+
+    @property
+    def _guarded(self) -> list[tuple[str, str | None]]:
+        """The roles that count only with a second factor."""
+        site = GUARDED if settings.MFA_REQUIRED else {}
+        return [(role, slug) for role, slug, demanded in self._all_roles if demanded or role in site]
+
+    @property
+    def needs_factor(self) -> bool:
+        return bool(self._guarded)
 
     @property
     def waiting_areas(self) -> set[str]:
         """Areas that open as soon as the person has a second factor."""
-        return {GUARDED[role] for role, slug in self._all_roles if role in GUARDED and (role, slug) not in self.roles}
+        return {GUARDED.get(role, "tenant") for role, slug in self._guarded if (role, slug) not in self.roles}
 
     def roles_in(self, tenant: str | None) -> set[str]:
         """The person's roles in this organisation; None: on the site itself. Only the active organisation counts."""

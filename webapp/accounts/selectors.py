@@ -62,6 +62,7 @@ def own_data(*, user: User) -> dict[str, Any]:
         "name": user.username,
         "full_name": user.first_name,
         "email": user.email,
+        "language": user.language,
         "alias": user.alias,
         "joined": user.date_joined.isoformat(),
         "roles": [{"role": row["role"], "where": row["where"]} for row in roles_shown(user=user)],

@@ -17,7 +17,7 @@ from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import F
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from django.utils.translation import gettext as _
@@ -105,13 +105,14 @@ def reset_send(*, email: str) -> None:
     for user in User.objects.filter(email__iexact=email, is_active=True).exclude(email=""):
         token = default_token_generator.make_token(user)
         address = link("password-new", urlsafe_base64_encode(force_bytes(user.pk)), token)
-        lines = [
-            _("Somebody, probably you, asked for a new password for %(name)s.") % {"name": user.get_username()},
-            _("Choose one within an hour by this link; it works once:"),
-            address,
-            _("If it was not you, do nothing: the old password stays as it is."),
-        ]
-        mail(to=user.email, subject=_("A new password"), text="\n\n".join(lines))
+        with mails_in(user):
+            lines = [
+                _("Somebody, probably you, asked for a new password for %(name)s.") % {"name": user.get_username()},
+                _("Choose one within an hour by this link; it works once:"),
+                address,
+                _("If it was not you, do nothing: the old password stays as it is."),
+            ]
+            mail(to=user.email, subject=_("A new password"), text="\n\n".join(lines))
 
 
 def reset_user(*, uid: str, token: str) -> User | None:
@@ -122,6 +123,25 @@ def reset_user(*, uid: str, token: str) -> User | None:
         return None
     user = User.objects.filter(pk=pk, is_active=True).first() if 0 < pk < 1 << 62 else None
     return user if user is not None and default_token_generator.check_token(user, token) else None
+
+
+def mails_in(user: User) -> translation.override:
+    """Mails to the person are written in its own language, whoever's request or worker makes them."""
+    return translation.override(user.language or translation.get_language() or settings.LANGUAGE_CODE)
+
+
+def language_check(language: str) -> None:
+    if language not in dict(settings.LANGUAGES):
+        reason = _("must be one of %(known)s") % {"known": ", ".join(dict(settings.LANGUAGES))}
+        raise BadInput([Fault("$.language", reason)])
+
+
+def language_set(*, user: User, language: str) -> None:
+    """Mails and digests come in this language from now on."""
+    language_check(language)
+    if user.language != language:
+        user.language = language
+        user.save(update_fields=["language"])
 
 
 @transaction.atomic
@@ -140,12 +160,13 @@ def email_ask(*, user: User, email: str) -> None:
     except ValidationError:
         raise BadInput([Fault("$.email", _("This is not an e-mail address."))]) from None
     told = signing.dumps({"user": user.pk, "email": email, "before": user.email}, salt=EMAIL_SALT)
-    lines = [
-        _("Make this the e-mail address of %(name)s by this link, within a day:") % {"name": user.get_username()},
-        link("email-confirm", told),
-        _("If you did not ask for it, do nothing."),
-    ]
-    mail(to=email, subject=_("Confirm your e-mail address"), text="\n\n".join(lines))
+    with mails_in(user):
+        lines = [
+            _("Make this the e-mail address of %(name)s by this link, within a day:") % {"name": user.get_username()},
+            link("email-confirm", told),
+            _("If you did not ask for it, do nothing."),
+        ]
+        mail(to=email, subject=_("Confirm your e-mail address"), text="\n\n".join(lines))
 
 
 def email_of(*, user: User, sealed: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -16,11 +15,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webapp.accounts import entering, tokens
 from webapp.accounts.models import ApiToken
 from webapp.errors import BadInput, VpmsError
+from webapp.roles import signed_in_required
 from webapp.typed import typed_for
 
 
 @never_cache
-@login_required
+@signed_in_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def token_page(request: HttpRequest) -> HttpResponse:
     """The secret of a new token is in the answer to the form that made it, and nowhere else."""
@@ -57,7 +57,7 @@ def token_page(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/tokens.html", context, status=status)
 
 
-@login_required
+@signed_in_required
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     user: Any = request.user

@@ -91,7 +91,10 @@ class SignOut(auth_views.LogoutView):
 @signed_in_required
 def home(request: HttpRequest) -> HttpResponse:
     """To the first area that the person may enter."""
-    return redirect(AREAS[role_names(request.user)[0]])
+    user: Any = request.user
+    if user.waiting_areas and not user.roles:
+        return entering.factor_first(request)
+    return redirect(AREAS[role_names(user)[0]])
 
 
 @require_POST
@@ -119,10 +122,14 @@ def theme(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def language(request: HttpRequest) -> HttpResponse:
-    """Remember the chosen language as the theme is; LocaleMiddleware reads the cookie."""
+    """Remember the chosen language as the theme is; LocaleMiddleware reads the cookie. Mails to whoever is signed in
+    come in it too."""
     chosen, known = request.POST.get("language", ""), dict(settings.LANGUAGES)
     if chosen not in known:
         return not_one_of(request, "language", known)
+    user: Any = request.user
+    if user.is_authenticated:
+        services.language_set(user=user, language=chosen)
     return remembered(request, settings.LANGUAGE_COOKIE_NAME, chosen)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.utils import timezone
 
-from webapp.agreements import checks, telling
+from webapp.agreements import checks, places, telling
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
     from webapp.fleet.models import Host
     from webapp.tenants.models import Policy
+    from webapp.vpms.vocabulary import Profile
 
 
 @transaction.atomic
@@ -114,7 +116,8 @@ def goal_waive(*, by: User, vm: str, switch: str, given_up: bool) -> VirtualMach
 def vm_declare(
     *, by: User, tenant: str, name: str, trace: str, host: str, memory_mib: str, profile: str
 ) -> VirtualMachine:
-    """A stopped VM with its place and the first version of its wishes, all or nothing."""
+    """A stopped VM with its place and the first version of its wishes, all or nothing. Without a host one is
+    chosen: where these wishes are kept best, and among such hosts where it could start at once."""
     faults = []
     owner = tenants_of(user=by).filter(slug=tenant).first()
     place = hosts_of(user=by).filter(name=host).first()
@@ -125,27 +128,34 @@ def vm_declare(
     offered = [name for name, _label in programs_of(user=by, tenant=tenant)]
     if trace not in offered:
         faults.append(Fault("$.trace", f"must be one of the recorded programs {', '.join(offered)}"))
-    if place is None:
+    if place is None and host:
         faults.append(Fault("$.host", "is not a host of this platform"))
     if memory_mib not in sizes:
         faults.append(Fault("$.memory_mib", f"must be one of {', '.join(sizes)}"))
     if start is None:
         faults.append(Fault("$.profile", "is not one of the profiles"))
-    if owner is None or place is None or start is None or faults:
+    if owner is None or start is None or faults:
         raise BadInput(faults)
     must(by, "act", tenant=owner.slug)
     vm = vm_create(by=by, tenant=owner, name=name, trace=trace)
+    first_wishes = partial(_wishes_of_profile, start, vm, {"vcpus": 1, "memory_mib": sizes[memory_mib]})
+    place = place or places.host_for(user=by, vm=vm, document_on=first_wishes)
+    if place is None:
+        raise BadInput([Fault("$.host", "is needed: this platform has no host yet")])
     placement_set(by=by, vm=vm, host=place)
-    size = {"vcpus": 1, "memory_mib": sizes[memory_mib]}
-    document = document_from_answers(
+    vm.refresh_from_db()
+    wishes_declare(by=by, vm=vm, document=first_wishes(place))
+    return vm
+
+
+def _wishes_of_profile(start: Profile, vm: VirtualMachine, size: dict[str, int], host: Host | None) -> dict[str, Any]:
+    """The profile's answers as the first version of the wishes on this host; None: on one that can do everything."""
+    return document_from_answers(
         start.answers,
         vm=vm.name,
-        tenant=owner.slug,
+        tenant=vm.tenant.slug,
         version=1,
         size=size,
         delegate=forms.delegate_default(),
-        offers=checks.offers_of(host=place, size=size),
+        offers=checks.offers_of(host=host, size=size),
     )
-    vm.refresh_from_db()
-    wishes_declare(by=by, vm=vm, document=document)
-    return vm

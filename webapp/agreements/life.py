@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -13,9 +12,8 @@ from webapp.agreements import checks, declaring, ladder, services
 from webapp.agreements.models import Conflict, Negotiation, Rung
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
-from webapp.fleet.models import Host, Placement
-from webapp.fleet.selectors import document_of as host_document
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.models import Placement
+from webapp.fleet.selectors import host_get, hosts_of
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
@@ -28,39 +26,24 @@ from webapp.vpms.answers import document_from_answers
 if TYPE_CHECKING:
     from webapp.accounts.models import User
 
-MOST_HOSTS: Final = 50  # that are checked for a page
 Vm = VirtualMachine.State
 
 
-# -- where it can be
+# -- another host
 
 
-def places_of(*, user: User, policy: Policy) -> list[dict[str, Any]]:
-    """Each host, whether these wishes can be kept there, and why not. Neighbours are asked when the VM starts: what
-    stands against it is only what the host, its operator and the wishes themselves say."""
-    taken = set(Placement.objects.filter(alone=True).exclude(vm__state=Vm.STOPPED).values_list("host_id", flat=True))
-    found: dict[str, tuple[list[str], int]] = {}  # hosts that differ in nothing but their name are checked once
-    return [
-        _place(host, policy, found, taken=host.pk in taken)
-        for host in hosts_of(user=user).order_by("name")[:MOST_HOSTS]
-    ]
-
-
-def _place(host: Host, policy: Policy, found: dict[str, tuple[list[str], int]], *, taken: bool) -> dict[str, Any]:
-    kind = json.dumps({**host_document(host), "host": "", "running": [], "agreement": None}, sort_keys=True)
-    if kind not in found:
-        rows = checks.create_check(host=host, policy=policy)["conflicts"]
-        words = [checks.finding_words(row) for row in rows if row["severity"] == "hard"]
-        open_points = sum(row["severity"] == "negotiable" for row in rows)
-        if any(host.name in text for text in words):  # it is said of this host alone
-            return _placed(host, words, open_points, taken=taken)
-        found[kind] = words, open_points
-    return _placed(host, *found[kind], taken=taken)
-
-
-def _placed(host: Host, words: list[str], open_points: int, *, taken: bool) -> dict[str, Any]:
-    why = [*words, _("The host is given to one VM alone.")] if taken else list(words)
-    return {"host": host, "can": not why, "why": why, "open": open_points}
+@transaction.atomic
+def vm_place(*, by: User, vm: VirtualMachine, host: str) -> None:
+    """The stopped VM starts on this host next time, as after a move: only where its start check finds nothing that can
+    never be settled. Without wishes there is nothing to check yet. To where it is already: nothing happens."""
+    expect_own(by=by, tenant=vm.tenant.slug)
+    target = host_get(user=by, name=host)
+    if vm.state == Vm.STOPPED and hasattr(vm, "placement") and vm.placement.host == target:
+        return
+    if vm.state != Vm.STOPPED or policy_newest(user=by, vm=vm) is None:
+        placement_set(by=by, vm=vm, host=target)  # which refuses what is not stopped
+        return
+    vm_move(by=by, vm=vm, host=host)
 
 
 @transaction.atomic

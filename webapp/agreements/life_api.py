@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.agreements import life
+from webapp.agreements import life, places
 from webapp.agreements.wishes_api import Name, PlaceIn
 from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.tenants.api import router as vms
@@ -22,7 +22,9 @@ class SpotOut(Schema):
     here: bool = Field(description="The VM is there now.")
     can: bool
     why: list[str] = Field(description="What stands against it, in words.")
-    open: int = Field(description="Points that would have to be negotiated.")
+    open: int = Field(description="Points that would have to be negotiated with the operator.")
+    busy: bool = Field(description="Others run there, who are asked when the VM starts.")
+    at_once: bool = Field(description="It could start there now, since nobody has to be asked first.")
 
 
 class MovedOut(Schema):
@@ -68,7 +70,7 @@ def place_list(request: HttpRequest, name: Name, paging: Query[Paging]) -> Any:
     vm = vm_get(user=user, name=name)
     policy = policy_newest(user=user, vm=vm)
     home = vm.placement.host if hasattr(vm, "placement") else None
-    rows = life.places_of(user=user, policy=policy) if policy else []
+    rows = places.places_of(user=user, policy=policy) if policy else []
     return pages(request, [spot_shown(row, home) for row in rows], paging, by="host")
 
 

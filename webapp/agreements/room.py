@@ -96,7 +96,8 @@ class Room:
     @property
     def sentence(self) -> str:
         told = wording.SENTENCES[State(self.negotiation.state)]
-        return f"{told} {self.negotiation.reason}".rstrip()
+        gone = "" if self.negotiation.protocol or self.negotiation.state == State.DRAFT else wording.EMPTIED
+        return " ".join(part for part in (told, self.negotiation.reason, gone) if part)
 
     @property
     def deadline(self) -> dt.datetime | None:

@@ -1,8 +1,9 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.agreements import paper_views, views, vm_views
+from webapp.agreements import leaving_views, paper_views, views, vm_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("tenant/delete/", leaving_views.organisation_delete, name="organisation-delete"),
     path("tenant/vm/new/", vm_views.vm_new, name="vm-new"),
     path("tenant/vm/<str:name>/", vm_views.preferences, name="vm-preferences"),
     path("tenant/vm/<str:name>/wishes.<str:kind>", vm_views.wishes_file, name="wishes-file"),

@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.agreements import checks, declaring, life, selectors
+from webapp.agreements import checks, declaring, life, places, selectors
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.selectors import hosts_of
 from webapp.roles import must, tenant_required
@@ -318,7 +318,8 @@ def vm_new(request: HttpRequest) -> HttpResponse:
         except VpmsError as refused:
             faults, status = faults_of(refused), refused.http_status
         else:
-            messages.success(request, f"{vm.name} is declared. Look through its wishes, then start it.")
+            words = _("%(vm)s is declared on host %(host)s. Look through its wishes, then start it.")
+            messages.success(request, words % {"vm": vm.name, "host": vm.placement.host.name})
             return redirect("vm-preferences", name=vm.name)
     context = {
         "tenants": tenants,
@@ -367,13 +368,13 @@ def vm_move(request: HttpRequest, name: str) -> HttpResponse:
             messages.success(request, words % {"vm": vm.name, "host": request.POST.get("host", "")})
             return redirect("my-vms")
     policy = policies_of(user=user, vm=vm).first()
-    places = life.places_of(user=user, policy=policy) if policy else []
+    spots = places.places_of(user=user, policy=policy) if policy else []
     home = vm.placement.host if hasattr(vm, "placement") else None
     context = {
         "vm": vm,
         "home": home,
         "runs": vm.state == VirtualMachine.State.RUNNING,
-        "places": [row for row in places if row["host"] != home],
+        "places": [row for row in spots if row["host"] != home],
         "policy": policy,
         "faults": faults_of(refused) if refused else [],
     }

@@ -8,10 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Field, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.agreements import checks, declaring, selectors
+from webapp.agreements import checks, declaring, life, selectors
 from webapp.errors import BadInput, Fault
-from webapp.fleet.selectors import host_get
-from webapp.fleet.services import placement_set
 from webapp.rest.document import body_of_kind
 from webapp.rest.doors import reader
 from webapp.rest.etags import etag, seen_in
@@ -76,7 +74,13 @@ class VmIn(Strict):
     )
     name: Name
     trace: Name
-    host: Name
+    host: Annotated[
+        str,
+        Field(
+            max_length=63,
+            description="Left out: one that keeps the wishes best, and where it can start at once if possible.",
+        ),
+    ] = ""
     memory_mib: Annotated[int, Field(ge=1, le=2**26)] = forms.MEMORY_MIB[0]
     profile: Name
     tenant: Annotated[str, Field(max_length=63, description="Needed only by people of several organisations.")] = ""
@@ -137,10 +141,11 @@ def vm_declare(request: HttpRequest, given: VmIn) -> Any:
 
 @vms.put("/vms/{name}/placement", response=VmOut)
 def vm_place(request: HttpRequest, name: str, given: PlaceIn) -> Any:
-    """Place a stopped VM of yours on another host, where it starts next time. Nothing that runs is moved by this."""
+    """Place a stopped VM of yours on another host, where it starts next time, if its wishes can be kept there beside
+    those who run (409 cannot_run_there else). Nothing that runs is moved by this."""
     user = person(request)
     vm = vm_get(user=user, name=name)
-    placement_set(by=user, vm=vm, host=host_get(user=user, name=given.host))
+    life.vm_place(by=user, vm=vm, host=given.host)
     newest = policy_newest(user=user, vm=vm)
     return {**vm_shown(vm_get(user=user, name=name)), "policy_version": newest.version if newest else None}
 

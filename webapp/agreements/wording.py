@@ -57,6 +57,7 @@ CHIPS: Final = {
     State.NO_AGREEMENT: ("Rejected", "violation"),
     State.WITHDRAWN: ("Withdrawn", "warning"),
 }
+EMPTIED = "A party was deleted with its wishes, so nothing of what was wished and proposed stands here any more."
 SENTENCES: Final = {
     State.DRAFT: "The start is waiting its turn: another start on this host is being settled.",
     State.DETECTED: "Wishes clash. Everyone concerned is being invited; only the new start is held.",

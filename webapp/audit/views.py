@@ -51,6 +51,7 @@ def timeline(request: HttpRequest, area: str) -> HttpResponse:
     before = number(request.GET.get("before", ""))
     page = selectors.page_of(user=user, wanted=wanted, before=before, most=PRINTED if paper else selectors.PAGE)
     for entry in page["entries"]:
+        entry["kind"] = title(entry["type"])
         entry["says"] = sentence(entry["type"], entry["data"]) or title(entry["type"])
         entry["details"] = json.dumps(entry["data"], indent=2, ensure_ascii=False) if entry["data"] else ""
         entry["told"] = told(entry["data"])
@@ -59,7 +60,7 @@ def timeline(request: HttpRequest, area: str) -> HttpResponse:
         "area": area,
         "page": page,
         "verdict": verdict,
-        "types": selectors.types_of(user=user),
+        "types": sorted(((type, title(type)) for type in selectors.types_of(user=user)), key=lambda pair: pair[1]),
         "chosen": chosen,
         "narrowed": bool(narrowed),
         "more": bool(set(narrowed) - {"vm", "text"}),

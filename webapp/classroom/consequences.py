@@ -7,7 +7,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from webapp.agreements import checks, life
+from webapp.agreements import checks, places
 from webapp.agreements.steps import now_text
 from webapp.classroom import mine
 from webapp.classroom.selectors import DRILL
@@ -37,12 +37,14 @@ def consequences_of(*, user: User, vm: VirtualMachine, document: bytes | dict[st
     parsed = policy_read(vm=vm, last=policy_newest(user=user, vm=vm), document=document)
     text = document if isinstance(document, bytes) else canonical(document)
     policy = Policy(vm=vm, version=parsed.version, document=text.decode())
-    places = life.places_of(user=user, policy=policy)
+    spots = places.places_of(user=user, policy=policy)
     home = vm.placement.host if hasattr(vm, "placement") else hosts_of(user=user).first()
     found: dict[str, Any] = {
         "vm": vm,
-        "places": places,
-        "can": sum(place["can"] for place in places),
+        "places": spots,
+        "can": sum(place["can"] for place in spots),
+        "here": next((place for place in spots if home and place["host"] == home), None),
+        "at_once": [place["host"].name for place in spots if place["at_once"]],
         "check": checks.shown(checks.create_check(host=home, policy=policy), names=[vm.name]) if home else None,
         "host": home,
     }

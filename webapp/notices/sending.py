@@ -66,7 +66,7 @@ def _notices(mail: Mail) -> Any:
 
 def message_of(mail: Mail, notices: list[Notice]) -> EmailMessage:
     """Plain text. The subject says of which kind it is and nothing more: subjects are read on locked screens."""
-    with translation.override(getattr(mail.user, "language", "") or settings.LANGUAGE_CODE):
+    with translation.override(mail.user.language or settings.LANGUAGE_CODE):
         if mail.digest:
             count = len(notices)
             subject = ngettext("H-SVM: %(count)d notice", "H-SVM: %(count)d notices", count) % {"count": count}

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -18,14 +17,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from webapp.errors import BadInput, VpmsError
 from webapp.notices import payload, selectors, services, wording
 from webapp.notices.models import Endpoint, Reader
-from webapp.roles import tenant_required
+from webapp.roles import signed_in_required, tenant_required
 
 
 def number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
-@login_required
+@signed_in_required
 @require_safe
 def notices(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
@@ -39,7 +38,7 @@ def notices(request: HttpRequest) -> HttpResponse:
     return render(request, "notices/notices.html", context)
 
 
-@login_required
+@signed_in_required
 @require_POST
 def read(request: HttpRequest) -> HttpResponse:
     """One notice, or all that the page showed; what came since stays unread."""
@@ -56,7 +55,7 @@ def read(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(back if ours else "/notices/")
 
 
-@login_required
+@signed_in_required
 @require_safe
 @never_cache
 def bell(request: HttpRequest) -> HttpResponse:
@@ -64,7 +63,7 @@ def bell(request: HttpRequest) -> HttpResponse:
     return render(request, "notices/_bell.html")
 
 
-@login_required
+@signed_in_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def choices(request: HttpRequest) -> HttpResponse:
     user: Any = request.user

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils.translation import gettext
@@ -14,7 +13,7 @@ from webapp.ops import services
 from webapp.ops.glossary import PAPER, SECTIONS, TERMS
 from webapp.ops.styleguide import GROUPS
 from webapp.ops.tour import FIRST_STEPS, LABELS, TOURS
-from webapp.roles import role_names
+from webapp.roles import role_names, signed_in_required
 
 FIRST_PAGES = {"tenant": "/tenant/", "operator": "/operator/", "teacher": "/teach/"}
 
@@ -46,7 +45,7 @@ def area_of(request: HttpRequest) -> str:
     return area
 
 
-@login_required
+@signed_in_required
 @require_POST
 def guide(request: HttpRequest) -> HttpResponse:
     """What the list of first steps and the tour ask for: put away, show again, open a step, remember a stop."""

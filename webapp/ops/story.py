@@ -1,7 +1,8 @@
 """The demo's story: who takes part, what they wish, and what keeps going on. Everything through the normal services.
 
 Host h1: a-db runs; b-web's start clashed with it, and a proposal waits for both people. Host h2: a-mail and b-shop run
-under an agreement; the operator asks both for memory now and then, and holds attack drills against them.
+under an agreement; the operator asks both for memory now and then, and holds attack drills against them. Host h3 is
+empty: a newcomer's VM starts there at once.
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ def _cast(passwords: dict[str, str]) -> None:
     tenants.membership_add(by=None, user=people["ines"], role="teacher")
     tenants.membership_add(by=None, user=people["nora"], role="auditor", tenant=alpha)
     h1, h2 = (fleet.host_create(by=people["olga"], document=host_document(name)) for name in ("h1", "h2"))
+    fleet.host_create(by=people["olga"], document=host_document("h3"))
     _vm(people["alice"], alpha, h1, "a-db", "sqlite3", wishes("a-db", "alpha", "h1", EASY))
     _vm(people["bob"], beta, h1, "b-web", "gzip", wishes("b-web", "beta", "h1", QUICK))
     _vm(people["alice"], alpha, h2, "a-mail", "gzip", plain_wishes("a-mail", "alpha", "h2", KEEPS))

@@ -24,6 +24,7 @@ class Tenant(models.Model):
     slug = models.CharField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    factor_required = models.BooleanField(default=False)  # of everybody who belongs to it
 
     class Meta:
         ordering = ["slug"]

@@ -34,6 +34,8 @@ from webapp.tenants.selectors import missing
 from webapp.tenants.services import membership_add, tenant_create
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.db.models import QuerySet
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
@@ -62,6 +64,26 @@ def audience(tenant: Tenant | None) -> list[str]:
     return [tenant.slug] if tenant else []
 
 
+@transaction.atomic
+def factor_demand(*, by: User, tenant: Tenant, required: bool) -> Tenant:
+    """From now on the organisation is open to people with a second factor only, or to all its people again. For owners
+    who have one themselves; twice is once. Nobody loses a role: it sleeps until the person has set a factor up."""
+    row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    expect_governs(by=by, tenant=row)
+    if row.factor_required == required:
+        return row
+    if required and not by.has_factor:
+        message = _("Set up a second factor for yourself first; else this would shut you out.")
+        raise VpmsError("no_factor", 409, message=message)
+    row.factor_required = required
+    row.save(update_fields=["factor_required"])
+    what = "tenant.factor_required" if required else "tenant.factor_free"
+    audit.record(by=by, type=what, subject=f"tenant:{row.slug}", data={}, audience=[row.slug])
+    for person in User.objects.filter(memberships__tenant=row).distinct():
+        accounts.rights_moved(user=person)
+    return row
+
+
 # -- reads
 
 
@@ -70,6 +92,15 @@ def members_of(*, user: User, tenant: Tenant | None) -> QuerySet[Membership]:
     if not may(user, "see", tenant=tenant.slug if tenant else None):
         raise missing()
     return Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__username", "role")
+
+
+def without_factor(*, user: User, tenant: Tenant) -> int:
+    """How many people of the organisation have no second factor yet; for its owners, else 0."""
+    if not may(user, "govern", tenant=tenant.slug):
+        return 0
+    have = Authenticator.objects.filter(type__in=(Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN))
+    people = User.objects.filter(memberships__tenant=tenant).exclude(pk__in=have.values("user_id"))
+    return people.distinct().count()
 
 
 def invitations_of(*, user: User, tenant: Tenant | None) -> QuerySet[Invitation]:
@@ -123,15 +154,17 @@ def invite(*, by: User, tenant: Tenant | None, email: str, role: str) -> Invitat
         expires_at=timezone.now() + dt.timedelta(days=settings.INVITATION_DAYS),
     )
     _record(by, "invitation.sent", row)
-    where = tenant.name if tenant else _("this site")
-    lines = [
-        _("%(by)s invites you to %(where)s on VPMS, with the role %(role)s.")
-        % {"by": by.first_name or by.username, "where": where, "role": row.get_role_display()},
-        _("Accept within %d days by this link; it works once:") % settings.INVITATION_DAYS,
-        accounts.link("invitation", token),
-        _("If you do not know what this is about, do nothing."),
-    ]
-    subject, text = _("You are invited to VPMS"), "\n\n".join(lines)
+    reader = User.objects.filter(email__iexact=email, is_active=True).first() or by
+    with accounts.mails_in(reader):
+        where = tenant.name if tenant else _("this site")
+        lines = [
+            _("%(by)s invites you to %(where)s on VPMS, with the role %(role)s.")
+            % {"by": by.first_name or by.username, "where": where, "role": row.get_role_display()},
+            _("Accept within %d days by this link; it works once:") % settings.INVITATION_DAYS,
+            accounts.link("invitation", token),
+            _("If you do not know what this is about, do nothing."),
+        ]
+        subject, text = _("You are invited to VPMS"), "\n\n".join(lines)
     transaction.on_commit(lambda: accounts.mail(to=email, subject=subject, text=text))
     return row
 
@@ -298,6 +331,7 @@ def account_delete(*, user: User) -> None:
         kept.all().delete()
     sessions.end(user=user)
     user.username, user.first_name, user.last_name, user.email = user.alias, "", "", ""
+    user.language = ""
     user.is_active, user.deleted_at = False, timezone.now()
     user.set_unusable_password()
     user.save()
@@ -314,13 +348,14 @@ def organisation_refusals(*, tenant: Tenant) -> list[str]:
 
 
 @transaction.atomic
-def organisation_delete(*, by: User, tenant: Tenant) -> None:
-    """The organisation has no people, no name and no wishes any more. Only by an owner, and only while every VM of it
-    is stopped. Agreements that it signed stay with the others who signed them, under its short id."""
+def organisation_delete(*, by: User, tenant: Tenant, more: Sequence[str] = ()) -> None:
+    """The organisation has no people, no name and no wishes any more. Only by an owner, only while every VM of it is
+    stopped, and nothing `more` stands against it. Agreements that it signed stay with the others who signed them,
+    under its short id; what negotiations hold is emptied by webapp.agreements.leaving, which calls this."""
     row = Tenant.objects.select_for_update().get(pk=tenant.pk)
     expect_governs(by=by, tenant=row)
     list(row.vms.select_for_update())
-    refusals = organisation_refusals(tenant=row)
+    refusals = [*more, *(reason for reason in organisation_refusals(tenant=row) if reason not in more)]
     if refusals:
         raise VpmsError("still_running", 409, message=" ".join(refusals))
     audit.record(by=by, type="tenant.deleted", subject=f"tenant:{row.slug}", data={}, audience=[row.slug])

@@ -30,6 +30,7 @@ class OrganisationOut(Schema):
     slug: str
     name: str
     roles: list[str] = Field(description="What you are there.")
+    factor_required: bool = Field(description="Only people with a second factor can work there.")
 
 
 class OrganisationIn(Strict):
@@ -38,6 +39,11 @@ class OrganisationIn(Strict):
     )
     slug: Annotated[str, Field(max_length=63)]
     name: Annotated[str, Field(max_length=120)]
+
+
+class FactorIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"required": False}]})
+    required: bool
 
 
 class MemberOut(Schema):
@@ -97,7 +103,8 @@ def organisation(user: Any, name: str) -> Tenant:
 
 
 def organisation_shown(user: Any, tenant: Tenant) -> dict[str, Any]:
-    return {"slug": tenant.slug, "name": tenant.name, "roles": sorted(user.roles_in(tenant.slug))}
+    told = {"slug": tenant.slug, "name": tenant.name, "roles": sorted(user.roles_in(tenant.slug))}
+    return {**told, "factor_required": tenant.factor_required}
 
 
 def member_shown(row: Membership) -> dict[str, Any]:
@@ -127,6 +134,15 @@ def organisation_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     user = person(request)
     found = selectors.tenants_of(user=user)
     return pages(request, found, paging, by="slug", shown=lambda row: organisation_shown(user, row))
+
+
+@router.put("/organisations/{name}/second-factor", response=OrganisationOut, auth=governor)
+def factor_demand(request: HttpRequest, name: str, given: FactorIn) -> Any:
+    """Demand a second factor of everybody in the organisation, or no longer. For owners who have one: whoever has none
+    finds nothing of it before setting one up, by page, API or socket. Scope manage."""
+    user = person(request)
+    row = people.factor_demand(by=user, tenant=organisation(user, name), required=given.required)
+    return organisation_shown(user, row)
 
 
 @router.get("/organisations/{name}/members", response=Listed[MemberOut])

@@ -43,6 +43,7 @@ def people_page(
         "offered": [(role, R(role).label) for role in people.roles_for(tenant)],
         "choices": selectors.organisations_all(user=user) if tenant is None and governs else [],
         "governs": governs,
+        "without_factor": people.without_factor(user=user, tenant=tenant) if tenant else 0,
         "typed": typed,
         "chosen": typed.get("role", R.MEMBER if tenant else R.STUDENT),  # never the mightiest by itself
         "faults": faults or {},
@@ -83,20 +84,29 @@ def site_people(request: HttpRequest) -> HttpResponse:
 
 
 def changed(request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
-    """A role changed, a person removed, an invitation withdrawn."""
+    """A role changed, a person removed, an invitation withdrawn, a second factor demanded or not."""
     user: Any = request.user
     post, back = request.POST, redirect("people" if tenant else "site-people")
     act, pk = post.get("act", ""), number(post.get("pk", ""))
     if act == "role":
-        row = people.role_change(by=user, tenant=tenant, pk=pk, role=post.get("role", ""))
+        member = people.role_change(by=user, tenant=tenant, pk=pk, role=post.get("role", ""))
         told = _("%(person)s has the role %(role)s now.")
-        messages.success(request, told % {"person": row.user.username, "role": row.get_role_display()})
+        messages.success(request, told % {"person": member.user.username, "role": member.get_role_display()})
     elif act == "remove":
         person = people.member_remove(by=user, tenant=tenant, pk=pk)
         messages.success(request, _("%(person)s no longer has that role here.") % {"person": person.username})
     elif act == "revoke":
         people.invitation_revoke(by=user, pk=pk)
         messages.success(request, _("The invitation is withdrawn; its link opens nothing any more."))
+    elif act == "factor" and tenant is not None:
+        try:
+            row = people.factor_demand(by=user, tenant=tenant, required=post.get("required") == "1")
+        except VpmsError as refused:
+            messages.warning(request, refused.message)
+        else:
+            told = _("%(name)s is open only to people with a second factor now.")
+            free = _("%(name)s no longer demands a second factor of its people.")
+            messages.success(request, (told if row.factor_required else free) % {"name": row.name})
     else:
         raise selectors.missing()
     return back
@@ -179,27 +189,6 @@ def account_delete(request: HttpRequest) -> HttpResponse:
                 return redirect("landing")
     context = {"fault": fault}
     return page(request, "account-data", "tenants/account_delete.html", context, status=409 if fault else 200)
-
-
-@tenant_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def organisation_delete(request: HttpRequest) -> HttpResponse:
-    """Delete the organisation one owns."""
-    user: Any = request.user
-    tenant = selectors.active_of(user=user)
-    people.expect_governs(by=user, tenant=tenant)
-    refusals, fault = people.organisation_refusals(tenant=tenant), ""
-    if request.method == "POST":
-        if not entering.is_fresh(request):
-            return entering.ask_again(request)
-        if request.POST.get("name", "") != tenant.name:
-            fault = _("Type the name exactly as it stands above. Nothing was changed.")
-        elif not refusals:
-            people.organisation_delete(by=user, tenant=tenant)
-            messages.info(request, _("The organisation is deleted."))
-            return redirect("account")
-    context = {"tenant": tenant, "refusals": refusals, "fault": fault}
-    return render(request, "tenants/organisation_delete.html", context, status=409 if request.method == "POST" else 200)
 
 
 @operator_required

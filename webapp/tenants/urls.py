@@ -5,7 +5,6 @@ from webapp.tenants import people_views
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/people/", people_views.tenant_people, name="people"),
     path("tenant/people/change/", people_views.tenant_people_change, name="people-change"),
-    path("tenant/delete/", people_views.organisation_delete, name="organisation-delete"),
     path("operator/people/", people_views.site_people, name="site-people"),
     path("operator/people/change/", people_views.site_people_change, name="site-people-change"),
     path("operator/organisations/", people_views.organisation_new, name="organisation-new"),
