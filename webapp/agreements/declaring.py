@@ -12,7 +12,7 @@ from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.roles import must
@@ -117,7 +117,7 @@ def vm_declare(
     """A stopped VM with its place and the first version of its wishes, all or nothing."""
     faults = []
     owner = tenants_of(user=by).filter(slug=tenant).first()
-    place = hosts_of(user=by).filter(name=host).first()
+    place = hosts_open(user=by).filter(name=host).first()
     start = forms.profile_named(profile)
     sizes = {str(size): size for size in forms.MEMORY_MIB}
     if owner is None:

@@ -15,7 +15,7 @@ from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host, Placement
 from webapp.fleet.selectors import document_of as host_document
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
@@ -42,7 +42,7 @@ def places_of(*, user: User, policy: Policy) -> list[dict[str, Any]]:
     found: dict[str, tuple[list[str], int]] = {}  # hosts that differ in nothing but their name are checked once
     return [
         _place(host, policy, found, taken=host.pk in taken)
-        for host in hosts_of(user=user).order_by("name")[:MOST_HOSTS]
+        for host in hosts_open(user=user).order_by("name")[:MOST_HOSTS]
     ]
 
 
@@ -69,7 +69,7 @@ def vm_move(*, by: User, vm: VirtualMachine, host: str) -> Negotiation | None:
     negotiated while it runs on, and without an agreement nothing has changed. None: it was stopped, and is placed."""
     row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
     expect_own(by=by, tenant=row.tenant.slug)
-    target = hosts_of(user=by).filter(name=host).first()
+    target = hosts_open(user=by).filter(name=host).first()
     home = row.placement.host if hasattr(row, "placement") else None
     if target is None:
         raise BadInput([Fault("$.host", _("is not a host of this platform"))])

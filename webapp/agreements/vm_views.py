@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from webapp.agreements import checks, declaring, life, selectors
 from webapp.errors import BadInput, Fault, VpmsError
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
@@ -299,7 +299,7 @@ def goal_waive(request: HttpRequest, name: str) -> HttpResponse:
 def vm_new(request: HttpRequest) -> HttpResponse:
     """Declare a VM: name, program, host, memory, and a profile as the first version of its wishes."""
     user: Any = request.user
-    tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
+    tenants, hosts = list(tenants_of(user=user)), list(hosts_open(user=user))
     must(user, "act", tenant=next(iter(user.tenant_slugs), None))
     typed: Any = request.POST if request.method == "POST" else typed_for(request) or request.GET
     faults: list[Fault] = []
