@@ -9,8 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from webapp.agreements import checks, declaring, ladder, services
-from webapp.agreements.models import Conflict, Negotiation, Rung
+from webapp.agreements import checks, declaring, ladder, maintenance, services
+from webapp.agreements.models import Conflict, Maintenance, Negotiation, Rung
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host, Placement
@@ -39,11 +39,18 @@ def places_of(*, user: User, policy: Policy) -> list[dict[str, Any]]:
     """Each host, whether these wishes can be kept there, and why not. Neighbours are asked when the VM starts: what
     stands against it is only what the host, its operator and the wishes themselves say."""
     taken = set(Placement.objects.filter(alone=True).exclude(vm__state=Vm.STOPPED).values_list("host_id", flat=True))
+    rows = list(hosts_open(user=user).order_by("name")[:MOST_HOSTS])
+    closed = maintenance.under_way(hosts=[host.pk for host in rows])
     found: dict[str, tuple[list[str], int]] = {}  # hosts that differ in nothing but their name are checked once
-    return [
-        _place(host, policy, found, taken=host.pk in taken)
-        for host in hosts_open(user=user).order_by("name")[:MOST_HOSTS]
-    ]
+    return [_kept_from(_place(host, policy, found, taken=host.pk in taken), closed.get(host.pk)) for host in rows]
+
+
+def _kept_from(row: dict[str, Any], closed: Maintenance | None) -> dict[str, Any]:
+    """The place, with the maintenance that keeps VMs from starting there now."""
+    if closed is None:
+        return row
+    words = _("The host is under maintenance until %(end)s UTC.") % {"end": maintenance.text_of(closed.end)}
+    return {**row, "can": False, "why": [*row["why"], words]}
 
 
 def _place(host: Host, policy: Policy, found: dict[str, tuple[list[str], int]], *, taken: bool) -> dict[str, Any]:

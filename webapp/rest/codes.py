@@ -140,6 +140,7 @@ CODES: Final[Mapping[str, Code]] = {
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
     "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
+    "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
