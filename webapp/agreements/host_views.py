@@ -94,7 +94,7 @@ class Editor(Typed):
         text = (
             (self.shown_text() if sent else posted.get("document", "")) if posted and tab in TEXTS else self.text(tab)
         )
-        steps = list(zip(self.history, [*self.history[1:], None], strict=True))[:SHOWN_VERSIONS]
+        steps = list(zip(self.history, [*self.history, None][1:], strict=True))[:SHOWN_VERSIONS]
         context = {
             "host": self.host,
             "newest": self.host,

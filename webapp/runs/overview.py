@@ -365,8 +365,8 @@ def host_watched(*, user: User, name: str) -> Any:
 
 
 def hosts_shown(*, hosts: Iterable[Any] | None = None) -> list[dict[str, Any]]:
-    """The operator's table of these hosts of hosts_of, or of all in service. A host whose run gave no sign of life is unknown, not
-    healthy. Its queries are as many for one host as for a hundred."""
+    """The operator's table of these hosts of hosts_of, or of all in service. A host whose run gave no sign of life is
+    unknown, not healthy. Its queries are as many for one host as for a hundred."""
     given = list(hosts_of(hosts=Host.objects.filter(retired_at__isnull=True)) if hosts is None else hosts)
     runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
     agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
