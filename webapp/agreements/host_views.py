@@ -145,7 +145,7 @@ def host_new(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return editor.page()
     try:
-        host = fleet.host_create(by=editor.user, document=editor.typed_document())
+        host = fleet.host_register(by=editor.user, document=editor.typed_document())
     except VpmsError as refused:
         return editor.page(refused=refused, status=refused.http_status)
     messages.success(request, _("Host %(host)s is registered; owners can place VMs on it.") % {"host": host.name})

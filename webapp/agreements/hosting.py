@@ -124,7 +124,7 @@ def labelled(switch: str, value: str) -> str:
     """A setting and its value in the words of the questions."""
     found = SWITCHES[switch]
     label = next(each.label for each in found.values if each.name == value)
-    return f"“{found.label}: {label.lower()}”"
+    return f"“{found.label}: {label}”"
 
 
 def too_little(now: InForce, old: documents.Host, new: documents.Host) -> list[Broken]:

@@ -59,15 +59,20 @@ def host_read(document: bytes | dict[str, Any], *, host: Host | None = None) -> 
 
 @transaction.atomic
 def host_create(*, by: User | None, document: bytes | dict[str, Any]) -> Host:
-    """Register a host by its vpms-host/1 document."""
-    if by is not None:
-        expect_operator(by)
+    """Register a host by its vpms-host/1 document, for whoever may: people come through host_register."""
     parsed = host_read(document)
     host = Host.objects.create(name=parsed.host, document=_text(document), sha256=parsed.sha256)
     _keep_version(host, by=by, kind=HostVersion.Kind.EDIT, reason="")
     audit.record(by=by, type="host.created", subject=f"host:{host.name}", data={"sha256": host.sha256})
     publish.changed("fleet")
     return host
+
+
+@transaction.atomic
+def host_register(*, by: User, document: bytes | dict[str, Any]) -> Host:
+    """An operator registers a host; owners can place VMs on it at once."""
+    expect_operator(by)
+    return host_create(by=by, document=document)
 
 
 def expect_seen(*, host: Host, seen: int, document: bytes | dict[str, Any]) -> None:

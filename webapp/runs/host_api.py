@@ -190,7 +190,7 @@ def saved(host: Host, response: HttpResponse) -> dict[str, Any]:
 def host_add(request: HttpRequest) -> Any:
     """Register a host by its vpms-host/1 document. It is read strictly and refused whole, or stored whole. Operators
     only."""
-    host = fleet.host_create(by=operator(request), document=request.body)
+    host = fleet.host_register(by=operator(request), document=request.body)
     return Status(201, {"name": host.name, "version": host.version, "sha256": host.sha256})
 
 
