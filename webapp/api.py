@@ -30,6 +30,7 @@ from webapp.rest.doors import Door
 from webapp.rest.problems import problem
 from webapp.rest.repeats import once
 from webapp.runs.api import router as runs
+from webapp.runs.host_api import router as hosts
 from webapp.runs.time_api import router as moments
 from webapp.runs.workload_api import router as workloads
 from webapp.runs.workload_api import runs as together
@@ -50,7 +51,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, together, moments, workloads, notices, classroom),
+    *(runs, hosts, together, moments, workloads, notices, classroom),
 ):
     api.add_router("", router)
 

@@ -13,7 +13,7 @@ from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.models import Conflict, Waiver
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.roles import must
@@ -120,7 +120,7 @@ def vm_declare(
     chosen: where these wishes are kept best, and among such hosts where it could start at once."""
     faults = []
     owner = tenants_of(user=by).filter(slug=tenant).first()
-    place = hosts_of(user=by).filter(name=host).first()
+    place = hosts_open(user=by).filter(name=host).first()
     start = forms.profile_named(profile)
     sizes = {str(size): size for size in forms.MEMORY_MIB}
     if owner is None:

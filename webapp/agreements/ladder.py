@@ -51,7 +51,7 @@ def is_open(negotiation: Negotiation) -> bool:
 def other_hosts(*, vm: VirtualMachine, away_from: Host) -> list[Host]:
     """Hosts whose start check with this VM finds nothing that cannot be settled. Its neighbours there are asked."""
     found = []
-    for host in Host.objects.exclude(pk=away_from.pk).order_by("name")[:MOST_HOSTS]:
+    for host in Host.objects.filter(retired_at__isnull=True).exclude(pk=away_from.pk).order_by("name")[:MOST_HOSTS]:
         taken = Placement.objects.filter(host=host, alone=True).exclude(vm=vm).exclude(vm__state=Vm.STOPPED)
         if not taken.exists() and may_start(vm, host):
             found.append(host)

@@ -13,7 +13,7 @@ from webapp.agreements.models import Conflict, Negotiation, Rung
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Placement
-from webapp.fleet.selectors import host_get, hosts_of
+from webapp.fleet.selectors import host_get, hosts_open
 from webapp.fleet.services import placement_set
 from webapp.live import publish
 from webapp.tenants import forms
@@ -52,7 +52,7 @@ def vm_move(*, by: User, vm: VirtualMachine, host: str) -> Negotiation | None:
     negotiated while it runs on, and without an agreement nothing has changed. None: it was stopped, and is placed."""
     row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
     expect_own(by=by, tenant=row.tenant.slug)
-    target = hosts_of(user=by).filter(name=host).first()
+    target = hosts_open(user=by).filter(name=host).first()
     home = row.placement.host if hasattr(row, "placement") else None
     if target is None:
         raise BadInput([Fault("$.host", _("is not a host of this platform"))])

@@ -233,3 +233,55 @@ class Conflict(models.Model):
     def title(self) -> str:
         """What it is about, in words for people; `name` is the word for programs."""
         return TITLES.get(self.code, self.name)
+
+
+class Maintenance(models.Model):
+    """A time in which the operator wants to work on a host. It begins only with the consent of every VM that is there
+    then; from then until `end` no VM starts on the host. Nothing is ever stopped by it."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned"
+        BEGUN = "begun"
+        ENDED = "ended"
+        CANCELLED = "cancelled"
+
+    OPEN = (State.PLANNED, State.BEGUN)
+
+    host = models.ForeignKey(Host, models.PROTECT, related_name="maintenances")
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    reason = models.CharField(max_length=200)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.PLANNED)
+    planned_at = models.DateTimeField(auto_now_add=True)
+    begun_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-start", "-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(end__gt=models.F("start")), name="agreements_maintenance_lasts"),
+            models.UniqueConstraint(fields=["host"], condition=Q(state="begun"), name="agreements_one_maintenance"),
+        ]
+
+
+class Consent(models.Model):
+    """What a VM's owner says to a maintenance of its host. `auto`: the wishes agreed on name a time for it."""
+
+    class State(models.TextChoices):
+        ASKED = "asked"
+        AGREED = "agreed"
+        REFUSED = "refused"
+
+    maintenance = models.ForeignKey(Maintenance, models.CASCADE, related_name="consents")
+    vm = models.ForeignKey(VirtualMachine, models.CASCADE, related_name="consents")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.ASKED)
+    auto = models.BooleanField(default=False)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    asked_at = models.DateTimeField(auto_now_add=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    offered_at = models.DateTimeField(null=True, blank=True)  # when the operator offered a move to another host
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["maintenance", "vm"], name="agreements_consent_once")]

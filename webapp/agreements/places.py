@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.translation import gettext as _
 
-from webapp.agreements import checks
-from webapp.agreements.models import Negotiation
+from webapp.agreements import checks, maintenance
+from webapp.agreements.models import Maintenance, Negotiation
 from webapp.fleet.models import Host, Placement
 from webapp.fleet.selectors import document_of as host_document
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.strictjson import canonical
 from webapp.tenants.models import Policy, VirtualMachine
 
@@ -33,10 +33,20 @@ def places_of(*, user: User, policy: Policy) -> list[dict[str, Any]]:
     taken = set(placed.filter(alone=True).values_list("host_id", flat=True))
     busy = busy_hosts(policy.vm)
     found: dict[str, tuple[list[str], int]] = {}  # hosts that differ in nothing but their name are checked once
+    hosts = list(hosts_open(user=user).order_by("name")[:MOST_HOSTS])
+    closed = maintenance.under_way(hosts=[host.pk for host in hosts])
     return [
-        _place(host, policy, found, taken=host.pk in taken, busy=host.pk in busy)
-        for host in hosts_of(user=user).order_by("name")[:MOST_HOSTS]
+        _kept_from(_place(host, policy, found, taken=host.pk in taken, busy=host.pk in busy), closed.get(host.pk))
+        for host in hosts
     ]
+
+
+def _kept_from(row: dict[str, Any], closed: Maintenance | None) -> dict[str, Any]:
+    """The place, with the maintenance that keeps VMs from starting there now."""
+    if closed is None:
+        return row
+    words = _("The host is under maintenance until %(end)s UTC.") % {"end": maintenance.text_of(closed.end)}
+    return {**row, "can": False, "at_once": False, "why": [*row["why"], words]}
 
 
 def busy_hosts(vm: VirtualMachine) -> set[int]:
@@ -52,10 +62,12 @@ def host_for(*, user: User, vm: VirtualMachine, document_on: Callable[[Host | No
     meant, busy = document_on(None), busy_hosts(vm)
     found: dict[str, tuple[list[str], int]] = {}
     ranked = []
-    for host in hosts_of(user=user).order_by("name")[:MOST_HOSTS]:
+    hosts = list(hosts_open(user=user).order_by("name")[:MOST_HOSTS])
+    closed = maintenance.under_way(hosts=[host.pk for host in hosts])
+    for host in hosts:
         document = document_on(host)
         policy = Policy(vm=vm, version=1, document=canonical(document).decode())
-        row = _place(host, policy, found, taken=False, busy=host.pk in busy)
+        row = _kept_from(_place(host, policy, found, taken=False, busy=host.pk in busy), closed.get(host.pk))
         ranked.append(((not row["can"], _given_up(meant, document), not row["at_once"], host.name), host))
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 

@@ -11,13 +11,14 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from webapp.agreements import replies, steps, telling, wording
+from webapp.agreements import maintenance, replies, steps, telling, wording
 from webapp.agreements.conflicts import conflict_record
 from webapp.agreements.inputs import newest_documents
 from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
 from webapp.agreements.selectors import agreement_in_force
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host, Placement
+from webapp.fleet.services import expect_in_service
 from webapp.roles import must
 from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import expect_own, missing
@@ -65,6 +66,8 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     newest_documents([row])
     # One start after the other draws the order of a host, so two pressed at once do not both believe to be first.
     host = Host.objects.select_for_update().get(pk=placement.host_id)
+    expect_in_service(host)
+    maintenance.expect_open(host=host, vm=row)
     expect_room(host=host, vm=row)
     VirtualMachine.objects.filter(pk=row.pk).update(state=Vm.HELD)
     vm.state = row.state = Vm.HELD
@@ -82,6 +85,8 @@ def move_request(*, by: User, vm: VirtualMachine, host: Host) -> Negotiation:
     if row.state != Vm.RUNNING:
         raise VpmsError("not_running", 409, message=f"{row.name} is {row.state}; only a running VM can be moved.")
     target = Host.objects.select_for_update().get(pk=host.pk)
+    expect_in_service(target)
+    maintenance.expect_open(host=target, vm=row)
     expect_room(host=target, vm=row)
     return opened(by=by, vm=row, host=target, home=row.placement.host, moves=True)
 
@@ -93,6 +98,7 @@ def opened(*, by: User, vm: VirtualMachine, host: Host, home: Host | None = None
     )
     data = {"host": host.name, "vm": vm.name}
     steps.record(negotiation, type="negotiation.opened", data=data, audience=[vm.tenant.slug], by=by)
+    maintenance.asked_to_join(vm=vm, host=host)
     if steps.waits(negotiation):
         steps.tell(negotiation, [vm.tenant.slug])
         return negotiation

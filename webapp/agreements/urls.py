@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.agreements import leaving_views, paper_views, views, vm_views
+from webapp.agreements import host_views, leaving_views, maintenance_views, paper_views, views, vm_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/delete/", leaving_views.organisation_delete, name="organisation-delete"),
@@ -20,6 +20,16 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/negotiation/<int:pk>/", views.operator_room, name="operator-negotiation"),
     path("tenant/host/<str:name>/goals/", views.tenant_goals, name="tenant-goals"),
     path("operator/host/<str:name>/goals/", views.operator_goals, name="operator-goals"),
+    path("operator/hosts/new/", host_views.host_new, name="host-new"),
+    path("operator/host/<str:name>/document/", host_views.host_document, name="host-document"),
+    path("operator/host/<str:name>/document.<str:kind>", host_views.host_file, name="host-file"),
+    path("operator/host/<str:name>/document/revert/", host_views.host_revert, name="host-revert"),
+    path("operator/host/<str:name>/platform/", host_views.host_platform, name="host-platform"),
+    path("operator/host/<str:name>/retire/", host_views.host_retire, name="host-retire"),
+    path("operator/host/<str:name>/maintenance/", maintenance_views.plan, name="host-maintenance"),
+    path("operator/maintenance/<int:pk>/act/", maintenance_views.act, name="maintenance-act"),
+    path("tenant/maintenance/", maintenance_views.mine, name="my-maintenance"),
+    path("tenant/maintenance/<int:pk>/answer/", maintenance_views.answer, name="maintenance-answer"),
     path("tenant/agreements/", paper_views.tenant_papers, name="tenant-papers"),
     path("tenant/agreements/<int:pk>/", paper_views.tenant_paper, name="tenant-paper"),
     path("tenant/keys/", paper_views.tenant_keys, name="tenant-keys"),

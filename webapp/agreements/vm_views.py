@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.agreements import checks, declaring, life, places, selectors
-from webapp.errors import BadInput, Fault, VpmsError
-from webapp.fleet.selectors import hosts_of
+from webapp.errors import Fault, VpmsError
+from webapp.fleet.selectors import hosts_open
 from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
+from webapp.tenants.editing import TEXTS, Typed, faults_of, number
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import missing, policies_of, policy_get, programs_of, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
@@ -30,18 +31,13 @@ from webapp.vpms.vocabulary import PROFILES, SWITCHES
 
 SHOWN_VERSIONS = 20
 VERSION = re.compile(r"(\"?\bversion\"?\s*:\s*)\d+")
-TEXTS = {"json": "JSON", "yaml": "YAML"}  # tabs that show the document itself
 
 
-def faults_of(refused: VpmsError) -> list[Fault]:
-    return refused.faults if isinstance(refused, BadInput) else [Fault("$", refused.message)]
-
-
-class Editor:
+class Editor(Typed):
     """What the preferences page shows: the stored wishes, or what was typed and refused."""
 
     def __init__(self, request: HttpRequest, name: str) -> None:
-        self.request = request
+        super().__init__(request)
         user: Any = request.user
         self.user = user
         self.vm: VirtualMachine = vm_get(user=user, name=name)
@@ -70,22 +66,6 @@ class Editor:
             before=self.before,
             offers=self.offers,
         )
-
-    @cached_property
-    def file(self) -> bytes | None:
-        """An imported file: it takes the place of what stands in the field."""
-        given = self.request.FILES.get("file")
-        return bytes(given.read(yamltext.MAX_BYTES + 1)) if given else None
-
-    def typed_text(self) -> bytes:
-        if self.file is not None:
-            return self.file.strip()
-        return self.request.POST.get("document", "").strip().encode("utf-8", "surrogatepass")
-
-    def seen(self) -> int | None:
-        """The version that the person had before its eyes when the form was opened; None: the form does not say."""
-        text = self.request.POST.get("seen", "")
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else None
 
     def overtaken(self) -> bool:
         """Whether somebody has saved since the form was opened."""
@@ -120,12 +100,6 @@ class Editor:
         pairs = list(zip(self.history, [*self.history[1:], None], strict=True))
         return pairs if len(self.history) < SHOWN_VERSIONS else pairs[:-1]
 
-    def placed(self, faults: list[Fault]) -> list[dict[str, Any]]:
-        """The faults with the line of the typed text in which each stands, where that can be told."""
-        post = self.request.POST if self.request.method == "POST" else {}
-        lines = yamltext.lines_of(self.typed_text()) if post.get("tab") in TEXTS else {}
-        return [{"path": fault.path, "reason": fault.reason, "line": lines.get(fault.path)} for fault in faults]
-
     def preview(self) -> list[Change] | None:
         """What the typed document would change; None where that has been seen, or nothing is stored to compare with."""
         post = self.request.POST
@@ -152,7 +126,7 @@ class Editor:
         memory = str(size.get("memory_mib", forms.MEMORY_MIB[0]))
         text = self.text(tab)
         if posted and tab in TEXTS:
-            typed = self.typed_text().decode("utf-8", "replace") if self.file else posted.get("document", "")
+            typed = self.shown_text() if self.request.method == "POST" else posted.get("document", "")
             text = self.next_text(typed.strip(), renumber=bool(more))
         elif posted:
             answers = forms.read_answers(posted)
@@ -177,6 +151,13 @@ class Editor:
             "memory": [(size, str(size) == memory) for size in self.memory_choices(size)],
             "delegates": [(name, *words, name == mode) for name, words in self.delegate_choices(mode)],
             "text": text,
+            "document": {
+                "format": "vpms-policy/1",
+                "file": reverse("wishes-file", args=[self.vm.name, tab]) if tab in TEXTS and self.newest else "",
+                "address": f"/api/vms/{self.vm.name}/policy",
+                "name": self.vm.name,
+                "docs": "policy_put",
+            },
             "faults": self.placed(faults or []),
             "changes": shown,
             "check": selectors.check_of(user=self.user, vm=self.vm),
@@ -253,8 +234,7 @@ def wishes_file(request: HttpRequest, name: str, kind: str) -> HttpResponse:
     user: Any = request.user
     vm = vm_get(user=user, name=name)
     text = request.GET.get("version", "")
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else 0
-    policy = policy_get(user=user, vm=vm, version=number) if text else policies_of(user=user, vm=vm).first()
+    policy = policy_get(user=user, vm=vm, version=number(text) or 0) if text else policies_of(user=user, vm=vm).first()
     if policy is None or kind not in TEXTS:
         raise missing()
     body = policy.document if kind == "json" else yamltext.write(document_of(policy))
@@ -268,9 +248,8 @@ def wishes_file(request: HttpRequest, name: str, kind: str) -> HttpResponse:
 def revert(request: HttpRequest, name: str) -> HttpResponse:
     """An old version saved again under the next number: history only grows."""
     editor = Editor(request, name)
-    text = request.POST.get("version", "")
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else 0
-    old = policy_get(user=editor.user, vm=editor.vm, version=number)
+    version = number(request.POST.get("version", "")) or 0
+    old = policy_get(user=editor.user, vm=editor.vm, version=version)
     if editor.overtaken():
         words = _("Somebody has saved version %(newest)s meanwhile. Nothing was saved: look at it, then choose again.")
         messages.warning(request, words % {"newest": editor.next_version - 1})
@@ -299,7 +278,7 @@ def goal_waive(request: HttpRequest, name: str) -> HttpResponse:
 def vm_new(request: HttpRequest) -> HttpResponse:
     """Declare a VM: name, program, host, memory, and a profile as the first version of its wishes."""
     user: Any = request.user
-    tenants, hosts = list(tenants_of(user=user)), list(hosts_of(user=user))
+    tenants, hosts = list(tenants_of(user=user)), list(hosts_open(user=user))
     must(user, "act", tenant=next(iter(user.tenant_slugs), None))
     typed: Any = request.POST if request.method == "POST" else typed_for(request) or request.GET
     faults: list[Fault] = []

@@ -11,7 +11,7 @@ from webapp.agreements import checks, places
 from webapp.agreements.steps import now_text
 from webapp.classroom import mine
 from webapp.classroom.selectors import DRILL
-from webapp.fleet.selectors import document_of, hosts_of
+from webapp.fleet.selectors import document_of, hosts_open
 from webapp.runs import engine
 from webapp.strictjson import canonical
 from webapp.tenants.models import Policy
@@ -38,7 +38,7 @@ def consequences_of(*, user: User, vm: VirtualMachine, document: bytes | dict[st
     text = document if isinstance(document, bytes) else canonical(document)
     policy = Policy(vm=vm, version=parsed.version, document=text.decode())
     spots = places.places_of(user=user, policy=policy)
-    home = vm.placement.host if hasattr(vm, "placement") else hosts_of(user=user).first()
+    home = vm.placement.host if hasattr(vm, "placement") else hosts_open(user=user).first()
     found: dict[str, Any] = {
         "vm": vm,
         "places": spots,

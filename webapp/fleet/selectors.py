@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from webapp.fleet.models import Host, Placement
+from webapp.fleet.models import Host, HostVersion, Placement
 from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import missing
 
@@ -18,8 +18,15 @@ ON_HOST = (VirtualMachine.State.STARTING, VirtualMachine.State.RUNNING, VirtualM
 
 
 def hosts_of(*, user: User) -> QuerySet[Host]:
-    """The hosts that the person may choose or run: all for operators and tenants, none for others."""
-    return Host.objects.all() if user.sees_site or user.tenant_slugs else Host.objects.none()
+    """The hosts that the person may choose or run: all for operators, those in service for tenants, none for others."""
+    if user.sees_site:
+        return Host.objects.all()
+    return Host.objects.filter(retired_at__isnull=True) if user.tenant_slugs else Host.objects.none()
+
+
+def hosts_open(*, user: User) -> QuerySet[Host]:
+    """Those of them on which a VM can be placed."""
+    return hosts_of(user=user).filter(retired_at__isnull=True)
 
 
 def host_get(*, user: User, name: str) -> Host:
@@ -27,6 +34,26 @@ def host_get(*, user: User, name: str) -> Host:
     if host is None:
         raise missing()
     return host
+
+
+def site_host(*, user: User, name: str) -> Host:
+    """A host for those who see the site; for tenants its document and its history are missing."""
+    if not user.sees_site:
+        raise missing()
+    return host_get(user=user, name=name)
+
+
+def versions_of(*, user: User, host: Host) -> QuerySet[HostVersion]:
+    """The versions of a host's document, newest first, for those who see the site."""
+    found = HostVersion.objects.filter(host=host).select_related("created_by")
+    return found if user.sees_site else found.none()
+
+
+def version_get(*, user: User, host: Host, version: int) -> HostVersion:
+    found = versions_of(user=user, host=host).filter(version=version).first()
+    if found is None:
+        raise missing()
+    return found
 
 
 def placements_of(*, user: User, host: Host) -> QuerySet[Placement]:
@@ -42,7 +69,7 @@ def running_vms(*, host: Host) -> QuerySet[VirtualMachine]:
     )
 
 
-def document_of(host: Host) -> dict[str, Any]:
+def document_of(host: Host | HostVersion) -> dict[str, Any]:
     """The host document as the operator gave it. It was read strictly when it was stored."""
     document: dict[str, Any] = json.loads(host.document)
     return document

@@ -130,6 +130,45 @@ WORDS: Final = {
     "vm.no_start": Word("vm", "warning", _("The start of %(vm)s on host %(host)s was not possible.")),
     "run.lost": Word("run", "serious", _("The run of host %(host)s was given up, and %(vm)s was stopped with it.")),
     "run.failed": Word("run", "serious", _("The run of host %(host)s was given up. Its VMs were stopped.")),
+    "platform.lost": Word(
+        "breach",
+        "serious",
+        _(
+            "The platform of host %(host)s changed, and “%(setting)s” no longer holds for %(vm)s as agreed. "
+            "It runs on; you decide what follows."
+        ),
+    ),
+    "platform.back": Word(
+        "breach", "info", _("“%(setting)s” holds again for %(vm)s on host %(host)s, as it is agreed.")
+    ),
+    "maintenance.asked": Word(
+        "proposal",
+        "warning",
+        _(
+            "Host %(host)s is to be maintained from %(start)s to %(end)s UTC. Do you agree, for %(vm)s? "
+            "It does not begin without your yes."
+        ),
+    ),
+    "maintenance.agreed": Word(
+        "answer", "info", _("%(vm)s agrees to the maintenance of host %(host)s from %(start)s UTC.")
+    ),
+    "maintenance.refused": Word(
+        "answer", "warning", _("%(vm)s refuses the maintenance of host %(host)s from %(start)s UTC.")
+    ),
+    "maintenance.begun": Word(
+        "vm",
+        "info",
+        _("The maintenance of host %(host)s, where %(vm)s is, has begun. It lasts until %(end)s UTC at most."),
+    ),
+    "maintenance.ended": Word("vm", "info", _("The maintenance of host %(host)s, where %(vm)s is, has ended.")),
+    "maintenance.cancelled": Word(
+        "vm", "info", _("The maintenance of host %(host)s from %(start)s UTC was called off. %(vm)s is not touched.")
+    ),
+    "maintenance.move": Word(
+        "proposal",
+        "info",
+        _("For the maintenance of host %(host)s the operator offers to move %(vm)s to another host. You choose."),
+    ),
     "webhook.off": Word(
         "webhook",
         "warning",

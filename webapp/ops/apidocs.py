@@ -24,6 +24,7 @@ TAGS = {
     "wishes": _("Wishes"),
     "agreements": _("Conflicts and negotiations"),
     "papers": _("Agreements and keys"),
+    "hosts": _("Documents, capacity and maintenance of hosts"),
     "runs": _("Hosts and runs"),
     "notices": _("Notices and webhooks"),
     "audit": _("Record"),

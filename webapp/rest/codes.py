@@ -44,6 +44,14 @@ CODES: Final[Mapping[str, Code]] = {
         _("Confirm first that it is you"),
         _("Give your password or factor again at /account/confirm/ and repeat the call, or use a manage token."),
     ),
+    "consent_missing": Code(
+        _("Not everybody has agreed"),
+        _("Wait for the answers of those whom the refusal names, offer them a move, or choose another time."),
+    ),
+    "contradicts_agreements": Code(
+        _("It contradicts an agreement in force"),
+        _("Leave what the agreements name as it is, or wait until those VMs have left. Nothing was saved."),
+    ),
     "csrf_failed": Code(
         _("The CSRF token is missing"),
         _("With the session cookie, send the value of the CSRF cookie as X-CSRFToken; or use an API token instead."),
@@ -56,7 +64,15 @@ CODES: Final[Mapping[str, Code]] = {
         _("Name a setting whose proposed value you refuse, or a minimum above what the proposal gives you."),
     ),
     "forbidden": Code(_("Not yours to do"), _("Ask somebody who has the role that the message names.")),
+    "host_in_use": Code(
+        _("VMs live on this host"),
+        _("Ask the owners of the VMs that the answer names to move them. Nothing was changed."),
+    ),
+    "host_retired": Code(_("The host was retired"), _("Choose another host. A retired one stays as it is.")),
     "host_taken": Code(_("The host is taken"), _("Choose another host. Nothing was changed on this one.")),
+    "in_maintenance": Code(
+        _("The host is under maintenance"), _("Start it after the time that the answer names, or on another host.")
+    ),
     "in_use": Code(_("It is needed"), _("Nothing was deleted: a VM has run it. Delete what no VM ever had.")),
     "internal": Code(_("A fault of the site"), _("Nothing was changed. Try again; if it stays, tell the operator.")),
     "invalid_transition": Code(
@@ -80,6 +96,9 @@ CODES: Final[Mapping[str, Code]] = {
     "link_over": Code(_("The link is over"), _("Ask for a new link.")),
     "moving": Code(_("The VM is being moved"), _("Wait: it starts on the other host by itself.")),
     "needs_person": Code(_("A person must answer"), _("Answer this proposal as a person; no delegate may.")),
+    "negotiating": Code(
+        _("A start is being negotiated"), _("Send it again when the negotiations that the answer names have ended.")
+    ),
     "no_factor": Code(_("No second factor yet"), _("Set up a second factor first.")),
     "no_wishes": Code(_("No wishes yet"), _("Save wishes for the VM first.")),
     "nobody_willing": Code(_("Nobody can be moved"), _("Choose another step.")),
@@ -121,6 +140,7 @@ CODES: Final[Mapping[str, Code]] = {
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
     "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
+    "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),

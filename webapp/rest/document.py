@@ -15,8 +15,14 @@ from webapp.rest.problems import MEDIA_TYPE
 from webapp.vpms import documents
 
 UNSAFE: Final = ("post", "put", "patch", "delete")
-VERSIONED: Final = ("policy_put", "answers_put", "policy_restore")  # operations that take If-Match
-TAGGED: Final = ("policy_newest_get", "answers_get", *VERSIONED)  # operations that answer an ETag
+VERSIONED: Final = (
+    "policy_put",
+    "answers_put",
+    "policy_restore",
+    "host_document_put",
+    "host_restore",
+)  # operations that take If-Match
+TAGGED: Final = ("policy_newest_get", "answers_get", "host_document_get", *VERSIONED)  # operations that answer an ETag
 EXAMPLES: Final[dict[str, Any]] = {
     "name": "my-vm",
     "number": 7,
@@ -115,7 +121,7 @@ class Api(NinjaAPI):
                     complete(shown, method, path, operations[shown["operationId"]])
             found["info"]["description"] = ABOUT
             found["components"] |= {"securitySchemes": schemes(), "responses": refusals(), "headers": headers()}
-            found["components"]["schemas"] |= {"Problem": PROBLEM, "PolicyDocument": policy_schema()}
+            found["components"]["schemas"] |= {"Problem": PROBLEM, **document_schemas()}
             found["externalDocs"] = {"url": "/api/docs", "description": "The same to read, with curl lines"}
             self.made = found
         return self.made  # type: ignore[return-value]
@@ -208,6 +214,11 @@ PROBLEM: Final[dict[str, Any]] = {
             "description": "Of stale: what others changed since the version that you had read.",
             "items": {"type": "object"},
         },
+        "agreements": {
+            "type": "array",
+            "description": "Of contradicts_agreements: what in which agreement stands against the document, and whose.",
+            "items": {"type": "object"},
+        },
     },
     "example": {
         "type": "/api/errors#bad_input",
@@ -251,6 +262,11 @@ def schemes() -> dict[str, Any]:
     }
 
 
-def policy_schema() -> dict[str, Any]:
-    schema = {key: value for key, value in documents.json_schema("policy").items() if key != "$schema"}
-    return {**schema, "title": "vpms-policy/1", "description": "Also at /api/schemas/policy.json."}
+def document_schemas() -> dict[str, Any]:
+    """The documents that operations take whole."""
+    found = {}
+    for kind in ("policy", "host"):
+        schema = {key: value for key, value in documents.json_schema(kind).items() if key != "$schema"}
+        words = {"title": f"vpms-{kind}/1", "description": f"Also at /api/schemas/{kind}.json."}
+        found[f"{kind.capitalize()}Document"] = {**schema, **words}
+    return found

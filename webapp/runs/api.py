@@ -10,7 +10,7 @@ from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
 from webapp.agreements import selectors as agreed
-from webapp.fleet.selectors import host_get, hosts_of
+from webapp.fleet.selectors import host_get, hosts_of, hosts_open
 from webapp.rest.paging import Listed, Paging, Strict, pages
 from webapp.runs import overview, selectors, services
 from webapp.runs.models import Act, Run
@@ -263,7 +263,7 @@ def asked_answer(request: HttpRequest, number: Number, given: ConsentIn) -> Any:
 @router.get("/host-names", response=Listed[HostNameOut])
 def host_name_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     """The hosts on which you may place a VM."""
-    return pages(request, hosts_of(user=person(request)), paging, by="name", shown=lambda host: {"name": host.name})
+    return pages(request, hosts_open(user=person(request)), paging, by="name", shown=lambda host: {"name": host.name})
 
 
 def host_shown(row: dict[str, Any]) -> dict[str, Any]:

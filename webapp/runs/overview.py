@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webapp.agreements import selectors as agreed
-from webapp.agreements.models import Agreement, Conflict, Message, Negotiation, Seat
+from webapp.agreements.models import Agreement, Conflict, Consent, Message, Negotiation, Seat
 from webapp.agreements.wording import CHIPS
 from webapp.audit.models import Entry
 from webapp.fleet.models import Host
@@ -89,7 +89,8 @@ class Facts(NamedTuple):
 
 def with_facts(*, user: User, vms: VmQuerySet) -> VmQuerySet:
     """The VMs with the agreement in force on their host (`terms`), the newest run there that the person may watch, the
-    number of open conflicts, the newest negotiation that it asked for, and when the wishes were last saved."""
+    number of open conflicts, the newest negotiation that it asked for, when the wishes were last saved, and whether a
+    maintenance of its host waits for an answer."""
     runs = selectors.runs_of(user=user).filter(host=OuterRef("placement__host")).order_by("-pk")
     through: Any = Conflict.vms.through._default_manager
     open_ones = through.filter(virtualmachine=OuterRef("pk"), conflict__closed_at__isnull=True).order_by()
@@ -105,6 +106,9 @@ def with_facts(*, user: User, vms: VmQuerySet) -> VmQuerySet:
         ),
         newest=Subquery(asked.values("pk")[:1]),
         saved_at=Subquery(saved.values("created_at")[:1]),
+        maintenance=Exists(
+            Consent.objects.filter(vm=OuterRef("pk"), maintenance__state="planned", state=Consent.State.ASKED)
+        ),
     )
     rows: VmQuerySet = found.select_related("tenant", "placement__host", "terms")
     return rows
@@ -169,6 +173,7 @@ def _vm_row(vm: Any, facts: Facts) -> dict[str, Any]:
         "agreement": vm.terms if view is not None else None,
         "agreed_version": facts.versions.get(vm.name) if view is not None else None,
         "conflicts": vm.open_conflicts,
+        "maintenance": vm.maintenance,
         "last_check": ago(max(checks)) if checks and host else "",
         "may_start": vm.state == S.STOPPED and host is not None,
         "may_stop": vm.state == S.RUNNING,
@@ -360,9 +365,9 @@ def host_watched(*, user: User, name: str) -> Any:
 
 
 def hosts_shown(*, hosts: Iterable[Any] | None = None) -> list[dict[str, Any]]:
-    """The operator's table of these hosts of hosts_of, or of all. A host whose run gave no sign of life is unknown, not
-    healthy. Its queries are as many for one host as for a hundred."""
-    given = list(hosts_of(hosts=Host.objects.all()) if hosts is None else hosts)
+    """The operator's table of these hosts of hosts_of, or of all in service. A host whose run gave no sign of life is
+    unknown, not healthy. Its queries are as many for one host as for a hundred."""
+    given = list(hosts_of(hosts=Host.objects.filter(retired_at__isnull=True)) if hosts is None else hosts)
     runs = selectors.newest_runs(runs=Run.objects.all(), hosts=[host.pk for host in given])
     agreements = {row.host_id: row for row in Agreement.objects.filter(host__in=given, in_force=True).defer("envelope")}
     return [host_row(host, runs.get(host.pk), agreements.get(host.pk)) for host in given]

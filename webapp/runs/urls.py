@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.runs import time_views, views, workload_views
+from webapp.runs import capacity_views, time_views, views, workload_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/", views.my_vms, name="my-vms"),
@@ -14,6 +14,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/asked/<int:pk>/", views.act_answer, name="act-answer"),
     path("operator/", views.hosts, name="hosts"),
     path("operator/host/<str:name>/", views.host, name="host"),
+    path("operator/capacity/", capacity_views.fleet, name="capacity"),
+    path("operator/host/<str:name>/capacity/", capacity_views.host, name="host-capacity"),
     path("operator/host/<str:name>/act/", views.act, name="host-act"),
     path("operator/host/<str:name>/run/", views.run_want, name="host-run"),
     path("runs/<int:pk>/moment/", time_views.moment, name="run-moment"),

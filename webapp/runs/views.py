@@ -216,9 +216,12 @@ def hosts(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     moved = selectors.moved_for(tenant=None)  # read first: what comes later has the page fetched anew
     negotiations = agreed.negotiations_of(user=user).defer("protocol").order_by("-id")
-    page = window(request, overview.hosts_of(hosts=Host.objects.all()))
+    retired = request.GET.get("show") == "retired"
+    page = window(request, overview.hosts_of(hosts=Host.objects.filter(retired_at__isnull=not retired)))
     context = {
         "moved": moved,
+        "retired": retired,
+        "pages_query": "&show=retired" if retired else "",
         "hosts": overview.hosts_shown(hosts=page.rows),
         "pages": page,
         "conflicts": agreed.conflicts_shown(user=user, conflicts=agreed.conflicts_of(user=user, open_only=True)[:20]),

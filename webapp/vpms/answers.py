@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -89,14 +89,31 @@ def answers_from_document(
     if document.get("rules") or any(wish.get("approval", "auto") != "auto" for wish in wishes.values()):
         return None
     plain = {name: {"weight": wish["weight"], "values": dict(wish["values"])} for name, wish in wishes.items()}
-    candidates = [_candidates(question, plain, offers or {}) for question in QUESTIONS]
+    return _answers(plain, offers or {}, ORDER)
+
+
+def _answers(plain: Mapping[str, Any], offers: Offers, among: Collection[str]) -> dict[str, dict[str, str]] | None:
+    candidates = [_candidates(question, plain, offers, among) for question in QUESTIONS]
     if not all(candidates):
         return None
     for choice in product(*candidates):
         answers = {question: given for question, given in zip(QUESTIONS, choice, strict=True) if given is not None}
-        if answers and _wishes(answers, offers or {}) == plain:
+        if answers and _wishes(answers, offers, among) == plain:
             return answers
     return None
+
+
+def operator_wishes(answers: Answers, shared: Collection[str], offers: Offers) -> dict[str, Any]:
+    """The wishes that these answers stand for as an operator has them: of the settings that are one for the whole host.
+    None for answers that touch none of these."""
+    check_answers(answers)
+    return _wishes(answers, offers, shared)
+
+
+def operator_answers(wishes: Mapping[str, Any], shared: Collection[str], offers: Offers) -> dict[str, Any] | None:
+    """The answers that give exactly these wishes of an operator, or None if no answers can."""
+    plain = {name: {"weight": wish["weight"], "values": dict(wish["values"])} for name, wish in wishes.items()}
+    return _answers(plain, offers, shared) if plain else {}
 
 
 def nearest_profile(answers: Answers) -> tuple[str, int]:
@@ -115,9 +132,11 @@ def _effective(given: Mapping[str, str] | None) -> tuple[str, str] | None:
     return given["answer"], given["strength"]
 
 
-def _candidates(question: str, wishes: Mapping[str, Any], offers: Offers) -> list[dict[str, str] | None]:
+def _candidates(
+    question: str, wishes: Mapping[str, Any], offers: Offers, among: Collection[str]
+) -> list[dict[str, str] | None]:
     """The answers to one question that agree with the document except for the weights, strictest and firmest first."""
-    switches = switches_of(question)
+    switches = [switch for switch in switches_of(question) if switch.name in among]
     mentioned = [switch for switch in switches if switch.name in wishes]
     if not mentioned:
         return [None]
@@ -132,12 +151,14 @@ def _candidates(question: str, wishes: Mapping[str, Any], offers: Offers) -> lis
     return found
 
 
-def _wishes(answers: Answers, offers: Offers) -> dict[str, Any]:
+def _wishes(answers: Answers, offers: Offers, among: Collection[str] = ORDER) -> dict[str, Any]:
     rows: list[tuple[Switch, int, str]] = []
     for name, given in answers.items():
         if STRENGTHS[given["strength"]]:
             index = [answer.name for answer in QUESTIONS[name].answers].index(given["answer"])
-            rows += [(switch, index, given["strength"]) for switch in switches_of(name)]
+            rows += [(switch, index, given["strength"]) for switch in switches_of(name) if switch.name in among]
+    if not rows:
+        return {}
     rows.sort(key=lambda row: ORDER[row[0].name])
     weights = largest_remainder(1000, [STRENGTHS[strength] for _, _, strength in rows])
     return {
