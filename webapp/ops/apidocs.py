@@ -26,6 +26,8 @@ TAGS = {
     "papers": _("Agreements and keys"),
     "runs": _("Hosts and runs"),
     "notices": _("Notices and webhooks"),
+    "alerts": _("Alerts"),
+    "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
 }
