@@ -23,7 +23,9 @@ from webapp.agreements.paper_api import router as papers
 from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
+from webapp.classroom.drill_api import router as drills
 from webapp.errors import VpmsError
+from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
@@ -51,7 +53,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, hosts, together, moments, workloads, notices, classroom),
+    *(runs, hosts, together, moments, workloads, notices, alerts, classroom, drills),
 ):
     api.add_router("", router)
 
@@ -64,7 +66,7 @@ def refused(request: HttpRequest, error: VpmsError) -> HttpResponse:
 def path_of(place: tuple[Any, ...]) -> str:
     """`$.round`. A body's place starts with the name of our parameter, which no client knows; so does a query's that
     is read as a group."""
-    skipped = 2 if place[0] == "body" or place[:2] == ("query", "paging") else 1
+    skipped = 2 if place[0] == "body" or place[:2] in (("query", "paging"), ("query", "asked")) else 1
     return ".".join(["$", *map(str, place[skipped:])])
 
 

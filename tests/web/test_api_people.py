@@ -1,4 +1,4 @@
-"""The API's operations about people, the life of a VM and uploads: what they do, and what they refuse and leave alone."""
+"""The API's operations about people, the life of a VM and uploads: what they do, and what they refuse."""
 
 from __future__ import annotations
 

@@ -447,6 +447,8 @@ def test_a_person_watches_its_own_notices_and_nobody_elses(cast: Cast) -> None:
 
 def test_every_sentence_can_be_said() -> None:
     data = {"vm": "v", "host": "h", "count": 2, "pages": 1, "number": 3, "round": 1, "until": "noon", "party": "P1"}
+    data |= {"target": "h1", "attack": "A03", "now": "SUCCEEDED", "before": "BLOCKED", "cell": "BLOCKED", "entry": 7}
+    data |= {"digest": "ab", "other": "cd", "seconds": 12, "receiver": "hooks.example"}
     for code, word in wording.WORDS.items():
         text = wording.text_of(code, {**data, "version": 4})
         assert word.kind in wording.KINDS and word.severity in wording.TONES

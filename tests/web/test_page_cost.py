@@ -55,6 +55,15 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/agreements/", "operator", 6),
     ("/operator/keys/", "operator", 5),
     ("/operator/audit/", "operator", 7),
+    # beside the four: alerts with their people, hosts and operators for the filters
+    ("/operator/alerts/", "operator", 7),
+    ("/operator/alerts/?state=all&group=host", "operator", 7),
+    ("/operator/alerts/{alert}/", "operator", 8),
+    ("/operator/alerts/strip/", "operator", 5),
+    ("/operator/alerts/badge/", "operator", 4),
+    ("/operator/webhooks/", "operator", 6),
+    ("/operator/drills/", "operator", 8),
+    ("/operator/drills/{drill}/", "operator", 9),
     # beside the four: the host with its counts and its agreement, its newest run, guests, conflicts, their VMs, the
     # newest checkpoint, events, and what was asked and not yet taken up
     ("/operator/host/{host}/", "operator", 12),
@@ -88,6 +97,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/audit", "operator", 5),
     ("/api/conflicts", "operator", 6),
     ("/api/negotiations", "operator", 4),
+    ("/api/alerts", "operator", 4),
+    ("/api/drills", "operator", 4),
 ]
 
 
@@ -120,6 +131,7 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             "host": vm.placement.host.name,
             "room": room.pk,
             "paper": agreements_of(user=owner)[0].pk,
+            **alarming(size["hosts"], User.objects.get(username=scale.OPERATOR)),
         }
         clients = {who: Client() for who in people}
         for who, client in clients.items():
@@ -134,6 +146,23 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             found[path, who] = len(queries)
         transaction.set_rollback(True)
     return found
+
+
+def alarming(hosts: int, operator: Any) -> dict[str, int]:
+    """Alerts and drills, the more the more hosts there are."""
+    from webapp.classroom import drills
+    from webapp.notices import alerts
+
+    for number in range(2 * hosts):
+        row = alerts.raise_("rule.broken", key=f"violation:{number}", link="/operator/", host=f"w{number}")
+        alerts.acknowledge(by=operator, alert=row)
+        alerts.raise_("run.failed", key=f"run:{number}", link="/operator/", host=f"w{number}")
+    for architecture in ("hsvm", "nested", "shadow")[:hosts]:
+        drills.schedule_make(by=operator, architecture=architecture, every_hours=1)
+        held = [drills.drill_now(by=operator, architecture=architecture) for _ in "1"]
+        for each in held:
+            drills.drill_hold(drill_id=each.pk)
+    return {"alert": row.pk, "drill": held[0].pk}
 
 
 @pytest.mark.parametrize(("path", "who", "most"), PINNED)

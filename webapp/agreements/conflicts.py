@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
@@ -11,8 +11,11 @@ from webapp.agreements.models import Conflict, Negotiation
 from webapp.audit import services as audit
 from webapp.fleet.models import Host
 from webapp.live import publish
+from webapp.notices import alerts
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms.conflicts import NAMES
+
+BREACH: Final = "C26"  # what is in force was lost and could not be refused beforehand
 
 
 @transaction.atomic
@@ -51,6 +54,9 @@ def conflict_record(
             evidence=evidence,
         )
         conflict.vms.set(concerned)
+        if code == BREACH:
+            link = "/operator/conflicts/"
+            alerts.raise_("agreement.breached", key=f"breach:{conflict.pk}", link=link, host=host.name)
     else:
         Conflict.objects.filter(pk=conflict.pk).update(evidence=evidence)
         conflict.evidence = evidence

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.classroom import views
+from webapp.classroom import drill_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("teach/", views.teach, name="teach"),
@@ -11,6 +11,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("teach/cell/<int:pk>/verdict.json", views.verdict, name="teach-verdict"),
     path("tenant/vm/<str:name>/drill/", views.my_drill, name="my-drill"),
     path("tenant/vm/<str:name>/consequences/", views.consequences_page, name="consequences"),
+    path("operator/drills/", drill_views.drills, name="drills"),
+    path("operator/drills/<int:pk>/", drill_views.drill, name="drill"),
+    path("operator/drills/plans/<int:pk>/", drill_views.schedule_act, name="drill-schedule-act"),
     path("learn/", views.learn, name="learn"),
     path("learn/walk/", views.walk_page, name="walk"),
     path("learn/walk/<slug:case>.<slug:kind>", views.walk_file, name="walk-file"),

@@ -140,14 +140,15 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
 
 
 def owned_by(user: User) -> list[str]:
-    """The organisations whose owner the person is."""
-    return sorted(user.memberships.filter(role="owner").values_list("tenant__slug", flat=True))
+    """The organisations whose owner the person is; for an operator also the platform itself, without a name."""
+    own = sorted(user.memberships.filter(role="owner").values_list("tenant__slug", flat=True))
+    return [*([""] if user.is_operator else []), *own]
 
 
 class Endpoint(models.Model):
     """An address that an organisation wants to be told at. The secret is sealed with SEAL_KEY, and shown once."""
 
-    tenant = models.CharField(max_length=63)
+    tenant = models.CharField(max_length=63, blank=True)  # its slug; empty: the operators
     url = models.CharField(max_length=500)
     kinds = models.JSONField(default=list)
     sealed_secret = models.BinaryField()
@@ -163,6 +164,11 @@ class Endpoint(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["tenant", "url"], name="notices_endpoint_once")]
+
+    @property
+    def page(self) -> str:
+        """Where its people see and change it."""
+        return f"/{'tenant' if self.tenant else 'operator'}/webhooks/{self.pk}/"
 
     @property
     def kind_labels(self) -> list[str]:
@@ -205,3 +211,77 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ["id"]
+
+
+class Watch(models.Model):
+    """One row: a number that rises with every change of an alert, and when the keeper last looked."""
+
+    number = models.PositiveBigIntegerField(default=0)
+    seen_at = models.DateTimeField(null=True, blank=True)
+
+
+class Alert(models.Model):
+    """Something that an operator must look at. Raised while it lasts it is one alert that counts; the words are made
+    of `code` and `data` when somebody reads them."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ACKNOWLEDGED = "acknowledged"
+        RESOLVED = "resolved"
+
+    key = models.CharField(max_length=200)
+    kind = models.CharField(max_length=16)  # of webapp.notices.runbooks
+    code = models.CharField(max_length=32)
+    data = models.JSONField(default=dict)
+    severity = models.CharField(max_length=12)
+    host = models.CharField(max_length=63, blank=True, default="")
+    link = models.CharField(max_length=200)  # the moment, or the place, where it happened
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    count = models.PositiveIntegerField(default=1)
+    raised_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    number = models.PositiveBigIntegerField(default=0)  # of its newest change
+    told = models.BooleanField(default=False)  # by notice, mail and webhook; a silenced alert is not
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    note = models.CharField(max_length=200, blank=True, default="")
+    silenced_until = models.DateTimeField(null=True, blank=True)
+    silenced_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    silence_reason = models.CharField(max_length=200, blank=True, default="")
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ["-last_at", "-id"]
+        indexes = [
+            models.Index(fields=["state", "-last_at"], name="notices_alert_open"),
+            models.Index(fields=["key"], name="notices_alert_key"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(state__in=["open", "acknowledged"]), name="notices_one_open_alert"
+            )
+        ]
+
+    @property
+    def text(self) -> str:
+        return wording.text_of(self.code, self.data)
+
+    @property
+    def page(self) -> str:
+        return f"/operator/alerts/{self.pk}/"
+
+    @property
+    def tone(self) -> str:
+        return wording.TONES.get(self.severity, "neutral")
+
+    @property
+    def ended(self) -> bool:
+        return self.state == self.State.RESOLVED
+
+    @property
+    def silent(self) -> bool:
+        return self.silenced_until is not None and self.silenced_until > timezone.now()

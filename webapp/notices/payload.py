@@ -31,7 +31,7 @@ SCHEMA: Final[dict[str, Any]] = {
         "id": {"type": "string", "format": "uuid"},
         "at": {"type": "string", "format": "date-time"},
         "test": {"type": "boolean", "description": "sent by the button: nothing has happened"},
-        "organisation": {"type": "string"},
+        "organisation": {"type": "string", "description": "empty: the operators of the platform"},
         "kind": {"enum": [*KINDS, "test"]},
         "severity": {"enum": list(TONES)},
         "code": {"type": "string", "description": "what happened, for programs"},
@@ -55,7 +55,7 @@ def body_of(delivery: Delivery) -> bytes:
         "severity": event.severity if event else "info",
         "code": event.code if event else "test",
         "subject": event.subject if event else "",
-        "link": settings.SITE_URL + (event.link if event else f"/tenant/webhooks/{endpoint.pk}/"),
+        "link": settings.SITE_URL + (event.link if event else endpoint.page),
     }
     with translation.override("en"):
         told["text"] = event.text if event else "This is a test. Nothing has happened."

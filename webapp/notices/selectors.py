@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+import datetime as dt
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.contrib.auth import get_user_model
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from webapp.errors import VpmsError
+from webapp.notices import wording
 from webapp.notices.models import (
+    Alert,
     Choice,
     Delivery,
     Endpoint,
@@ -16,6 +21,7 @@ from webapp.notices.models import (
     Notice,
     NoticeQuerySet,
     Reader,
+    Watch,
     owned_by,
     places_of,
 )
@@ -26,11 +32,22 @@ if TYPE_CHECKING:
 
 PAGE = 50
 DELIVERIES_SHOWN = 50
+WATCHED: Final = dt.timedelta(seconds=15)  # without a look of the keeper for so long nobody watches
 
 
 class Bell(TypedDict):
     unread: int
     seq: int
+    alerts: Alarms
+
+
+class Alarms(TypedDict):
+    """For the badge of those who see the site; for others all is zero."""
+
+    open: int
+    seq: int
+    newest: str
+    watched: bool
 
 
 class Page(TypedDict):
@@ -44,14 +61,40 @@ def missing() -> VpmsError:
 
 
 def bell_of(*, user: User) -> Bell:
-    """How many unread notices the bell counts, and the number of this state, in one query."""
+    """How many unread notices the bell counts, and the number of this state; for operators also what the badge of the
+    alerts says. All in one query: it is asked on every page."""
     unread = Notice.objects.filter(
-        user=OuterRef("user"), read_at__isnull=True, page=NOW, event__tenant__in=places_of(user)
+        user=OuterRef("pk"), read_at__isnull=True, page=NOW, event__tenant__in=places_of(user)
     )
     count = Coalesce(Subquery(unread.order_by().values("user").annotate(n=Count("pk")).values("n")), 0)
-    found = Reader.objects.filter(user=user).annotate(unread=count).values_list("version", "unread").first()
-    version, unread_now = found or (0, 0)
-    return {"unread": unread_now, "seq": version}
+    version = Coalesce(Subquery(Reader.objects.filter(user=OuterRef("pk")).values("version")), 0)
+    alarms = _alarms() if user.sees_site else {}
+    me = get_user_model()._default_manager.filter(pk=user.pk)
+    found = me.annotate(unread=count, version=version, **alarms).values("unread", "version", *alarms).first()
+    told: Alarms = {"open": 0, "seq": 0, "newest": "", "watched": True}
+    if found is None:
+        return {"unread": 0, "seq": 0, "alerts": told}
+    if alarms:
+        seen = found["seen"]
+        told["watched"] = seen is not None and seen > timezone.now() - WATCHED
+        told["open"], told["seq"] = found["loud"] or 0, found["number"] or 0
+        told["newest"] = wording.text_of(found["code"], found["data"]) if found["code"] else ""
+    return {"unread": found["unread"], "seq": found["version"], "alerts": told}
+
+
+def _alarms() -> dict[str, Any]:
+    """Open and not silenced: how many, and the newest; where the topic stands, and when the keeper last looked."""
+    now = timezone.now()
+    silent = Q(silenced_until__isnull=False, silenced_until__gt=now)
+    rows = Alert.objects.filter(state=Alert.State.OPEN).exclude(silent)
+    newest, watch = rows.order_by("-last_at", "-id"), Watch.objects.filter(pk=1)
+    return {
+        "loud": Subquery(rows.order_by().values("state").annotate(n=Count("pk")).values("n")),
+        "code": Subquery(newest.values("code")[:1]),
+        "data": Subquery(newest.values("data")[:1]),
+        "number": Subquery(watch.values("number")[:1]),
+        "seen": Subquery(watch.values("seen_at")[:1]),
+    }
 
 
 def notices_of(*, user: User, kind: str = "", unread: bool = False) -> NoticeQuerySet:
@@ -72,14 +115,14 @@ def page_of(*, user: User, kind: str = "", unread: bool = False, before: int | N
 
 
 def choices_of(*, user: User) -> dict[str, dict[str, str]]:
-    """For each kind what the person chose, or the default."""
+    """For each kind what the person chose, or the default. Kinds for operators are theirs alone."""
     chosen = {row.kind: row for row in Choice.objects.filter(user=user)}
     return {
         name: {
-            "page": chosen[name].page if name in chosen else kind.page,
-            "mail": chosen[name].mail if name in chosen else kind.mail,
+            "page": chosen[name].page if name in chosen else KINDS[name].page,
+            "mail": chosen[name].mail if name in chosen else KINDS[name].mail,
         }
-        for name, kind in KINDS.items()
+        for name in wording.kinds_of(user)
     }
 
 

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webapp import jobs
-from webapp.notices import outgoing, payload, sealing, services, wording
+from webapp.notices import alerts, outgoing, payload, sealing, services, wording
 from webapp.notices.models import Attempt, Delivery, Endpoint, Mail, Notice
 
 PAUSES: Final = (10, 60, 300, 1800, 7200, 21_600)  # seconds before the next try; after the last the job is given up
@@ -212,9 +212,18 @@ def _judged(delivery: Delivery, token: str, status: int | None, error: str) -> N
         return
     Attempt.objects.create(delivery=delivery, status=status, error=error)
     if error:
-        services.endpoint_failed(endpoint=delivery.endpoint, most=MOST_FAILURES)
+        dead = services.endpoint_failed(endpoint=delivery.endpoint, most=MOST_FAILURES)
+        if dead is not None:
+            _alarmed(dead)
     else:
         Endpoint.objects.filter(pk=delivery.endpoint_id).update(failures=0)
+
+
+def _alarmed(dead: Endpoint) -> None:
+    """Of an organisation's webhook the operators see no more than what the record says of it."""
+    host = outgoing.host_of(dead.url)
+    where = f"/operator/audit/?subject=webhook:{dead.pk}" if dead.tenant else dead.page
+    alerts.raise_("webhook.dead", key=f"webhook:{dead.pk}", link=where, receiver=host, count=dead.failures)
 
 
 def delivery_failed(delivery_id: int, *, reason: str) -> None:

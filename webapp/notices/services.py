@@ -19,7 +19,7 @@ from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 from webapp.notices import outgoing, sealing, selectors
 from webapp.notices.models import Choice, Delivery, Endpoint, Event, Mail, Notice, Reader
-from webapp.notices.wording import DIGEST, KINDS, NOW, OFF, WORDS
+from webapp.notices.wording import DIGEST, KINDS, NOW, OFF, WORDS, kinds_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +66,8 @@ def tell(
             mail = _mail_for(person, choice.mail)
             Notice.objects.create(event=event, user=person, page=choice.page, mail=mail)
             _changed(person.pk)
-    endpoints = Endpoint.objects.filter(tenant=tenant, active=True) if tenant else Endpoint.objects.none()
     now = timezone.now()
-    wanted = [row for row in endpoints if word.kind in row.kinds]
+    wanted = [row for row in Endpoint.objects.filter(tenant=tenant, active=True) if word.kind in row.kinds]
     Delivery.objects.bulk_create([Delivery(endpoint=row, event=event, made_at=now, due_at=now) for row in wanted])
     publish.wake_keeper()
     return event
@@ -164,11 +163,11 @@ def _expect_owner(by: User, tenant: str) -> None:
         raise selectors.missing()
 
 
-def _kinds_checked(kinds: Iterable[str]) -> list[str]:
-    wanted = set(kinds)
-    if not wanted or wanted - set(KINDS):
-        raise BadInput([Fault("$.kinds", f"must name at least one of {', '.join(KINDS)}, and nothing else")])
-    return [kind for kind in KINDS if kind in wanted]
+def _kinds_checked(tenant: str, kinds: Iterable[str]) -> list[str]:
+    wanted, offered = set(kinds), kinds_for(tenant)
+    if not wanted or wanted - set(offered):
+        raise BadInput([Fault("$.kinds", f"must name at least one of {', '.join(offered)}, and nothing else")])
+    return [kind for kind in offered if kind in wanted]
 
 
 @transaction.atomic
@@ -176,7 +175,7 @@ def endpoint_create(*, by: User, tenant: str, url: str, kinds: Iterable[str]) ->
     """A new endpoint of the organisation, and its secret, which is never shown again."""
     _expect_owner(by, tenant)
     address = outgoing.address_of(url.strip(), path="$.url")
-    chosen = _kinds_checked(kinds)
+    chosen = _kinds_checked(tenant, kinds)
     if Endpoint.objects.filter(tenant=tenant, url=url.strip()).exists():
         raise BadInput([Fault("$.url", "this organisation is told at this address already")])
     if Endpoint.objects.filter(tenant=tenant).count() >= MOST_ENDPOINTS:
@@ -193,7 +192,7 @@ def endpoint_create(*, by: User, tenant: str, url: str, kinds: Iterable[str]) ->
 def endpoint_change(*, by: User, endpoint: Endpoint, kinds: Iterable[str], active: bool) -> Endpoint:
     """What it is told, and whether at all. Switched on again it starts without failures."""
     row = _locked(by, endpoint)
-    row.kinds = _kinds_checked(kinds)
+    row.kinds = _kinds_checked(row.tenant, kinds)
     if active and not row.active:
         row.failures = 0
     row.active = active
@@ -258,28 +257,23 @@ def _drop_waiting(row: Endpoint) -> None:
 def _record(by: User | None, row: Endpoint, type: str, **data: Any) -> None:
     """The log names the host only: the rest of an address may be a secret of the receiver's."""
     data = {"host": outgoing.host_of(row.url), **data}
-    audit.record(by=by, type=type, subject=f"webhook:{row.pk}", data=data, audience=[row.tenant])
+    audit.record(by=by, type=type, subject=f"webhook:{row.pk}", data=data, audience=[row.tenant] if row.tenant else [])
 
 
 @transaction.atomic
-def endpoint_failed(*, endpoint: Endpoint, most: int) -> None:
-    """One more try came to nothing; after so many in a row the endpoint is switched off, and its people are told."""
+def endpoint_failed(*, endpoint: Endpoint, most: int) -> Endpoint | None:
+    """One more try came to nothing; after so many in a row the endpoint is switched off, and its people are told. The
+    endpoint, if this try was the last; operators learn it by an alert, which the caller raises."""
     row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
     row.failures += 1
     row.save(update_fields=["failures"])
     if row.failures < most or not row.active:
-        return
+        return None
     Endpoint.objects.filter(pk=row.pk).update(active=False)
     _drop_waiting(row)
     host = outgoing.host_of(row.url)
     _record(None, row, "webhook.off", count=row.failures)
-    key = f"{row.pk}:{timezone.now().isoformat()}"
-    tell(
-        "webhook.off",
-        tenant=row.tenant,
-        key=key,
-        subject=host,
-        link=f"/tenant/webhooks/{row.pk}/",
-        host=host,
-        count=row.failures,
-    )
+    if row.tenant:
+        key = f"{row.pk}:{timezone.now().isoformat()}"
+        tell("webhook.off", tenant=row.tenant, key=key, subject=host, link=row.page, host=host, count=row.failures)
+    return row

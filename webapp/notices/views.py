@@ -16,8 +16,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from webapp.errors import BadInput, VpmsError
 from webapp.notices import payload, selectors, services, wording
-from webapp.notices.models import Endpoint, Reader
-from webapp.roles import signed_in_required, tenant_required
+from webapp.notices.models import Endpoint, EndpointQuerySet, Reader
+from webapp.roles import operator_required, signed_in_required, tenant_required
 
 
 def number(text: str) -> int | None:
@@ -32,8 +32,8 @@ def notices(request: HttpRequest) -> HttpResponse:
     kind = kind if kind in wording.KINDS else ""
     unread = request.GET.get("unread") == "1"
     page = selectors.page_of(user=user, kind=kind, unread=unread, before=number(request.GET.get("before", "")))
-    kinds = [(name, each.label) for name, each in wording.KINDS.items()]
-    owner = bool(selectors.owned(user=user))
+    kinds = [(name, wording.KINDS[name].label) for name in wording.kinds_of(user)]
+    owner = any(selectors.owned(user=user))
     context = {"page": page, "kinds": kinds, "kind": kind, "only_unread": unread, "owner": owner}
     return render(request, "notices/notices.html", context)
 
@@ -85,7 +85,8 @@ def choices(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("Your choices are kept; they hold for what happens from now on."))
             return redirect("notice-choices")
     rows = [
-        {"name": name, "label": kind.label, "says": kind.says, **chosen[name]} for name, kind in wording.KINDS.items()
+        {"name": name, "label": wording.KINDS[name].label, "says": wording.KINDS[name].says, **row}
+        for name, row in chosen.items()
     ]
     context = {
         "rows": rows,
@@ -96,7 +97,7 @@ def choices(request: HttpRequest) -> HttpResponse:
         "weekdays": list(enumerate(wording.WEEKDAYS)),
         "everies": Reader.Every,
         "faults": faults,
-        "owner": bool(selectors.owned(user=user)),
+        "owner": any(selectors.owned(user=user)),
         "folder": getattr(settings, "EMAIL_FILE_PATH", None),
     }
     return render(request, "notices/choices.html", context, status=422 if faults else 200)
@@ -105,28 +106,41 @@ def choices(request: HttpRequest) -> HttpResponse:
 # -- webhooks
 
 
-def kinds_shown(chosen: list[str]) -> list[dict[str, Any]]:
+def kinds_shown(tenant: str, chosen: list[str]) -> list[dict[str, Any]]:
     return [
         {"name": name, "label": kind.label, "says": kind.says, "chosen": name in chosen}
-        for name, kind in wording.KINDS.items()
+        for name, kind in wording.kinds_for(tenant).items()
     ]
 
 
-@tenant_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def webhooks(request: HttpRequest) -> HttpResponse:
+def of_area(rows: EndpointQuerySet, area: str) -> EndpointQuerySet:
+    """The endpoints of organisations stand in the tenant's area, those of the platform in the operator's."""
+    return rows.exclude(tenant="") if area == "tenant" else rows.filter(tenant="")
+
+
+def endpoint_in(request: HttpRequest, area: str, pk: int) -> Endpoint:
+    user: Any = request.user
+    row = selectors.endpoint_get(user=user, pk=pk)
+    if bool(row.tenant) != (area == "tenant"):
+        raise selectors.missing()
+    return row
+
+
+def listed(request: HttpRequest, area: str) -> HttpResponse:
     """The list, and the form for a new one. The secret stands in the one answer that makes it."""
     user: Any = request.user
-    owned = selectors.owned(user=user)
-    typed = {"url": "", "tenant": owned[0] if owned else "", "kinds": ["deadline", "breach", "proposal"]}
+    owned = [slug for slug in selectors.owned(user=user) if bool(slug) == (area == "tenant")]
+    usual = ["deadline", "breach", "proposal"] if area == "tenant" else list(wording.FOR_OPERATORS)
+    typed = {"url": "", "tenant": owned[0] if owned else "", "kinds": usual}
     refused: VpmsError | None = None
     if request.method == "POST":
         kinds = request.POST.getlist("kinds")
-        typed = {"url": request.POST.get("url", ""), "tenant": request.POST.get("tenant", ""), "kinds": kinds}
+        tenant = request.POST.get("tenant", "") if area == "tenant" else ""
+        typed = {"url": request.POST.get("url", ""), "tenant": tenant, "kinds": kinds}
         try:
-            row, secret = services.endpoint_create(
-                by=user, tenant=request.POST.get("tenant", ""), url=request.POST.get("url", ""), kinds=kinds
-            )
+            if tenant not in owned:
+                raise selectors.missing()
+            row, secret = services.endpoint_create(by=user, tenant=tenant, url=str(typed["url"]), kinds=kinds)
             return shown(request, row, secret=secret)
         except VpmsError as error:
             if error.http_status == 404:
@@ -134,10 +148,11 @@ def webhooks(request: HttpRequest) -> HttpResponse:
             refused = error
     faults = {fault.path[2:]: fault.reason for fault in refused.faults} if isinstance(refused, BadInput) else {}
     context = {
-        "endpoints": selectors.endpoints_of(user=user),
+        "area": area,
+        "endpoints": of_area(selectors.endpoints_of(user=user), area),
         "owned": owned,
         "typed": typed,
-        "kinds": kinds_shown(list(typed["kinds"])),
+        "kinds": kinds_shown("" if area == "operator" else "any", list(typed["kinds"])),
         "faults": faults,
         "reason": refused.message if refused and not faults else "",
         "hosts": [entry for entry in settings.WEBHOOK_HOSTS if "/" not in entry],
@@ -145,19 +160,13 @@ def webhooks(request: HttpRequest) -> HttpResponse:
     return render(request, "notices/webhooks.html", context, status=refused.http_status if refused else 200)
 
 
-@tenant_required
-@require_safe
-def webhook(request: HttpRequest, pk: int) -> HttpResponse:
-    user: Any = request.user
-    return shown(request, selectors.endpoint_get(user=user, pk=pk))
-
-
 def shown(
     request: HttpRequest, row: Endpoint, *, secret: str = "", reason: str = "", status: int = 200
 ) -> HttpResponse:
     context = {
+        "area": "tenant" if row.tenant else "operator",
         "endpoint": row,
-        "kinds": kinds_shown(row.kinds),
+        "kinds": kinds_shown(row.tenant, row.kinds),
         "deliveries": selectors.deliveries_of(endpoint=row),
         "secret": secret,
         "reason": reason,
@@ -167,12 +176,10 @@ def shown(
     return answer
 
 
-@tenant_required
-@require_POST
-def webhook_act(request: HttpRequest, pk: int) -> HttpResponse:
+def acted(request: HttpRequest, area: str, pk: int) -> HttpResponse:
     """One of the buttons of a webhook's page."""
     user: Any = request.user
-    row = selectors.endpoint_get(user=user, pk=pk)
+    row = endpoint_in(request, area, pk)
     act = request.POST.get("act", "")
     try:
         if act == "rotate":
@@ -186,7 +193,7 @@ def webhook_act(request: HttpRequest, pk: int) -> HttpResponse:
         elif act == "delete":
             services.endpoint_delete(by=user, endpoint=row)
             messages.success(request, _("The webhook is removed; nothing is sent there any more."))
-            return redirect("webhooks")
+            return redirect("webhooks" if area == "tenant" else "site-webhooks")
         else:
             active = row.active if act == "keep" else act == "on"
             kinds = request.POST.getlist("kinds") if act == "keep" else row.kinds
@@ -195,10 +202,45 @@ def webhook_act(request: HttpRequest, pk: int) -> HttpResponse:
     except VpmsError as refused:
         if refused.http_status == 404:
             raise
-        return shown(
-            request, selectors.endpoint_get(user=user, pk=pk), reason=refused.message, status=refused.http_status
-        )
-    return redirect("webhook", pk=pk)
+        row = selectors.endpoint_get(user=user, pk=pk)
+        return shown(request, row, reason=refused.message, status=refused.http_status)
+    return redirect(row.page)
+
+
+@tenant_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def webhooks(request: HttpRequest) -> HttpResponse:
+    return listed(request, "tenant")
+
+
+@operator_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def site_webhooks(request: HttpRequest) -> HttpResponse:
+    return listed(request, "operator")
+
+
+@tenant_required
+@require_safe
+def webhook(request: HttpRequest, pk: int) -> HttpResponse:
+    return shown(request, endpoint_in(request, "tenant", pk))
+
+
+@operator_required
+@require_safe
+def site_webhook(request: HttpRequest, pk: int) -> HttpResponse:
+    return shown(request, endpoint_in(request, "operator", pk))
+
+
+@tenant_required
+@require_POST
+def webhook_act(request: HttpRequest, pk: int) -> HttpResponse:
+    return acted(request, "tenant", pk)
+
+
+@operator_required
+@require_POST
+def site_webhook_act(request: HttpRequest, pk: int) -> HttpResponse:
+    return acted(request, "operator", pk)
 
 
 @require_safe

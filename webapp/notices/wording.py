@@ -30,7 +30,9 @@ KINDS: Final = {
     "vm": Kind(_("Starts and stops"), _("A VM of yours runs, was stopped or moves."), NOW, DIGEST),
     "run": Kind(_("Runs given up"), _("The run of a host ended by a fault."), NOW, DIGEST),
     "webhook": Kind(_("Webhooks"), _("A webhook was switched off because it failed too often."), NOW, DIGEST),
+    "alert": Kind(_("Alerts"), _("A host, or the service itself, needs an operator."), NOW, NOW),
 }
+FOR_OPERATORS: Final = ("alert",)
 PAGE_WORDS: Final = {NOW: _("Counted"), DIGEST: _("Listed"), OFF: _("Off")}
 MAIL_WORDS: Final = {NOW: _("At once"), DIGEST: _("In the digest"), OFF: _("Off")}
 TONES: Final = {"info": "neutral", "warning": "warning", "serious": "violation"}
@@ -76,7 +78,7 @@ WORDS: Final = {
             "pages",
         ),
     ),
-    "rule.broken": Word("breach", "serious", _("Pages on host %(host)s break a rule of ownership.")),
+    "rule.broken": Word("alert", "serious", _("Pages on host %(host)s break a rule of ownership.")),
     "proposal": Word(
         "proposal",
         "warning",
@@ -129,7 +131,6 @@ WORDS: Final = {
     "vm.moving": Word("vm", "info", _("%(vm)s leaves its host to start on host %(host)s, as its owner agreed.")),
     "vm.no_start": Word("vm", "warning", _("The start of %(vm)s on host %(host)s was not possible.")),
     "run.lost": Word("run", "serious", _("The run of host %(host)s was given up, and %(vm)s was stopped with it.")),
-    "run.failed": Word("run", "serious", _("The run of host %(host)s was given up. Its VMs were stopped.")),
     "platform.lost": Word(
         "breach",
         "serious",
@@ -169,6 +170,55 @@ WORDS: Final = {
         "info",
         _("For the maintenance of host %(host)s the operator offers to move %(vm)s to another host. You choose."),
     ),
+    "run.failed": Word("alert", "serious", _("The run of host %(host)s was given up. Its VMs were stopped.")),
+    "act.denied": Word(
+        "alert",
+        "warning",
+        _("%(count)d requests of operators on host %(host)s were refused by its agreement within ten minutes."),
+    ),
+    "drill.differs": Word(
+        "alert",
+        "serious",
+        _(
+            "The drill of %(target)s came out differently: %(attack)s reads %(now)s; the drill before reads "
+            "%(before)s, the attack table %(cell)s."
+        ),
+    ),
+    "drill.digest": Word(
+        "alert",
+        "serious",
+        _(
+            "The drill of %(target)s came out differently: %(attack)s reads %(now)s as before, but the machine did "
+            "something else (digest %(digest)s, before %(other)s)."
+        ),
+    ),
+    "drill.failed": Word(
+        "alert", "warning", _("The drill of %(target)s could not be held: it was tried three times and never got on.")
+    ),
+    "drill.paused": Word(
+        "alert",
+        "warning",
+        _("The schedule of drills on host %(host)s is paused: there is no such host any more, or it is retired."),
+    ),
+    "record.broken": Word(
+        "alert",
+        "serious",
+        _("The record is not whole: entry %(entry)d was changed, is missing or stands in the wrong place."),
+    ),
+    "agreement.breached": Word(
+        "alert", "serious", _("Something happened on host %(host)s against the agreement in force.")
+    ),
+    "worker.silent": Word("alert", "serious", _("No worker gives a sign of life. Runs, answers and mails wait.")),
+    "keeper.back": Word(
+        "alert", "warning", _("The keeper was silent for %(seconds)d seconds. Whatever fell due meanwhile waited.")
+    ),
+    "queue.stuck": Word(
+        "alert", "warning", _("Work has been due for more than %(seconds)d seconds and nobody took it up.")
+    ),
+    "webhook.dead": Word(
+        "alert", "warning", _("The webhook to %(receiver)s was switched off after %(count)d failed tries.")
+    ),
+    "alert.test": Word("alert", "info", _("This is a test of the alerts. Nothing has happened.")),
     "webhook.off": Word(
         "webhook",
         "warning",
@@ -192,6 +242,16 @@ def kind_label(kind: str) -> str:
 
 def delivery_label(state: str) -> str:
     return str(DELIVERY_WORDS[state])
+
+
+def kinds_for(tenant: str) -> dict[str, Kind]:
+    """What may be told about an organisation; empty: the kinds of the operators."""
+    return {name: kind for name, kind in KINDS.items() if (name in FOR_OPERATORS) == (not tenant)}
+
+
+def kinds_of(user: Any) -> list[str]:
+    """What the person may be told of."""
+    return [name for name in KINDS if name not in FOR_OPERATORS or user.is_operator]
 
 
 def severity_label(severity: str) -> str:

@@ -27,6 +27,8 @@ TAGS = {
     "hosts": _("Documents, capacity and maintenance of hosts"),
     "runs": _("Hosts and runs"),
     "notices": _("Notices and webhooks"),
+    "alerts": _("Alerts"),
+    "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
 }

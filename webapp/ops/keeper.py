@@ -26,13 +26,15 @@ from kombu.exceptions import KombuError
 
 from webapp.agreements.models import Negotiation, Rung
 from webapp.celery import app
+from webapp.classroom import drills
 from webapp.classroom import services as classroom
-from webapp.classroom.models import Cell
+from webapp.classroom.models import Cell, Drill
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
-from webapp.ops import services
+from webapp.ops import services, watching
+from webapp.ops.models import ChainCheck
 from webapp.runs import services as runs
 from webapp.runs.models import Run
 
@@ -69,6 +71,8 @@ KINDS: Final = (
     ),
     Kind(Rung, "webapp.runs.tasks.rung_work", ("pk",), "vm__tenant_id", runs.rung_failed),
     Kind(Cell, "webapp.classroom.tasks.cell_run", ("pk",), "architecture", classroom.cell_failed),
+    Kind(Drill, "webapp.classroom.tasks.drill_hold", ("pk",), "architecture", drills.drill_failed, most=1),
+    Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
     Kind(Delivery, "webapp.notices.tasks.delivery_work", ("pk",), "endpoint_id", sending.delivery_failed, most=1),
@@ -148,6 +152,17 @@ def send(task: str, args: list[Any], **options: Any) -> bool:
     return True
 
 
+def waiting_since(now: dt.datetime) -> dt.datetime | None:
+    """Since when the oldest row is due that no worker has; None: everything is taken up. Kinds that are worked one at
+    a time wait for their turn, which is no fault of the queue."""
+    times = [
+        kind.model._default_manager.filter(free(now), due_at__lte=now).aggregate(at=Min("due_at"))["at"]
+        for kind in KINDS
+        if not kind.most
+    ]
+    return min((at for at in times if at is not None), default=None)
+
+
 def next_due(now: dt.datetime) -> float:
     """Seconds until the next row falls due, at most one tick."""
     paced = [kind.model._default_manager for kind in KINDS if kind.paced]
@@ -189,6 +204,7 @@ class Keeper:
         self.stopping = False
         self._bell = Bell()
         self._beat_at = self._story_at = 0.0
+        self._since: dt.datetime | None = None
 
     def run(self) -> None:
         while not self.stopping:
@@ -208,6 +224,8 @@ class Keeper:
             # A worker's sign of life takes the way of all work: broker, worker, database.
             send("webapp.ops.tasks.beat", [], expires=BEAT_SECONDS * 2)
             reap(now)
+            self._since = self._since or now
+            watching.look(now, oldest=waiting_since(now), up=now - self._since)
         relay(now)
         if self.story is not None and time.monotonic() >= self._story_at:
             self._story_at = time.monotonic() + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
+from webapp.jobs import Job
+
 
 class Heartbeat(models.Model):
     """When a keeper or a worker last said that it lives."""
@@ -20,3 +22,11 @@ class Guide(models.Model):
     hidden = models.JSONField(default=list)  # the areas whose first steps were put away
     opened = models.JSONField(default=list)  # the first steps that are done by looking
     stops = models.JSONField(default=dict)  # by area: the stop of the tour to go on at; -1 when it was seen to its end
+
+
+class ChainCheck(Job):
+    """The record is verified again and again, by a worker: one row, always due some time later."""
+
+    seen_at = models.DateTimeField(null=True, blank=True)
+    entries = models.PositiveBigIntegerField(default=0)
+    valid = models.BooleanField(null=True)

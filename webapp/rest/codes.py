@@ -103,6 +103,13 @@ CODES: Final[Mapping[str, Code]] = {
     "no_wishes": Code(_("No wishes yet"), _("Save wishes for the VM first.")),
     "nobody_willing": Code(_("Nobody can be moved"), _("Choose another step.")),
     "not_a_party": Code(_("Not a party"), _("Answer for a VM of yours that takes part.")),
+    "alert_over": Code(
+        _("The alert is over"), _("Nothing: what raised it is gone. It is raised anew if it comes again.")
+    ),
+    "still_holds": Code(
+        _("What raised the alert still holds"), _("Do what its run-book says; the alert ends by itself.")
+    ),
+    "not_silenced": Code(_("The alert is not silenced"), _("Nothing: it is told already.")),
     "not_allowed": Code(
         _("Not allowed"), _("Use an account with the role, or a token whose scope reaches as far as this operation.")
     ),

@@ -15,6 +15,7 @@ from webapp.agreements import services as agreements
 from webapp.audit import services as audit
 from webapp.live import publish
 from webapp.notices.services import tell as tell_people
+from webapp.runs import alarms
 from webapp.runs.models import Act, Event, Run
 from webapp.tenants.models import VirtualMachine
 from webapp.vpms import enforcement
@@ -121,11 +122,7 @@ def tell(*, run: Run, outcome: Outcome) -> bool:
     Event.objects.bulk_create(events)
     if events:
         publish.changed(f"run/{run.pk}/log")
-    for event in events:
-        if event.kind == "violation":
-            host = run.host.name
-            key = f"run:{run.pk}:{event.number}"
-            tell_people("rule.broken", tenant="", key=key, subject=host, link=f"/operator/host/{host}/", host=host)
+    alarms.raised(run=run, events=events, mended=any(event["kind"] == "mended" for event in outcome.events))
     _settle_deleted(run, outcome)
     return not outcome.living
 

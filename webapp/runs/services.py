@@ -21,9 +21,8 @@ from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
 from webapp.fleet.services import place
 from webapp.live import publish
-from webapp.notices.services import tell
 from webapp.roles import must
-from webapp.runs import engine, gate
+from webapp.runs import alarms, engine, gate
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
 from webapp.tenants.models import VirtualMachine
@@ -227,6 +226,7 @@ def _run_for(host: Host) -> tuple[Run, int | None]:
     if run is not None:
         return run, None
     now = timezone.now()
+    alarms.begun(host=host.name)
     run = Run.objects.create(
         host=host,
         scenario=engine.scenario_of(document=document_of(host), seed=host.pk),
@@ -436,6 +436,7 @@ def _end(run: Run, *, state: str, reason: str) -> None:
         gate.told(code, vm, key=f"run:{run.pk}:end", host=run.host.name)
     lost.update(state=S.STOPPED)
     engine.forget(run=run.pk)
+    alarms.ended(run=run, failed=state == Run.State.FAILED)
     transaction.on_commit(lambda: publish.ended(run=run.pk))
     publish.changed(f"run/{run.pk}")
 
@@ -452,8 +453,6 @@ def run_failed(run_id: int, *, reason: str) -> None:
         audit.record(
             by=None, type="run.failed", subject=f"run:{run.pk}", data={"host": run.host.name, "reason": reason}
         )
-        host = run.host.name
-        tell("run.failed", tenant="", key=f"run:{run.pk}", subject=host, link=f"/operator/host/{host}/", host=host)
         _end(run, state=Run.State.FAILED, reason=reason)
         publish.changed(f"run/{run.pk}/log")
 
