@@ -25,6 +25,7 @@ from django.utils import timezone
 from kombu.exceptions import KombuError
 
 from webapp.agreements.models import Negotiation, Rung
+from webapp import tally
 from webapp.celery import app
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell
@@ -55,6 +56,10 @@ class Kind:
     turn: str  # the field over which turns are taken
     give_up: Callable[..., None]
     most: int = 0  # so many at once, that others need not wait for them; 0: no limit of its own
+
+    @property
+    def name(self) -> str:
+        return self.model.__name__.lower()
 
 
 KINDS: Final = (
@@ -87,7 +92,11 @@ def reap(now: dt.datetime) -> int:
         for pk in stuck.values_list("pk", flat=True):
             log.error("%s %d is given up", kind.model.__name__, pk)
             kind.give_up(pk, reason=GAVE_UP)
-        reaped += rows.filter(lease_until__lt=now).update(lease_token="", lease_until=None, enqueued_at=None)
+            tally.count("vpms_jobs_given_up_total", kind=kind.name)
+        returned = rows.filter(lease_until__lt=now).update(lease_token="", lease_until=None, enqueued_at=None)
+        if returned:
+            tally.count("vpms_jobs_returned_total", returned, kind=kind.name)
+        reaped += returned
     return reaped
 
 
@@ -108,7 +117,7 @@ def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
     for kind in KINDS:
         rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
         most = max(0, kind.most - under_way(kind, now)) if kind.most else 64
-        for row in rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[:most]:
+        for row in rows.values(*kind.fields, "enqueued_at", "request_id", turn=F(kind.turn))[:most]:
             turns[kind.task, row["turn"]].append((kind, row))
     queues = list(turns.values())
     while queues:
@@ -127,7 +136,8 @@ def relay(now: dt.datetime) -> int:
         rows = kind.model._default_manager
         if not rows.filter(pk=row["pk"], enqueued_at=row["enqueued_at"]).update(enqueued_at=now):
             continue
-        if not send(kind.task, [row[name] for name in kind.fields]):
+        about = {"request_id": row["request_id"]} if row["request_id"] else {}
+        if not send(kind.task, [row[name] for name in kind.fields], headers=about):
             rows.filter(pk=row["pk"], enqueued_at=now).update(enqueued_at=None)
             break
         sent += 1

@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("styleguide/", guide_views.styleguide, name="styleguide"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("metrics", views.metrics, name="metrics"),
     path("api/docs", apidocs.docs, name="api-docs"),
     path("api/errors", apidocs.errors, name="api-errors"),
     path("api/live.schema.json", views.live_schema, name="live-schema"),
