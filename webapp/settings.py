@@ -96,6 +96,7 @@ INSTALLED_APPS = [
     "webapp.accounts",
     "webapp.audit",
     "webapp.live",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # webapp/ops/support.py: nothing registers itself
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

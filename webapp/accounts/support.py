@@ -68,7 +68,7 @@ def signed_out(*, by: User, user: User) -> int:
     row = _row(by=by, user=user)
     count = sessions.end(user=row)
     if count:
-        audit.record(by=by, type="account.sessions_ended", subject=f"user:{row.alias}", data={"sign_ins": count})
+        audit.record(by=by, type="account.signed_out", subject=f"user:{row.alias}", data={"sign_ins": count})
     return count
 
 
