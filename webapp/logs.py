@@ -72,8 +72,9 @@ def one_line(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any
     return event
 
 
-class NoAddress(logging.Filter):
-    """Addresses can be secrets (an invitation's link). Where Django logs one, the route's name stands."""
+class Careful(logging.Filter):
+    """Before a line's words are put together: its parts without secrets. Addresses can be secrets too (an invitation's
+    link): where Django logs one, the route's name stands."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request = getattr(record, "request", None)
@@ -81,6 +82,10 @@ class NoAddress(logging.Filter):
             path = getattr(request, "path", "")
             record.args = tuple(route_of(request) if arg == path else arg for arg in record.args)
         record.__dict__.pop("request", None)
+        if isinstance(record.args, tuple):
+            record.args = tuple(scrubbed(arg) for arg in record.args)
+        elif isinstance(record.args, dict):
+            record.args = scrubbed(record.args)
         return True
 
 
@@ -106,7 +111,7 @@ def settings(*, level: str, as_json: bool) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"no_address": {"()": "webapp.logs.NoAddress"}},
+        "filters": {"careful": {"()": "webapp.logs.Careful"}},
         "formatters": {
             "line": {
                 "()": "structlog.stdlib.ProcessorFormatter",
@@ -115,7 +120,7 @@ def settings(*, level: str, as_json: bool) -> dict[str, Any]:
             }
         },
         "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_address"]},
+            "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["careful"]},
         },
         "root": {"handlers": ["console"], "level": level},
         "loggers": {
