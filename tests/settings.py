@@ -9,6 +9,8 @@ os.environ.setdefault("HSVM_LOG", "WARNING")
 os.environ.setdefault("HSVM_API_CALLS_PER_MINUTE", "0")  # the walks call faster than people
 os.environ.setdefault("HSVM_API_WRITES_PER_MINUTE", "0")
 
+os.environ.setdefault("HSVM_METRICS_SECONDS", "0")  # no threads that write beside the tests
+
 import webapp.settings as site
 
 globals().update({name: value for name, value in vars(site).items() if name.isupper()})

@@ -19,6 +19,8 @@ from django.db import DatabaseError, connection, models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from webapp import logs, tally
+
 MAX_ATTEMPTS = 3  # attempts without progress before a job is given up
 RENEW_SECONDS = 2
 
@@ -31,6 +33,8 @@ class Job(models.Model):
     lease_token = models.CharField(max_length=32, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
+    # Of the request that led to it: in every line that is logged while it is worked.
+    request_id = models.CharField(max_length=32, blank=True, default=logs.request_id)
 
     class Meta:
         abstract = True
@@ -46,6 +50,8 @@ def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
         lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
         attempts=F("attempts") + 1,
     )
+    if not claimed:  # a message that came twice, or too late
+        tally.count("vpms_jobs_unclaimed_total", kind=model.__name__.lower())
     return token if claimed else None
 
 
@@ -57,11 +63,14 @@ def renew(model: type[Job], pk: int, token: str) -> bool:
 
 def commit(model: type[Job], pk: int, token: str, *, due_at: dt.datetime | None, **changes: Any) -> bool:
     """Write the step's result and when the next is due, only if the lease is still ours. False: throw it away."""
-    return bool(
+    kept = bool(
         model._default_manager.filter(pk=pk, lease_token=token).update(
             due_at=due_at, enqueued_at=None, lease_token="", lease_until=None, attempts=0, **changes
         )
     )
+    if not kept:
+        tally.count("vpms_leases_lost_total", kind=model.__name__.lower())
+    return kept
 
 
 def release(model: type[Job], pk: int, token: str, **changes: Any) -> bool:

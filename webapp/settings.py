@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from webapp import logs
+
 
 def env_str(name: str, default: str) -> str:
     return os.environ.get(name, default)
@@ -94,6 +96,7 @@ INSTALLED_APPS = [
     "webapp.accounts",
     "webapp.audit",
     "webapp.live",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # webapp/ops/support.py: nothing registers itself
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -110,6 +113,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "webapp.observed.ObservedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -343,13 +347,14 @@ LANGUAGES = [("en", "English")] + [
 ]
 LANGUAGE_COOKIE_NAME = "language"
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env_str("HSVM_LOG", "INFO")},
-}
+# JSON, one object a line, for the machines that collect it in production; words for people in the demo.
+LOGGING = logs.settings(level=env_str("HSVM_LOG", "INFO"), as_json=env_flag("HSVM_LOG_JSON", TLS))
+# Who shows this token may read /metrics; without one it is read on loopback alone.
+METRICS_TOKEN = env_str("HSVM_METRICS_TOKEN", "")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
+    raise ImproperlyConfigured("HSVM_METRICS_TOKEN must have at least 32 characters")
+METRICS_SECONDS = env_int("HSVM_METRICS_SECONDS", 5, low=0, high=60)  # between two tellings of a process; 0: none
+QUEUE_SECONDS = env_int("HSVM_QUEUE_SECONDS", 60, low=5, high=3600)  # work that waits longer makes the site not ready
 
 # Pace and limits of the site, each in one place.
 # A slice is planned for a quarter of a second. One that takes so long hangs: it is ended, and that is one of its three
@@ -364,3 +369,12 @@ TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM 
 # Calls of the REST API a minute, of one person, token or (without signing in) address; 0: not counted.
 API_CALLS_PER_MINUTE = env_int("HSVM_API_CALLS_PER_MINUTE", 600, low=0, high=1_000_000)
 API_WRITES_PER_MINUTE = env_int("HSVM_API_WRITES_PER_MINUTE", 120, low=0, high=1_000_000)
+
+# For how many days `manage.py prune` keeps what is not kept for ever.
+KEEP_CHECKPOINTS_DAYS = env_int("HSVM_KEEP_CHECKPOINTS_DAYS", 30, low=0, high=36_500)
+KEEP_RUN_EVENTS_DAYS = env_int("HSVM_KEEP_RUN_EVENTS_DAYS", 365, low=0, high=36_500)
+KEEP_MAILS_DAYS = env_int("HSVM_KEEP_MAILS_DAYS", 90, low=0, high=36_500)
+KEEP_DELIVERIES_DAYS = env_int("HSVM_KEEP_DELIVERIES_DAYS", 90, low=0, high=36_500)
+KEEP_NOTICES_DAYS = env_int("HSVM_KEEP_NOTICES_DAYS", 365, low=0, high=36_500)
+KEEP_SESSIONS_DAYS = env_int("HSVM_KEEP_SESSIONS_DAYS", 7, low=1, high=36_500)
+KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36_500)

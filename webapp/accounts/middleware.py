@@ -10,6 +10,7 @@ from django.contrib.auth import get_user, logout
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
+from webapp import logs
 from webapp.accounts import sessions
 from webapp.live.rights import ORGANISATION
 
@@ -27,6 +28,7 @@ class PersonMiddleware:
         def person() -> Any:
             user: Any = get_user(request)
             if user.is_authenticated:
+                logs.bind(user=user.pk)
                 named = request.headers.get("X-Organisation") or request.GET.get("organisation")
                 if named and request.path.startswith(API):
                     user.act_for(named, strictly=True)

@@ -22,6 +22,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
+from webapp import tally
 from webapp.accounts import sessions
 from webapp.accounts.models import Attempts, User
 from webapp.audit import services as audit
@@ -219,6 +220,8 @@ def sign_in_delay(*, key: str) -> int:
     if row is None:
         return 0
     left = (row.blocked_until - timezone.now()).total_seconds()
+    if left > 0:
+        tally.count("vpms_sign_ins_held_back_total")
     return max(0, int(left + 0.999))
 
 
@@ -226,6 +229,7 @@ def sign_in_delay(*, key: str) -> int:
 def sign_in_failed(*, key: str) -> int:
     """Count one more failure. The seconds that this account and address must now wait are returned."""
     now = timezone.now()
+    tally.count("vpms_sign_ins_failed_total")
     Attempts.objects.filter(last_at__lt=now - FORGOTTEN_AFTER).delete()
     row, _created = Attempts.objects.select_for_update().get_or_create(
         pk=key, defaults={"blocked_until": now, "last_at": now}

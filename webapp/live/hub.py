@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from redis.exceptions import RedisError
 
+from webapp import tally
 from webapp.live import publish, rights
 from webapp.live.feed import Feed
 from webapp.live.mailbox import RIGHTS, Socket, Watch
@@ -83,10 +85,12 @@ class Hub:
     def attach(self, socket: Socket) -> None:
         self.start()
         self.sockets.add(socket)
+        tally.level("vpms_sockets", len(self.sockets))
 
     def detach(self, socket: Socket) -> None:
         """Forget the socket; a run that nobody watches any more is dropped."""
         self.sockets.discard(socket)
+        tally.level("vpms_sockets", len(self.sockets))
         for run, feed in list(self.feeds.items()):
             feed.sockets.discard(socket)
             if not feed.sockets:
@@ -273,6 +277,7 @@ class Hub:
                         await self._read(feed)
                     await self._look_again(None)
                     self.connected, wait = True, RETRY_FIRST
+                    tally.level("vpms_hub_connected", 1)
                     async for message in pubsub.listen():
                         if message["type"] == "message":
                             self._hinted(message["channel"].decode(), message["data"].decode())
@@ -283,6 +288,7 @@ class Hub:
                 log.exception("the hub's listener failed")
             finally:
                 self.connected = False
+                tally.level("vpms_hub_connected", 0)
                 await client.aclose()
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(RETRY_LAST, wait * 2)
@@ -299,10 +305,12 @@ class Hub:
             self._spawn(self._guard(self._check(only=int(text.split()[1]))))
 
     async def _follow(self, run: int) -> None:
+        came = time.monotonic()
         self._again.discard(run)
         feed = self.feeds.get(run)
         if feed is not None:
             await self._guard(self._read(feed))
+            tally.observe("vpms_hub_lag_seconds", time.monotonic() - came)
 
     async def _topic_changed(self, name: str) -> None:
         kind, _, ident = name.partition("/")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from webapp import tally
 from webapp.live.rights import Claim
 from webapp.live.topics import Found, Frame
 
@@ -19,6 +20,8 @@ SEND_SECONDS: Final = 10
 FASTEST_HZ: Final = 20
 
 RESYNC, RIGHTS, TOO_SLOW, NOT_UNDERSTOOD, TOO_MANY = 4001, 4003, 4008, 4009, 4029
+
+ANSWERS: Final = ("current", "replay", "snapshot")  # to who subscribes, or comes back
 
 Keyframe = Callable[["Watch"], tuple[int, Frame] | None]
 
@@ -54,6 +57,8 @@ class Socket:
 
     def tell(self, message: dict[str, Any]) -> None:
         """Queue a message that is never merged away. A full queue ends the socket: the client resyncs."""
+        if message.get("type") in ANSWERS:
+            tally.count("vpms_resyncs_total", kind=message["type"])
         if len(self.events) >= MOST_EVENTS:
             self.end(RESYNC)
             return
@@ -64,6 +69,7 @@ class Socket:
         """Put the step into the topic's one slot. A waiting frame that is overwritten becomes a keyframe."""
         if watch.waiting:
             self.overwritten += 1
+            tally.count("vpms_mailbox_overwrites_total")
             watch.delta = None
         else:
             watch.delta = delta if watch.held == base else None
@@ -100,6 +106,7 @@ class Socket:
             await asyncio.wait_for(self.close(self.closing), 1)
         except TimeoutError:
             self.closing = TOO_SLOW
+            tally.count("vpms_sends_timed_out_total")
             with contextlib.suppress(TimeoutError):  # who does not read would not read the close either
                 await asyncio.wait_for(self.close(TOO_SLOW), 1)
 

@@ -18,6 +18,8 @@ from django.db import transaction
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from webapp import tally
+
 log = logging.getLogger(__name__)
 
 STREAM_ENTRIES: Final = 512
@@ -84,7 +86,10 @@ def step(*, run: int, seq: int, entry: bytes) -> bool:
             return False
         return True
 
-    return bool(_writer.run(command))
+    published = bool(_writer.run(command))
+    if published:
+        tally.count("vpms_frames_published_total")
+    return published
 
 
 def keyframe(*, run: int, seq: int, state: bytes) -> bool:

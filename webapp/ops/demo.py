@@ -69,6 +69,7 @@ def environment(port: int, redis_url: str) -> dict[str, str]:
         "HSVM_PORT": str(port),
         "HSVM_RUN_DIR": str(settings.RUN_DIR),
         "HSVM_REDIS": redis_url,
+        "HSVM_LOG": os.environ.get("HSVM_LOG", "WARNING"),
         "HSVM_MAIL": os.environ.get("HSVM_MAIL", "file:"),
         "HSVM_WORKER_SLOTS": str(settings.WORKER_SLOTS),
         "PYTHONUNBUFFERED": "1",

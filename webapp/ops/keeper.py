@@ -24,6 +24,7 @@ from django.db.models import F, Min, Q
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
+from webapp import tally
 from webapp.agreements.models import Negotiation, Rung
 from webapp.celery import app
 from webapp.classroom import drills
@@ -59,6 +60,10 @@ class Kind:
     most: int = 0  # so many at once, that others need not wait for them; 0: no limit of its own
     paced: bool = False  # falls due by the clock several times a second: the keeper wakes at that moment, not at a tick
 
+    @property
+    def name(self) -> str:
+        return self.model.__name__.lower()
+
 
 KINDS: Final = (
     Kind(Run, "webapp.runs.tasks.run_slice", ("pk", "slice_no"), "host_id", runs.run_failed, paced=True),
@@ -92,7 +97,11 @@ def reap(now: dt.datetime) -> int:
         for pk in stuck.values_list("pk", flat=True):
             log.error("%s %d is given up", kind.model.__name__, pk)
             kind.give_up(pk, reason=GAVE_UP)
-        reaped += rows.filter(lease_until__lt=now).update(lease_token="", lease_until=None, enqueued_at=None)
+            tally.count("vpms_jobs_given_up_total", kind=kind.name)
+        returned = rows.filter(lease_until__lt=now).update(lease_token="", lease_until=None, enqueued_at=None)
+        if returned:
+            tally.count("vpms_jobs_returned_total", returned, kind=kind.name)
+        reaped += returned
     return reaped
 
 
@@ -112,7 +121,7 @@ def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
     turns: dict[tuple[str, object], list[tuple[Kind, dict[str, Any]]]] = defaultdict(list)
     for kind in KINDS:
         rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
-        found = list(rows.values(*kind.fields, "enqueued_at", turn=F(kind.turn))[: kind.most or 64])
+        found = list(rows.values(*kind.fields, "enqueued_at", "request_id", turn=F(kind.turn))[: kind.most or 64])
         if found and kind.most:
             del found[max(0, kind.most - under_way(kind, now)) :]
         for row in found:
@@ -135,7 +144,8 @@ def relay(now: dt.datetime) -> int:
         rows = kind.model._default_manager
         if not rows.filter(pk=row["pk"], enqueued_at=row["enqueued_at"]).update(enqueued_at=now):
             continue
-        if not send(kind.task, [row[name] for name in kind.fields]):
+        about = {"request_id": row["request_id"]} if row["request_id"] else {}
+        if not send(kind.task, [row[name] for name in kind.fields], headers=about):
             rows.filter(pk=row["pk"], enqueued_at=now).update(enqueued_at=None)
             break
         sent += 1

@@ -15,6 +15,18 @@ class Heartbeat(models.Model):
     at = models.DateTimeField()
 
 
+class Figure(models.Model):
+    """A count of all processes together (`process` empty), or how something stands in one process that lives."""
+
+    key = models.CharField(max_length=200)  # the series and its labels, as JSON
+    process = models.CharField(max_length=64, blank=True, default="")
+    value = models.FloatField(default=0)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "process"], name="ops_figure_once")]
+
+
 class Guide(models.Model):
     """How far a person is with the first steps and the tour. A convenience of that person, so no audit record."""
 

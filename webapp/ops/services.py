@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Min, Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
 from webapp.accounts.models import User
 from webapp.errors import BadInput, Fault
+from webapp.jobs import Job
 from webapp.live import hub, publish
 from webapp.ops.models import Guide, Heartbeat
 from webapp.ops.tour import FIRST_STEPS, TOURS, Item
@@ -34,6 +37,17 @@ def alive(*, kind: str) -> bool:
     return Heartbeat.objects.filter(name__startswith=f"{kind}:", at__gt=timezone.now() - FRESH).exists()
 
 
+def oldest_wait() -> dt.timedelta:
+    """How long the oldest work that is due has waited for a worker, of every kind."""
+    now = timezone.now()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    due = [
+        model._default_manager.filter(free, due_at__lte=now).aggregate(at=Min("due_at"))["at"]
+        for model in Job.__subclasses__()
+    ]
+    return max((now - at for at in due if at is not None), default=dt.timedelta())
+
+
 def migrated() -> bool:
     """Whether the database is at the newest migration. Once true it stays true for this process."""
     global _migrated
@@ -52,6 +66,7 @@ def readiness() -> dict[str, bool]:
             "migrations": migrated(),
             "keeper": alive(kind="keeper"),
             "worker": alive(kind="worker"),
+            "queue": oldest_wait() < dt.timedelta(seconds=settings.QUEUE_SECONDS),
         }
     except DatabaseError:
         checks = {"database": False}

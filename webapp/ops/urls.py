@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.ops import apidocs, guide_views, views
+from webapp.ops import apidocs, guide_views, support, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.landing, name="landing"),
@@ -11,6 +11,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("styleguide/", guide_views.styleguide, name="styleguide"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("admin/", support.site.urls),
+    path("metrics", views.metrics, name="metrics"),
     path("api/docs", apidocs.docs, name="api-docs"),
     path("api/errors", apidocs.errors, name="api-errors"),
     path("api/live.schema.json", views.live_schema, name="live-schema"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webapp.ops import services
+from webapp.ops import figures, services
 from webapp.runs import recording
 from webapp.vpms import documents
 
@@ -47,6 +48,25 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+def insider(request: HttpRequest) -> bool:
+    """Whether it is asked on this machine, and not by a proxy for somebody else."""
+    forwarded = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"} & request.META.keys()
+    return request.META.get("REMOTE_ADDR") in LOOPBACK and not forwarded
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """All figures for Prometheus: for who shows the token of the settings, or asks on this machine. For others it is
+    missing."""
+    scheme, _space, shown = request.headers.get("Authorization", "").partition(" ")
+    right = settings.METRICS_TOKEN.encode()
+    named = scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), right) and right
+    if not named and not insider(request):
+        raise Http404
+    return HttpResponse(figures.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> HttpResponse:
@@ -54,8 +74,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     checks = services.readiness()
     ready = all(checks.values())
     body: dict[str, Any] = {"ready": ready}
-    insider = request.META.get("REMOTE_ADDR") in LOOPBACK and "HTTP_X_FORWARDED_FOR" not in request.META
-    if insider or (checks["database"] and request.user.is_authenticated and request.user.is_operator):
+    if insider(request) or (checks["database"] and request.user.is_authenticated and request.user.is_operator):
         body["failing"] = sorted(name for name, holds in checks.items() if not holds)
     answer = JsonResponse(body, status=200 if ready else 503)
     answer._has_been_logged = True  # type: ignore[attr-defined]  # asked for several times a second at start

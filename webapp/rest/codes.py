@@ -14,6 +14,7 @@ class Code(NamedTuple):
 
 
 CODES: Final[Mapping[str, Code]] = {
+    "account_gone": Code(_("The account was deleted"), _("Nothing is left of it, and nothing was changed.")),
     "already_answered": Code(
         _("Already answered"), _("Nothing: an answer is stored. Read the negotiation or the question to see which.")
     ),
@@ -136,6 +137,7 @@ CODES: Final[Mapping[str, Code]] = {
         _("Read it again, look at the difference that the answer tells, and decide anew."),
     ),
     "quota": Code(_("No room left"), _("Delete an uploaded program that no VM ever had, then send this one again.")),
+    "own_account": Code(_("Your own account"), _("Ask another operator to do this; nothing was changed.")),
     "read_only": Code(
         _("You may only read here"), _("Ask somebody whose role lets them change this; nothing was changed.")
     ),

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 
+from webapp import logs
 from webapp.accounts import tokens
 from webapp.rest.problems import problem
 
@@ -59,6 +60,7 @@ def signed(request: HttpRequest) -> HttpResponse | None:
         answer = problem(401, "bad_token", _("This API token is unknown, revoked or past its end."))
         answer["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         return answer
+    logs.bind(user=token.user.pk)
     request.token, request.user = token, token.user  # type: ignore[attr-defined]
     return None
 

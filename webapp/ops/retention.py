@@ -1,0 +1,131 @@
+"""What is kept for how long. The log is kept for ever, and so is everything signed; the rest makes room in the end."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from allauth.usersessions.models import UserSession
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.utils import timezone
+
+from webapp.accounts.models import Attempts, CallCount, StoredAnswer
+from webapp.audit import services as audit
+from webapp.notices.models import Delivery, Mail, Notice
+from webapp.notices.models import Event as Told
+from webapp.runs.models import Checkpoint, Event, Mark, Run
+from webapp.tenants.models import Invitation
+
+TOGETHER: Final = 500  # rows of one transaction: others who write wait for no more
+ENDED: Final = (Run.State.DONE, Run.State.CANCELLED, Run.State.FAILED)
+Rows = Callable[[dt.datetime], "QuerySet[Any]"]
+
+
+def checkpoints(before: dt.datetime) -> QuerySet[Any]:
+    """Of runs that ended; the newest stays, for the picture of how it ended, and so does what somebody marked."""
+    newest = Checkpoint.objects.filter(run=OuterRef("run")).order_by("-slice_no").values("slice_no")[:1]
+    marked = Mark.objects.filter(run=OuterRef("run"), slice_no=OuterRef("slice_no"))
+    old = Checkpoint.objects.filter(run__state__in=ENDED, run__ended_at__lt=before)
+    return old.exclude(slice_no=newest).exclude(Exists(marked))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One kind of row, after how many days it goes, and which of them are past that."""
+
+    name: str
+    setting: str
+    rows: Rows
+
+
+KEPT: Final = (
+    Kept("checkpoints of ended runs", "KEEP_CHECKPOINTS_DAYS", checkpoints),
+    Kept(
+        "events of ended runs",
+        "KEEP_RUN_EVENTS_DAYS",
+        lambda before: Event.objects.filter(run__state__in=ENDED, run__ended_at__lt=before),
+    ),
+    Kept(
+        "mails",
+        "KEEP_MAILS_DAYS",
+        lambda before: Mail.objects.filter(due_at__isnull=True, done_at__lt=before),
+    ),
+    Kept(
+        "webhook deliveries",
+        "KEEP_DELIVERIES_DAYS",
+        lambda before: Delivery.objects.filter(due_at__isnull=True, done_at__lt=before),
+    ),
+    Kept("notices that were read", "KEEP_NOTICES_DAYS", lambda before: Notice.objects.filter(read_at__lt=before)),
+    Kept(
+        "events that nobody has a notice of any more",
+        "KEEP_NOTICES_DAYS",
+        lambda before: Told.objects.filter(at__lt=before, notices__isnull=True, deliveries__isnull=True),
+    ),
+    Kept("sign-ins that ended", "KEEP_SESSIONS_DAYS", lambda before: Session.objects.filter(expire_date__lt=before)),
+    Kept(
+        "entries in the lists of sign-ins",
+        "KEEP_SESSIONS_DAYS",
+        lambda before: UserSession.objects.filter(last_seen_at__lt=before).exclude(
+            session_key__in=Session.objects.values("session_key")
+        ),
+    ),
+    Kept("failed sign-ins", "KEEP_SESSIONS_DAYS", lambda before: Attempts.objects.filter(last_at__lt=before)),
+    Kept("stored answers of the API", "KEEP_SESSIONS_DAYS", lambda before: StoredAnswer.objects.filter(at__lt=before)),
+    Kept(
+        "counts of API calls",
+        "KEEP_SESSIONS_DAYS",
+        lambda before: CallCount.objects.filter(minute__lt=int(before.timestamp()) // 60),
+    ),
+    Kept(
+        "invitations that are over",
+        "KEEP_INVITATIONS_DAYS",
+        lambda before: Invitation.objects.filter(expires_at__lt=before, accepted_by__isnull=True),
+    ),
+)
+
+
+def past(kept: Kept, now: dt.datetime) -> QuerySet[Any]:
+    return kept.rows(now - dt.timedelta(days=getattr(settings, kept.setting)))
+
+
+def counts() -> dict[str, int]:
+    """How many rows of each kind `prune` would remove now."""
+    now = timezone.now()
+    return {kept.name: past(kept, now).count() for kept in KEPT}
+
+
+def prune() -> dict[str, int]:
+    """Remove what is past its time, a few hundred rows at once, and write into the log how many of what."""
+    now = timezone.now()
+    gone = {kept.name: sum(iter(lambda kept=kept: _some(past(kept, now)), 0)) for kept in KEPT}  # type: ignore[misc]
+    if any(gone.values()):
+        with transaction.atomic():
+            audit.record(
+                by=None, type="site.pruned", subject="site", data={"rows": {k: n for k, n in gone.items() if n}}
+            )
+    return gone
+
+
+@transaction.atomic
+def _some(rows: QuerySet[Any]) -> int:
+    """Remove the next few rows; 0 when there are none left."""
+    chosen = list(rows.order_by("pk").values_list("pk", flat=True)[:TOGETHER])
+    if rows.model is Checkpoint:
+        runs = set(Checkpoint.objects.filter(pk__in=chosen).values_list("run", flat=True))
+    rows.model._default_manager.filter(pk__in=chosen).delete()
+    if rows.model is Checkpoint:
+        _look_back(runs)
+    return len(chosen)
+
+
+def _look_back(runs: set[int]) -> None:
+    """The runs say how far back they can still be looked at: to their newest checkpoint, marks apart."""
+    newest = Checkpoint.objects.filter(run__in=runs).values("run").annotate(at=Max("slice_no"))
+    for row in newest:
+        op, seq = Checkpoint.objects.filter(run=row["run"], slice_no=row["at"]).values_list("op", "seq").get()
+        Run.objects.filter(pk=row["run"]).update(oldest_op=op, oldest_seq=seq)
