@@ -31,6 +31,7 @@ from webapp.rest.problems import problem
 from webapp.rest.repeats import once
 from webapp.runs.api import router as runs
 from webapp.runs.time_api import router as moments
+from webapp.runs.wall_api import router as wall
 from webapp.runs.workload_api import router as workloads
 from webapp.runs.workload_api import runs as together
 from webapp.tenants.api import router as tenants
@@ -50,7 +51,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, together, moments, workloads, notices, classroom),
+    *(runs, wall, together, moments, workloads, notices, classroom),
 ):
     api.add_router("", router)
 

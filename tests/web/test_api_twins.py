@@ -82,6 +82,8 @@ TWINS = {
     "tokens": "token_list token_make",
     "token-revoke": "token_revoke",
     "tenant-audit": "audit_list type_list audit_verify",
+    "wall": "wall_list level_list",
+    "wall-seen": "wall_seen",
     "operator-audit": "audit_list type_list audit_verify",
     "tenant-audit-lines": "audit_lines",
     "operator-audit-lines": "audit_lines",
