@@ -25,6 +25,7 @@ from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
 from webapp.notices.api import router as notices
+from webapp.ops.kiosk_api import router as screens
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -51,7 +52,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, wall, together, moments, workloads, notices, classroom),
+    *(runs, wall, together, moments, workloads, notices, classroom, screens),
 ):
     api.add_router("", router)
 

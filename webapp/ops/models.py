@@ -20,3 +20,16 @@ class Guide(models.Model):
     hidden = models.JSONField(default=list)  # the areas whose first steps were put away
     opened = models.JSONField(default=list)  # the first steps that are done by looking
     stops = models.JSONField(default=dict)  # by area: the stop of the tour to go on at; -1 when it was seen to its end
+
+
+class Playlist(models.Model):
+    """What a screen on the wall shows in turn. Who stands before it leaves only with the token, kept as its digest."""
+
+    name = models.SlugField(max_length=40, unique=True)
+    panels = models.JSONField()  # of webapp.ops.kiosk: wall, matrix, map:HOST
+    rotate_seconds = models.PositiveSmallIntegerField(default=20)
+    token_digest = models.CharField(max_length=64)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]

@@ -327,7 +327,7 @@ OK, DEGRADED, VIOLATION, NONE = "ok", "degraded", "violation", "none"
 
 
 def sights_of(player: Player) -> dict[str, Sight]:
-    """The four checks that the machine itself is asked for, everywhere and now; a copy is not needed, nothing changes."""
+    """The four checks that the machine itself is asked for, everywhere and now. Nothing changes by it."""
     found = player.rules()
     return {
         "ownership": _broken(found, "ownership") or Sight(OK),

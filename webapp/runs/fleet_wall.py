@@ -16,9 +16,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy, ngettext
 
-from webapp.fleet.models import Host
 from webapp.fleet.selectors import hosts_of
-from webapp.pages import AT_ONCE
 from webapp.runs import engine, wall
 from webapp.runs.models import HostCheck
 
@@ -68,7 +66,7 @@ def why(code: str, data: dict[str, Any]) -> str:
     return str(WHY[code]) % figures if code in WHY else ""
 
 
-# Said once more by the page's script in the reader's language: so numbers stand at the end, and no form depends on them.
+# Said once more by the page's script in the reader's language: numbers stand at the end, so no form depends on them.
 WHY: Final[dict[str, Promise]] = {
     "ownership_broken": gettext_lazy("Pages that another VM maps, or that are free and not wiped: %(count)s"),
     "region_broken": gettext_lazy("Protected pages that a VM maps: %(count)s"),

@@ -17,7 +17,7 @@ from webapp.runs.api import operator
 router = Router(tags=["runs"])
 
 
-class CheckOut(Schema):
+class SightOut(Schema):
     name: str
     state: str = Field(description="ok, degraded, violation, unknown, none (not on this machine) or idle")
     why: str
@@ -30,7 +30,7 @@ class WallHostOut(Schema):
     zone: str
     architecture: str
     state: str = Field(description="of its worst check")
-    checks: list[CheckOut]
+    checks: list[SightOut]
 
 
 class LevelOut(Schema):
