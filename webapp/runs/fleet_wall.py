@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Case, IntegerField, JSONField, Max, Sum, Value, When
+from django.db.models import Case, Exists, IntegerField, JSONField, Max, OuterRef, Q, Sum, Value, When
 from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -148,27 +148,26 @@ def _architecture(protection: str | None) -> str:
 
 
 def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
-    """Every host with its worst cell, worst first, then by name; one query, however many there are."""
-    worst = Case(
-        When(checks__state__in=(S.IDLE, S.NONE), checks__measured_at__gte=cutoff(now), then=Value(0)),
-        When(checks__state=S.IDLE, then=Value(0)),
-        When(checks__measured_at__lt=cutoff(now), then=Value(RANKS[UNKNOWN])),
-        When(checks__state=S.VIOLATION, then=Value(RANKS[S.VIOLATION])),
-        When(checks__state=S.DEGRADED, then=Value(RANKS[S.DEGRADED])),
-        When(checks__state=S.OK, then=Value(RANKS[S.OK])),
-        default=Value(0),
+    """Every host with its worst cell, worst first, then by name; two queries, however many there are."""
+    stale = Q(measured_at__lt=cutoff(now)) & ~Q(state=S.IDLE)
+    rank = Case(
+        When(measured_at__lt=cutoff(now), then=Value(RANKS[UNKNOWN])),
+        When(state=S.VIOLATION, then=Value(RANKS[S.VIOLATION])),
+        default=Value(RANKS[S.DEGRADED]),
         output_field=IntegerField(),
     )
+    bad = HostCheck.objects.filter(stale | Q(state__in=(S.DEGRADED, S.VIOLATION))).order_by()
+    worst = dict(bad.values_list("host_id").annotate(worst=Max(rank)))
+    runs = HostCheck.objects.filter(host=OuterRef("pk"), name="engine").exclude(state=S.IDLE)
     hosts = hosts_of(user=user).order_by()
     hosts = hosts.filter(name__icontains=text) if text else hosts
-    rows = list(
-        hosts.annotate(
-            zone=_in_document("zone"),
-            protection=_in_document("capabilities", "memory_protection"),
-            worst=Max(worst),
-        ).values_list("pk", "name", "zone", "protection", "worst")
-    )
-    found = [Place(pk, name, zone, _architecture(protection), rank) for pk, name, zone, protection, rank in rows]
+    rows = hosts.annotate(
+        zone=_in_document("zone"), protection=_in_document("capabilities", "memory_protection"), live=Exists(runs)
+    ).values_list("pk", "name", "zone", "protection", "live")
+    found = [
+        Place(pk, name, zone, _architecture(protection), worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
+        for pk, name, zone, protection, live in rows
+    ]
     return sorted(found, key=lambda place: (-place.rank, place.name))
 
 
