@@ -27,6 +27,8 @@ class Wall {
   private drop: (() => void)[] = [];
   private paused = false;
   private readonly delays: number[] = [];
+  /** Topics that have been brought up to date since the connection stands: what comes first is as old as the break was long. */
+  private readonly current = new Set<string>();
 
   constructor(private readonly root: HTMLElement) {
     const [loaded] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
@@ -45,7 +47,10 @@ class Wall {
     // The part is fetched anew when a state changes: other hosts may stand in it then.
     new MutationObserver(() => this.listen()).observe(this.root, { childList: true });
     this.socket.connect();
-    document.addEventListener("visibilitychange", () => this.socket.setHidden(document.hidden));
+    document.addEventListener("visibilitychange", () => {
+      this.current.clear();
+      this.socket.setHidden(document.hidden);
+    });
     addEventListener("online", () => this.socket.reconnectNow());
     setInterval(() => this.status(), 1000);
     setInterval(() => void this.tell(), TELL_EVERY);
@@ -57,7 +62,11 @@ class Wall {
     const now = (this.root.querySelector<HTMLElement>("[data-topics]")?.dataset["topics"] ?? "").split(" ").filter(Boolean);
     if (now.join() === this.topics.join()) return this.age();
     for (const each of this.drop) each();
-    for (const topic of this.topics) if (!now.includes(topic)) { this.socket.unwatch(topic); this.store.forget(topic); }
+    for (const topic of this.topics) if (!now.includes(topic)) {
+      this.socket.unwatch(topic);
+      this.store.forget(topic);
+      this.current.delete(topic);
+    }
     this.topics = now;
     this.drop = now.map((topic) => this.store.subscribe(topic, () => this.take(topic)));
     if (!this.paused) for (const topic of now) this.socket.watch(topic);
@@ -69,12 +78,15 @@ class Wall {
     if (state?.type !== "other") return;
     const { cells, now } = readCells(state.data);
     this.clock.told(now, Date.now());
+    const counts = this.current.has(topic);
+    this.current.add(topic);
     schedule(() => {
-      for (const cell of cells) this.show(cell);
+      for (const cell of cells) this.show(cell, counts);
     });
   }
 
-  private show(cell: Cell): void {
+  /** Shows a cell; `counts`: how long it took tells of the way from its measurement. */
+  private show(cell: Cell, counts: boolean): void {
     const row = this.root.querySelector<HTMLElement>(`tr[data-host="${cell.host}"]`);
     const place = row?.querySelector<HTMLElement>(`td[data-check="${CSS.escape(cell.check)}"]`);
     if (!place) return;  // a host that began to run has its cells when the part comes anew
@@ -85,9 +97,9 @@ class Wall {
     place.dataset["why"] = cell.why;
     const now = this.clock.at(Date.now());
     this.draw(place, now);
-    // Painted with this frame: the far end of the way from the measurement. What came with a reconnect tells nothing of it.
-    if (before > 0 && this.delays.length < MOST_TOLD && now - cell.at < 10_000) this.delays.push(Math.max(0, Math.round(now - cell.at)));
-    place.dataset["paintedAt"] = String(Math.round(now));
+    if (!counts) return;
+    place.dataset["paintedAt"] = String(Math.round(now));  // with this frame
+    if (this.delays.length < MOST_TOLD) this.delays.push(Math.max(0, Math.round(now - cell.at)));
   }
 
   private draw(place: HTMLElement, now: number): void {
@@ -103,10 +115,11 @@ class Wall {
     }
     const age = place.querySelector(".wall-age");
     if (age !== null) age.textContent = at === null || state === "idle" ? "" : ageWords((now - at) / 1000);
-    const why = place.dataset["why"];
-    if (why === undefined) return;
-    place.querySelector(".wall-why")?.remove();
-    if (why !== "") place.append(el("span", { class: "wall-why" }, say(why)));
+    const told = place.querySelector(".wall-why");
+    const why = state === "unknown" ? (measured === "unknown" ? told?.textContent ?? "" : t("was: {word}", { word: WORDS[measured]?.[0] ?? measured })) : place.dataset["why"] === undefined ? told?.textContent ?? "" : say(place.dataset["why"]);
+    if ((told?.textContent ?? "") === why) return;
+    told?.remove();
+    if (why !== "") place.append(el("span", { class: "wall-why" }, why));
   }
 
   /** Ages every cell: one whose age passes three intervals turns unknown, also while nothing comes from the server. */
@@ -118,6 +131,7 @@ class Wall {
   private status(): void {
     this.age();
     const live = this.socket.connection;
+    if (live !== "live" || this.paused) this.current.clear();
     const state = live !== "live" ? live : this.paused ? "paused" : "live";
     this.root.dataset["state"] = state;
     this.chip?.draw({ state, ageSeconds: Math.max(0, Math.round((Date.now() - this.socket.heardAt) / 1000)), moment: "" });

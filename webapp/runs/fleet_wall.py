@@ -103,6 +103,12 @@ def ms(at: dt.datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
+def age_words(seconds: float) -> str:
+    """`4 s`, `12 min`, `3 h`: as the page's script goes on to say it."""
+    whole = max(0, int(seconds))
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
+
+
 def cell_shown(cell: HostCheck | None, name: str, now: dt.datetime) -> dict[str, Any]:
     state: str = S.IDLE if cell is None else state_of(cell, now)
     word, look = WORDS[state]
@@ -114,9 +120,10 @@ def cell_shown(cell: HostCheck | None, name: str, now: dt.datetime) -> dict[str,
         "word": word,
         "look": look,
         "was": WORDS[cell.state][0] if cell is not None and state == UNKNOWN else "",
+        "measured": cell.state if cell is not None and told else "",
         "why": why(cell.code, cell.data) if cell is not None and told else "",
         "at": ms(cell.measured_at) if cell is not None and told else None,
-        "age": max(0, int((now - cell.measured_at).total_seconds())) if cell is not None and told else None,
+        "age_words": age_words((now - cell.measured_at).total_seconds()) if cell is not None and told else "",
         "since": cell.since if cell is not None and told else None,
     }
 
