@@ -21,7 +21,7 @@ from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.scenarios import Scenario, VmSpec
 from hsvm_engine.step import FIRST_VM, WAY, Frames, Geometry, Slots, Step, Ways
 from hsvm_engine.tracefile import Trace, builtin_trace
-from hsvm_engine.watch import geometry_of, violations_of, ways_of
+from hsvm_engine.watch import geometry_of, rules_of, violations_of, ways_of
 from hsvm_engine.wire import COUNTS, OTHER, State, letter, seal, unseal
 
 if TYPE_CHECKING:
@@ -365,6 +365,10 @@ class Player:
     def digest(self) -> str:
         """The machine's digest: equal for equal runs, however often they were saved and loaded on the way."""
         return str(self.machine.digest())
+
+    def rules(self) -> dict[str, Any]:
+        """The rules of ownership, looked at in all memory and all TLBs as they are now. It changes nothing."""
+        return rules_of(self.machine, ways_of(self.machine, self._run_slots(), self.geometry))
 
     def _run_slots(self) -> Slots:
         """The slot in this run of each of the machine's owner slots."""

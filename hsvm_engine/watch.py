@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsvm_engine.architectures import ARCHITECTURES
+from hsvm_engine.core.types import InvariantError
 from hsvm_engine.step import FREE, HSVM, STATES, WAY, Frames, Geometry, Slots, Ways
 
 if TYPE_CHECKING:
     from hsvm_engine.core.machine import Machine
 
 COLUMNS = ("valid", "dim", "vpn", "mfn", "size", "perm", "age", "state")
-STALE = STATES.index("STALE")
+STALE, PENDING = STATES.index("STALE"), STATES.index("PENDING")
+# Which of the invariants' rules (core/invariants.pyx) is about the TLBs, and which about the protected region.
+TLB_RULES = ("tlb", "bus")
+REGION_RULES = ("tables", "tree", "contexts", "leaf-protected")
 
 
 def geometry_of(machine: Machine) -> Geometry:
@@ -52,6 +57,40 @@ def violations_of(machine: Machine, ways: Ways, *, look_everywhere: bool) -> tup
         look_everywhere = bool(wrong)
         found |= wrong
     return np.array(sorted(found), np.uint32), look_everywhere
+
+
+def rules_of(machine: Machine, ways: Ways) -> dict[str, Any]:
+    """The state of the rules that a host's keeper watches, looked at everywhere: counts of what breaks each of them.
+
+    `ownership`: frames with a wrong mapping, or free and not zero; `region`: protected frames that a VM maps, None on a
+    machine without such frames; `stale` and `pending`: TLB entries; `swapped`: pages out of memory, None where they
+    leave in the clear, and `repeated`: those whose version another page of the same VM has; `broken`: the first rule of
+    the invariants that does not hold, by the one of these it is about, with its words.
+    """
+    row, dump, owners = ARCHITECTURES[machine.architecture], machine.dump(), machine.ownership()
+    wrong = _wrong_frames(machine, dump)
+    region = {frame for frame in wrong if owners[frame] == HSVM}
+    versions = {(handle, version) for handle, _, version in dump["swapped"]}
+    state = ways["state"][ways["valid"] == 1]
+    return {
+        "ownership": len(wrong - region),
+        "region": len(region) if row.protected_region else None,
+        "stale": int((state == STALE).sum()),
+        "pending": int((state == PENDING).sum()),
+        "swapped": len(dump["swapped"]) if row.swap_sealed else None,
+        "repeated": len(dump["swapped"]) - len(versions),
+        "broken": _broken(machine),
+    }
+
+
+def _broken(machine: Machine) -> dict[str, str]:
+    try:
+        machine.check_invariants()
+    except InvariantError as error:
+        rule = str(error).partition(":")[0]
+        about = "stale" if rule in TLB_RULES else "region" if rule in REGION_RULES else "ownership"
+        return {about: str(error)}
+    return {}
 
 
 def _wrong_frames(machine: Machine, dump: dict[str, Any]) -> set[int]:

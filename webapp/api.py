@@ -27,6 +27,7 @@ from webapp.classroom.drill_api import router as drills
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
+from webapp.ops.kiosk_api import router as screens
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -34,6 +35,7 @@ from webapp.rest.repeats import once
 from webapp.runs.api import router as runs
 from webapp.runs.host_api import router as hosts
 from webapp.runs.time_api import router as moments
+from webapp.runs.wall_api import router as wall
 from webapp.runs.workload_api import router as workloads
 from webapp.runs.workload_api import runs as together
 from webapp.tenants.api import router as tenants
@@ -53,7 +55,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, hosts, together, moments, workloads, notices, alerts, classroom, drills),
+    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, screens),
 ):
     api.add_router("", router)
 

@@ -124,6 +124,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "webapp.accounts.middleware.PersonMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "webapp.ops.kiosk.KioskMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "webapp.rest.middleware.ApiMiddleware",
@@ -363,6 +364,8 @@ SLICE_HARD_SECONDS = 60
 LEASE_SECONDS = 6
 NEGOTIATION_DEADLINE_SECONDS = env_int("HSVM_NEGOTIATION_DEADLINE", 3600, low=1, high=604_800)
 # How many times slower than its pace a run goes on, for machines with little to spare. What a slice does is the same.
+# How often a host's checks are measured; one that was not for three times as long is unknown.
+CHECK_SECONDS = env_int("HSVM_CHECK_SECONDS", 5, low=1, high=600)
 SLOWER = env_int("HSVM_SLOWER", 1, low=1, high=100)
 WORKER_SLOTS = env_int("HSVM_WORKER_SLOTS", 2, low=1, high=256)  # worker processes that the keeper keeps busy
 TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM can run, one file each

@@ -42,6 +42,8 @@ def prepare(run_dir: Path) -> None:
 class Demo:
     """A running demo. `url` answers until stop(); every process it started is a descendant of `process`."""
 
+    more: tuple[str, ...] = ()  # arguments of the command
+
     def __init__(self, run_dir: Path, port: int | None = None, **environment: str) -> None:
         self.run_dir, self.port = run_dir, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,7 +52,7 @@ class Demo:
         environment = {**inherited(run_dir), **environment}
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "demo", "--port", str(self.port)],
+                [sys.executable, "manage.py", "demo", "--port", str(self.port), *self.more],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,

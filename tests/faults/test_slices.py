@@ -67,7 +67,7 @@ def test_a_lease_that_ran_out_lets_another_worker_do_the_slice_and_the_late_resu
     old = Run(pk=run.pk, host=run.host, slice_no=0, seq=0, op=0)
     assert token is not None
     kept = services.slice_commit(
-        run=old, token=token, outcome=late, accesses=5, done=False, stored=None, began=timezone.now()
+        run=old, token=token, outcome=late, accesses=5, done=False, stored=None, began=timezone.now(), sights={}
     )
     assert not kept
     assert run_to_end(run).digest == undisturbed

@@ -50,6 +50,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/host/{host}/goals/", "owner", 11),
     ("/tenant/negotiation/{room}/", "owner", 8),
     ("/operator/", "operator", 12),
+    # beside the four: what changed last, all hosts, which are bad, the cells of a page of them, four service levels
+    ("/operator/wall/", "operator", 12),
     ("/operator/conflicts/", "operator", 6),
     ("/operator/conflicts/?show=all", "operator", 6),
     ("/operator/agreements/", "operator", 6),
@@ -93,6 +95,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/hosts", "operator", 6),
     ("/api/hosts/{host}", "operator", 10),
     ("/api/hosts/{host}/goals", "operator", 8),
+    ("/api/wall", "operator", 6),
+    ("/api/levels", "operator", 7),
     ("/api/runs", "operator", 4),
     ("/api/audit", "operator", 5),
     ("/api/conflicts", "operator", 6),

@@ -21,7 +21,7 @@ from webapp.roles import teacher_required, tenant_required
 from webapp.tenants import selectors as tenants
 
 
-def _table(**more: Any) -> dict[str, Any]:
+def table_context(**more: Any) -> dict[str, Any]:
     letters = [(letter, meaning) for letter, meaning in EVIDENCE.values() if letter]
     table = selectors.table(titles=services.titles(), files=services.files())
     return {**table, "outcomes": OUTCOMES.values(), "letters": letters, **more}
@@ -31,7 +31,9 @@ def _table(**more: Any) -> dict[str, Any]:
 @teacher_required
 def teach(request: HttpRequest) -> HttpResponse:
     return render(
-        request, "classroom/teach.html", _table(may_run=True, checked=services.CHECKED, switches=services.SWITCHES)
+        request,
+        "classroom/teach.html",
+        table_context(may_run=True, checked=services.CHECKED, switches=services.SWITCHES),
     )
 
 
@@ -39,7 +41,7 @@ def teach(request: HttpRequest) -> HttpResponse:
 @ensure_csrf_cookie  # the cookie with which an anonymous page may open the socket for public topics
 def learn(request: HttpRequest) -> HttpResponse:
     vms = tenants.vms_of(user=request.user) if request.user.is_authenticated else ()
-    return render(request, "classroom/learn.html", _table(may_run=False, mine=vms))
+    return render(request, "classroom/learn.html", table_context(may_run=False, mine=vms))
 
 
 @require_POST

@@ -251,11 +251,12 @@ class Hub:
                 socket.tell(message)
 
     async def _look_again(self, names: set[str] | None) -> None:
-        """Send what is newer in these JSON topics (None: all that are watched), asked once per view and position."""
+        """Send what is newer in these JSON topics (None: all that are watched), asked once per view and position. A
+        name that ends in / stands for every topic below it."""
         groups: dict[tuple[str, str, int | None], list[tuple[Socket, Watch]]] = defaultdict(list)
         for socket in self.sockets:
             for watch in socket.watches.values():
-                if watch.found.topic.messages is not None and (names is None or watch.name in names):
+                if watch.found.topic.messages is not None and (names is None or _meant(watch.name, names)):
                     groups[watch.name, watch.view, watch.held].append((socket, watch))
         for (_, view, held), members in groups.items():
             messages = await self._messages(members[0][1].found, view, held)
@@ -353,6 +354,10 @@ class Hub:
                 if views[key] != watch.view:
                     self.unsubscribe(socket, watch.name)
                     socket.tell({"type": "gone", "topic": watch.name, "reason": "You no longer have access."})
+
+
+def _meant(name: str, names: set[str]) -> bool:
+    return name in names or f"{name.partition('/')[0]}/" in names
 
 
 _hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = weakref.WeakKeyDictionary()

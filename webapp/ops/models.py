@@ -42,3 +42,16 @@ class ChainCheck(Job):
     seen_at = models.DateTimeField(null=True, blank=True)
     entries = models.PositiveBigIntegerField(default=0)
     valid = models.BooleanField(null=True)
+
+
+class Playlist(models.Model):
+    """What a screen on the wall shows in turn. Who stands before it leaves only with the token, kept as its digest."""
+
+    name = models.SlugField(max_length=40, unique=True)
+    panels = models.JSONField()  # of webapp.ops.kiosk: wall, matrix, map:HOST
+    rotate_seconds = models.PositiveSmallIntegerField(default=20)
+    token_digest = models.CharField(max_length=64)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]

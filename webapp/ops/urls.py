@@ -1,11 +1,16 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.ops import apidocs, guide_views, support, views
+from webapp.ops import apidocs, guide_views, kiosk_views, support, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.landing, name="landing"),
     path("demo/", views.demo, name="demo"),
     path("demo/recording", views.demo_recording, name="demo-recording"),
+    path("kiosk/<slug:name>/", kiosk_views.show, name="kiosk"),
+    path("kiosk/<slug:name>/lock/", kiosk_views.lock, name="kiosk-lock"),
+    path("kiosk/<slug:name>/leave/", kiosk_views.leave, name="kiosk-leave"),
+    path("operator/screens/", kiosk_views.playlists, name="playlists"),
+    path("operator/screens/<slug:name>/", kiosk_views.playlist_change, name="playlist-change"),
     path("help/", guide_views.help_page, name="help"),
     path("guide/", guide_views.guide, name="guide"),
     path("styleguide/", guide_views.styleguide, name="styleguide"),

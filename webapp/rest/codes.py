@@ -95,6 +95,9 @@ CODES: Final[Mapping[str, Code]] = {
     "last_round": Code(_("The last proposal"), _("Accept it or reject it; it cannot be countered any more.")),
     "last_way_in": Code(_("Your only way in"), _("Set a password first, then part the other sign-in.")),
     "link_over": Code(_("The link is over"), _("Ask for a new link.")),
+    "locked": Code(
+        _("This screen is locked"), _("Leave it with the token of its playlist, then ask again. Nothing was changed.")
+    ),
     "moving": Code(_("The VM is being moved"), _("Wait: it starts on the other host by itself.")),
     "needs_person": Code(_("A person must answer"), _("Answer this proposal as a person; no delegate may.")),
     "negotiating": Code(
@@ -164,4 +167,8 @@ CODES: Final[Mapping[str, Code]] = {
     "unknown_event": Code(_("An unknown event"), _("Send one of the events that the schema of events names.")),
     "unknown_vm": Code(_("An unknown VM"), _("Name a VM that is under the agreement in force.")),
     "wrong_method": Code(_("Not possible with this method"), _("Use a method that the Allow header names.")),
+    "wrong_token": Code(
+        _("Not the token of this screen"),
+        _("Ask an operator for the token, or for a new one. The screen stays locked."),
+    ),
 }

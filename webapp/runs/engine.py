@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -119,15 +120,20 @@ def plan_of(*, rate: int | None, length: int | None, slice_no: int) -> Plan:
     return Plan(left // accesses, accesses, left % accesses)
 
 
+def architecture_of(document: dict[str, Any]) -> str:
+    """The row of the attack table that a host plays."""
+    return "hsvm" if "hsvm" in document["capabilities"].get("memory_protection", []) else "nested"
+
+
 def scenario_of(*, document: dict[str, Any], seed: int) -> dict[str, Any]:
     """The scenario of a host without VMs. A host that can protect memory runs the row `hsvm`, any other `nested`."""
-    protects = "hsvm" in document["capabilities"].get("memory_protection", [])
+    architecture = architecture_of(document)
     machine = {
         "frames": document["capacity"]["memory_mib"] * PAGES_PER_MIB,
         "hypervisor_frames": HYPERVISOR_FRAMES,
-        "protected_frames": PROTECTED_FRAMES if protects else 0,
+        "protected_frames": PROTECTED_FRAMES if architecture == "hsvm" else 0,
         "cores": document["capacity"]["cores"],
-        "architecture": "hsvm" if protects else "nested",
+        "architecture": architecture,
     }
     return {"machine": machine, "seed": seed}
 
@@ -304,6 +310,51 @@ def figures_of(player: Player) -> dict[str, dict[str, int]]:
         frames = [mfn + i for _, mfn, size, _ in leaves.get(vm.handle, []) for i in range(size)]
         found[vm.spec.name] = {"mapped": len(frames), "owned": int((owners[frames] == slot).sum()) if frames else 0}
     return found
+
+
+# -- what is watched on a host
+
+
+class Sight(NamedTuple):
+    """What was found of one check: its state, and why, as a code with its figures."""
+
+    state: str
+    code: str = ""
+    data: Mapping[str, Any] = MappingProxyType({})
+
+
+OK, DEGRADED, VIOLATION, NONE = "ok", "degraded", "violation", "none"
+
+
+def sights_of(player: Player) -> dict[str, Sight]:
+    """The four checks that the machine itself is asked for, everywhere and now. Nothing changes by it."""
+    found = player.rules()
+    return {
+        "ownership": _broken(found, "ownership") or Sight(OK),
+        "region": _broken(found, "region") or Sight(NONE if found["region"] is None else OK, "no_region"),
+        "tlb": _broken(found, "stale") or _waiting(found),
+        "swap": _swap(found),
+    }
+
+
+def _broken(found: dict[str, Any], name: str) -> Sight | None:
+    if found[name]:
+        return Sight(VIOLATION, f"{name}_broken", {"count": found[name]})
+    if name in found["broken"]:
+        return Sight(VIOLATION, "rule_broken", {"rule": found["broken"][name]})
+    return None
+
+
+def _waiting(found: dict[str, Any]) -> Sight:
+    return Sight(DEGRADED, "pending", {"count": found["pending"]}) if found["pending"] else Sight(OK)
+
+
+def _swap(found: dict[str, Any]) -> Sight:
+    if found["swapped"] is None:
+        return Sight(NONE, "swap_clear")
+    if found["repeated"]:
+        return Sight(VIOLATION, "swap_repeated", {"count": found["repeated"]})
+    return Sight(OK, "swapped", {"count": found["swapped"]})
 
 
 # -- slices

@@ -135,6 +135,42 @@ class Event(models.Model):
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="runs_event_once")]
 
 
+class HostCheck(models.Model):
+    """The newest measurement of one check of a host, a cell of the wall. Written by the host's own slices."""
+
+    class State(models.TextChoices):
+        OK = "ok"
+        DEGRADED = "degraded"
+        VIOLATION = "violation"
+        NONE = "none"  # what is checked does not exist on this machine
+        IDLE = "idle"  # nothing runs on the host
+
+    host = models.ForeignKey(Host, models.CASCADE, related_name="checks")
+    name = models.CharField(max_length=16)
+    state = models.CharField(max_length=12, choices=State.choices)
+    code = models.CharField(max_length=24, blank=True, default="")  # why, with its figures in `data`
+    data = models.JSONField(default=dict)
+    measured_at = models.DateTimeField()  # that it is unknown follows from this one's age, and is never stored
+    since = models.DateTimeField()  # in this state
+    broken_at = models.DateTimeField(null=True, blank=True)  # when a violation was last measured
+    version = models.PositiveBigIntegerField(default=1)  # rises with every measurement
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="runs_check_once")]
+        indexes = [models.Index(fields=["since"], name="runs_check_since")]
+
+
+class Delay(models.Model):
+    """How long something took that a service level promises to be quick. The newest of each kind are kept."""
+
+    kind = models.CharField(max_length=8)  # detect, screen
+    ms = models.PositiveIntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["kind", "at"], name="runs_delay_at")]
+
+
 class Mark(models.Model):
     """A moment of a run that somebody named. Operators read each other's marks; a tenant those of its own people."""
 

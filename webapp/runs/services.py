@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from webapp.fleet.selectors import document_of
 from webapp.fleet.services import place
 from webapp.live import publish
 from webapp.roles import must
-from webapp.runs import alarms, engine, gate
+from webapp.runs import alarms, engine, gate, wall
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
 from webapp.tenants.models import VirtualMachine
@@ -143,6 +144,11 @@ def run_want(*, by: User, run: Run, wanted: str) -> None:
     audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data={"host": run.host.name})
     publish.changed(f"run/{run.pk}")
     publish.wake_keeper()
+
+
+def screens_seen(*, by: User, ms: list[int]) -> None:
+    """Delays from a measurement to an operator's screen, as its page tells them."""
+    wall.screens_seen(by=by, ms=ms)
 
 
 # -- negotiation
@@ -313,7 +319,10 @@ def _slice(run: Run, token: str) -> None:
     old = old or (newest is not None and outcome.op - newest.op >= CHECKPOINT_OPS)
     if done or old or orders:  # after acts too, so that pages show what came of them
         stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no + 1)
-    if slice_commit(run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began):
+    sights = wall.measured(run=run, player=player, wrong=outcome.wrong, began=began)
+    if slice_commit(
+        run=run, token=token, outcome=outcome, accesses=accesses, done=done, stored=stored, began=began, sights=sights
+    ):
         engine.keep_hot(run=run.pk, slice_no=run.slice_no + 1, player=player)
 
 
@@ -327,6 +336,7 @@ def slice_commit(
     done: bool,
     stored: engine.Stored | None,
     began: dt.datetime,
+    sights: Mapping[str, engine.Sight],
 ) -> bool:
     """Keep what the slice did, all or nothing. False: the lease was lost, and nothing of it is kept."""
     changes: dict[str, Any] = {"slice_no": run.slice_no + 1, "seq": outcome.seq, "op": outcome.op, "accesses": accesses}
@@ -339,6 +349,7 @@ def slice_commit(
     if stored is not None:
         _keep_checkpoint(run, outcome, stored)
     ending = gate.tell(run=run, outcome=outcome)
+    wall.keep(run=run, sights=sights, events=outcome.events, began=began)
     pending = Act.objects.filter(run=run, state=Act.State.PENDING)
     waiting = pending.filter(slice_no__isnull=True).select_for_update(of=("self",))
     for act in waiting.select_related("vm__tenant"):
@@ -435,6 +446,7 @@ def _end(run: Run, *, state: str, reason: str) -> None:
         code = "run.lost" if state == Run.State.FAILED else "vm.stopped"
         gate.told(code, vm, key=f"run:{run.pk}:end", host=run.host.name)
     lost.update(state=S.STOPPED)
+    wall.rest(host=run.host)
     engine.forget(run=run.pk)
     alarms.ended(run=run, failed=state == Run.State.FAILED)
     transaction.on_commit(lambda: publish.ended(run=run.pk))

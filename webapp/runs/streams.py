@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from webapp.live.topics import Head, register, register_stream
-from webapp.runs import selectors, services
+from webapp.runs import fleet_wall, selectors, services, wall
 from webapp.runs.engine import wire
 from webapp.runs.models import Run
 from webapp.runs.picture import OPERATOR, RunPicture
@@ -110,4 +110,6 @@ def register_all() -> None:
     register_stream("run/{}/tlb", part="tlb", authorise=authorise_tlb, source=source)
     register("run/{}/log", authorise=authorise_run, messages=log_messages)
     register("tenant/{}", authorise=authorise_tenant, messages=tenant_messages)
+    register(f"{wall.STATES_TOPIC}!", authorise=authorise_fleet, messages=fleet_wall.state_messages)
+    register(wall.CELLS_TOPIC.rstrip("/"), authorise=authorise_fleet, messages=fleet_wall.cell_messages)
     register("fleet!", authorise=authorise_fleet, messages=fleet_messages)

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.runs import capacity_views, time_views, views, workload_views
+from webapp.runs import capacity_views, time_views, views, wall_views, workload_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/", views.my_vms, name="my-vms"),
@@ -12,6 +12,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tenant/vm/<str:name>/stop/", views.vm_stop, name="vm-stop"),
     path("tenant/vm/<str:name>/memory/", views.my_memory, name="my-memory"),
     path("tenant/asked/<int:pk>/", views.act_answer, name="act-answer"),
+    path("operator/wall/", wall_views.page, name="wall"),
+    path("operator/wall/seen/", wall_views.seen, name="wall-seen"),
     path("operator/", views.hosts, name="hosts"),
     path("operator/host/<str:name>/", views.host, name="host"),
     path("operator/capacity/", capacity_views.fleet, name="capacity"),

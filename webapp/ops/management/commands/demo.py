@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from webapp.accounts.models import User
-from webapp.ops import demo, scale, story
+from webapp.ops import demo, fleet_scale, scale, story
 from webapp.ops.supervisor import GaveUp, Supervisor
 
 READY_SECONDS = 120
@@ -39,19 +39,20 @@ class Command(BaseCommand):
         parser.add_argument("--pid-file", type=Path, help="holds the process id; the demo ends when the file goes")
         parser.add_argument(
             "--scale",
-            choices=("small", "large"),
+            choices=("small", "large", "fleet"),
             default="small",
-            help="large: beside the story 200 organisations, 5,000 VMs and 100,000 entries of the log, loaded once",
+            help="large: beside the story 200 organisations, 5,000 VMs and 100,000 entries of the log, loaded once; "
+            "fleet: 5,000 hosts and 100,000 VMs for the wall, whose checks the demo writes itself",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.demo(options["port"], options["pid_file"], large=options["scale"] == "large")
+            self.demo(options["port"], options["pid_file"], size=options["scale"])
         except demo.NotReady as reason:
             print(f"demo: {reason}", file=sys.stderr)
             sys.exit(2)
 
-    def demo(self, port: int, pid_file: Path | None, *, large: bool) -> None:
+    def demo(self, port: int, pid_file: Path | None, *, size: str) -> None:
         def interrupted(*_: Any) -> None:
             raise Interrupted
 
@@ -67,7 +68,7 @@ class Command(BaseCommand):
             supervisor = Supervisor(demo.children(port, sock))
             supervisor.start("valkey")
             settings.REDIS_URL = f"unix://{sock}"
-            passwords = prepare(large=large)
+            passwords = prepare(size=size)
             supervisor.start("keeper", "worker", "web")
             wait_ready(supervisor, port)
             greet(port, passwords)
@@ -92,17 +93,19 @@ class Command(BaseCommand):
             held.close()
 
 
-def prepare(*, large: bool = False) -> dict[str, str]:
+def prepare(*, size: str = "small") -> dict[str, str]:
     """The database at its newest migration, the cast and the story in it; the passwords of the cast. What was loaded
     once stays, whatever the demo is started with later."""
     call_command("migrate", verbosity=0, interactive=False)
     given = os.environ.get("DEMO_PASSWORD", "")
     passwords = {name: given or secrets.token_urlsafe(12) for name in story.PEOPLE}
     try:
-        if large and scale.load():
+        if size == "large" and scale.load():
             print("the big platform is loaded", flush=True)
+        if size == "fleet" and fleet_scale.load():
+            print("the fleet is loaded; no engine plays it, its checks are the demo's own", flush=True)
         story.prepare(passwords)
-        if large:
+        if size == "large":
             scale.welcome(User.objects.get(username="alice"))
     finally:
         connections.close_all()

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from webapp.ops import story
+from webapp.ops import fleet_scale, story
 from webapp.ops.keeper import Keeper
 
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         parser.add_argument("--story", action="store_true", help="keep the demo's story going")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        keeper = Keeper(story.tick if options["story"] else None)
+        keeper = Keeper(going_on if options["story"] else None)
 
         def stop(*_: Any) -> None:
             keeper.stopping = True
@@ -24,3 +24,9 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         keeper.run()
+
+
+def going_on() -> None:
+    """The story, and the fleet if it was loaded."""
+    story.tick()
+    fleet_scale.tick()
