@@ -24,7 +24,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/conduct/", "owner", 5),
     ("/tenant/workloads/", "owner", 5),
     ("/tenant/webhooks/", "owner", 7),
-    ("/tenant/people/", "owner", 7),
+    ("/tenant/people/", "owner", 8),
     ("/tenant/vm/{vm}/move/", "owner", 8),
     ("/notices/", "owner", 6),
     ("/notices/", "operator", 6),
