@@ -246,6 +246,25 @@ def test_a_missing_or_false_signature_never_gives_an_agreement():
     assert protocol.expire(signed_by(state, "a-db"), "2026-03-02T13:00:00Z")["state"] == "NO_AGREEMENT"
 
 
+def test_two_parties_see_again_what_each_proposal_gave_to_both_and_three_do_not():
+    state = proposed()
+    told = {}
+    for vm in ("a-db", "b-web"):
+        view = disclosure.party_view(state, vm, NOW)
+        [row], figures = view["gains_so_far"], view["figures"]
+        assert row == {"k": 1, "you": figures["gain_percent"], "other": next(iter(figures["others_gain"].values()))}
+        told[vm] = row
+    smt = {"veto": {"switch": "smt", "value": "core_scheduling"}}
+    second = send(state, "reject", "a-db", k=1, reason=smt)
+    for vm, first in told.items():
+        rows = disclosure.party_view(second, vm, NOW)["gains_so_far"]
+        assert rows[0] == first and [row["k"] for row in rows] == [1, 2]  # not measured anew by what came after
+    third = {**B_HUMAN, "vm": "c-third", "tenant": "gamma"}
+    three = draft(A_HUMAN, B_HUMAN, third, keys={**KEYS, "c-third": KEYS["a-db"]})
+    three = protocol.mediate(three, NOW, {**NONCES, "c-third": "cc" * 32})
+    assert three["proposals"] and disclosure.party_view(three, "a-db", NOW)["gains_so_far"] == []
+
+
 def test_a_party_sees_its_own_figures_and_of_others_only_what_is_contested():
     state = proposed()
     mine = disclosure.party_view(state, "a-db", NOW)

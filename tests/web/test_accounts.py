@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from tests.conftest import Cast
 from tests.web.keys import Key
+from tests.web.neighbours import put_in_force
 from webapp.accounts import factors, services, sessions
 from webapp.accounts.entry_views import password_forgotten
 from webapp.accounts.models import Attempts, User
@@ -444,16 +445,15 @@ def test_an_organisation_goes_with_its_name_typed_and_only_while_nothing_runs(ca
 def test_a_deleted_organisation_takes_its_wishes_out_of_negotiations_and_leaves_others_their_own(
     cast: Cast, client: Client
 ) -> None:
-    with_alpha = agreements.start_request(by=cast.alice, vm=cast.a_db)
-    agreements.negotiation_advance(negotiation_id=with_alpha.pk)
-    VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="running")
-    both = agreements.negotiation_advance(negotiation_id=agreements.start_request(by=cast.bob, vm=cast.b_web).pk)
+    alone = agreements.start_request(by=cast.alice, vm=cast.a_db)
+    put_in_force(agreements.negotiation_advance(negotiation_id=alone.pk))
+    begun = agreements.start_request(by=cast.bob, vm=cast.b_web)
+    both = agreements.negotiation_advance(negotiation_id=begun.pk)
     assert both.seats.count() == 2 and "hsvm" in json.dumps(both.protocol["policies"]["a-db"])
     VirtualMachine.objects.filter(pk=cast.a_db.pk).update(state="stopped")
     refused = client_of(cast.alice).post("/tenant/delete/", {"name": "Alpha Clinic"})
     assert refused.status_code == 409 and f"Negotiation {both.pk} is not over yet" in refused.content.decode()
     agreements.withdraw(by=cast.bob, negotiation=both)
-    Negotiation.objects.filter(state__in=Negotiation.OPEN).update(state="NO_AGREEMENT")
     kept = list(Agreement.objects.values_list("digest", flat=True))
     leaving.organisation_delete(by=cast.alice, tenant=cast.alpha)
     for row in Negotiation.objects.all():

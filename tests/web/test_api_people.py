@@ -142,11 +142,8 @@ def test_a_vm_is_declared_placed_given_a_profile_and_deleted_and_its_name_is_nev
     assert post(owner, "/api/vms", body).status_code == 201
     places = {row["host"]: row for row in owner.get("/api/vms/a-new/places").json()["items"]}
     assert places["h1"]["here"] and places["h2"]["at_once"] and not places["h2"]["busy"]
-    assert post(owner, "/api/vms/a-new/move", {"host": "h2"}).json() == {
-        "vm": "a-new",
-        "host": "h2",
-        "negotiation": None,
-    }
+    moved = post(owner, "/api/vms/a-new/move", {"host": "h2"}).json()
+    assert moved == {"vm": "a-new", "host": "h2", "negotiation": None}
     assert code_of(post(owner, "/api/vms/a-new/move", {"host": "h2"})) == (409, "same_host")
     assert post(owner, "/api/vms/a-new/profile", {"profile": "balanced"}).json()["saved"] is False
     assert post(owner, "/api/vms/a-new/profile", {"profile": "confidential"}).json()["version"] == 2
@@ -195,12 +192,13 @@ def test_a_program_is_uploaded_strictly_and_deleted_while_no_vm_ever_had_it(cast
 
 def test_going_back_over_a_version_that_was_not_seen_is_refused_with_the_difference(cast: Cast, owner: Client) -> None:
     first = owner.get("/api/vms/a-db/policy")["ETag"]
-    assert put(owner, text(trust_class="other")).status_code == 200
+    assert put(owner, text(trustClass="other")).status_code == 200
     path = "/api/vms/a-db/policies/1/restore"
-    refused = owner.post(path, headers={"If-Match": first})
+    refused = owner.post(path, content_type=JSON, headers={"If-Match": first})
     assert refused.status_code == 412 and cast.a_db.policies.count() == 2
-    assert refused.json()["changes"] and "trustClass" in str(refused.json()["changes"])
+    told = {"setting": "Trust class", "now": "other", "then": "default"}
+    assert refused.json()["changes"] == [told]
     newest = owner.get("/api/vms/a-db/policy")["ETag"]
-    assert owner.post(path, headers={"If-Match": newest}).json()["version"] == 3
+    assert owner.post(path, content_type=JSON, headers={"If-Match": newest}).json()["version"] == 3
     assert "trustClass" in owner.get("/api/vms/a-db/policies/3").content.decode()
-    assert owner.post("/api/vms/a-db/policies/99/restore").status_code == 404
+    assert post(owner, "/api/vms/a-db/policies/99/restore", {}).status_code == 404

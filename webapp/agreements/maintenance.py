@@ -73,10 +73,14 @@ def consent_get(*, user: User, pk: int) -> Consent:
     return found
 
 
+def going_on() -> QuerySet[Maintenance]:
+    """What keeps VMs from starting on hosts now: at most one a host."""
+    return Maintenance.objects.filter(state=State.BEGUN, end__gt=timezone.now())
+
+
 def under_way(*, hosts: Iterable[int]) -> dict[int, Maintenance]:
     """By host: the maintenance that keeps VMs from starting there now."""
-    rows = Maintenance.objects.filter(host__in=hosts, state=State.BEGUN, end__gt=timezone.now())
-    return {row.host_id: row for row in rows}
+    return {row.host_id: row for row in going_on().filter(host__in=hosts)}
 
 
 def who_is_asked(maintenance: Maintenance) -> list[dict[str, Any]]:

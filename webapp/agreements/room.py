@@ -35,6 +35,9 @@ def left_words(until: dt.datetime, now: dt.datetime) -> str:
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
+SCATTER_LEFT, SCATTER_TOP = 48, 12  # of the picture's field, which is 200 wide and high
+
+
 @dataclass
 class Room:
     """The room as one party sees it; without `vm` as the mediator sees it."""
@@ -406,6 +409,25 @@ class Room:
     @property
     def rounds(self) -> int:
         return protocol.ROUNDS
+
+    @property
+    def scatter(self) -> dict[str, Any] | None:
+        """Both gains of each proposal so far as points of a picture, for two parties. Only what the solver found best
+        is the fair point; where a party suggested the newest proposal, none is marked."""
+        rows = self.proposed["gains_so_far"] if self.proposed and self.vm else []
+        if not rows:
+            return None
+        other = next(who for who in self.gains if self.called(who) != "you")
+        points = [
+            {
+                **row,
+                "x": SCATTER_LEFT + 2 * row["you"],
+                "y": SCATTER_TOP + 200 - 2 * row["other"],
+                "newest": row is rows[-1],
+            }
+            for row in rows
+        ]
+        return {"points": points, "other": self.called(other), "fair": not self.is_suggestion}
 
     # -- why
 

@@ -51,6 +51,7 @@ def party_view(state: State, vm: str, now: str, sent: Mapping[str, bool] | None 
         "background": [],
         "certificate": None,
         "fallback": _steps(state),
+        "gains_so_far": _gains_so_far(state, vm),
     }
     if state["core"]:
         view["core"] = [_demand(name, vm) for name in state["core"]]
@@ -239,6 +240,18 @@ def _figures(state: State, vm: str) -> dict[str, Any]:
         },
         "proven": bool(result["bound"] and result["bound"]["proven"]),
     }
+
+
+def _gains_so_far(state: State, vm: str) -> list[dict[str, Any]]:
+    """Between two parties: what each proposal so far gave to either, in whole percent, as it was told to both when that
+    proposal was on the table. More parties have no picture of it."""
+    others = [*_others(state, vm), *_operator(state)]
+    if len(others) != 1:
+        return []
+    return [
+        {"k": row["k"], "you": _percent(str(row["gains"][vm])), "other": _percent(str(row["gains"][others[0]]))}
+        for row in state["proposals"]
+    ]
 
 
 def _demand(name: str, vm: str) -> dict[str, Any]:
