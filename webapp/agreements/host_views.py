@@ -27,7 +27,6 @@ from webapp.vpms import documents
 from webapp.vpms.vocabulary import SWITCHES
 
 SHOWN_VERSIONS: Final = 20
-NEW: Final = "h1"  # the name in the document that a new host begins with, on the text views
 
 
 class Editor(Typed):
@@ -40,7 +39,7 @@ class Editor(Typed):
         self.user = user
         self.host = site_host(user=user, name=name) if name is not None else None
         self.history = list(versions_of(user=user, host=self.host)[: SHOWN_VERSIONS + 1]) if self.host else []
-        self.before = document_of(self.host) if self.host else forms.blank(NEW)
+        self.before = document_of(self.host) if self.host else forms.blank("")
 
     def typed_document(self) -> bytes | dict[str, Any]:
         """The document that the posted form stands for; BadInput when it stands for none."""
@@ -52,6 +51,10 @@ class Editor(Typed):
     def overtaken(self) -> bool:
         seen = self.seen()
         return self.host is not None and seen is not None and seen != self.host.version
+
+    def said_already(self) -> bool:
+        """The same form once more, by a double click or the browser: its document is what is stored."""
+        return bool(documents.read_host(self.typed_document()).document == self.before)
 
     def overtaken_page(self) -> HttpResponse:
         """Both sides, and nothing saved: the person keeps its own, takes theirs, or edits on with both in view."""
@@ -162,7 +165,10 @@ def host_document(request: HttpRequest, name: str) -> HttpResponse:
     assert editor.host is not None
     try:
         if editor.overtaken():
-            return editor.overtaken_page()
+            if not editor.said_already():
+                return editor.overtaken_page()
+            messages.success(request, _("This document is saved already; nothing was saved twice."))
+            return redirect(f"{request.path}?tab={editor.tab}")
         if request.POST.get("act") != "save":
             return editor.preview()
         host = hosting.host_edit(by=editor.user, host=editor.host, document=editor.typed_document(), seen=editor.seen())
@@ -215,7 +221,7 @@ def host_platform(request: HttpRequest, name: str) -> HttpResponse:
     post = request.POST
     refused, fact = None, None
     if request.method == "POST":
-        given = {
+        given: dict[str, Any] = {
             "attested": {"yes": True, "no": False}.get(post.get("attested", "")),
             "lost": _pairs(post.getlist("lost")),
             "gained": _pairs(post.getlist("gained")),

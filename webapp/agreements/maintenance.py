@@ -357,7 +357,7 @@ def _record(row: Maintenance, what: str, *, by: User, **more: str) -> None:
     publish.changed("fleet")
 
 
-def _tell(what: str, consent: Consent, *, link: str = QUESTIONS, **data: str) -> None:
+def _tell(what: str, consent: Consent, *, link: str = QUESTIONS, **data: Any) -> None:
     vm = consent.vm
     key = f"maintenance:{consent.maintenance_id}:{vm.name}"
     tell(f"maintenance.{what}", tenant=vm.tenant.slug, key=key, subject=vm.name, link=link, vm=vm.name, **data)
