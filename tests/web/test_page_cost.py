@@ -63,9 +63,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/alerts/{alert}/", "operator", 8),
     ("/operator/alerts/strip/", "operator", 5),
     ("/operator/alerts/badge/", "operator", 4),
-    ("/operator/webhooks/", "operator", 6),
+    ("/operator/webhooks/", "operator", 7),
     ("/operator/drills/", "operator", 8),
-    ("/operator/drills/{drill}/", "operator", 9),
+    ("/operator/drills/{drill}/", "operator", 8),
     # beside the four: the host with its counts and its agreement, its newest run, guests, conflicts, their VMs, the
     # newest checkpoint, events, and what was asked and not yet taken up
     ("/operator/host/{host}/", "operator", 12),

@@ -141,8 +141,9 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
 
 def owned_by(user: User) -> list[str]:
     """The organisations whose owner the person is; for an operator also the platform itself, without a name."""
-    own = sorted(user.memberships.filter(role="owner").values_list("tenant__slug", flat=True))
-    return [*([""] if user.is_operator else []), *own]
+    rows = list(user.memberships.filter(role__in=("owner", "operator")).values_list("role", "tenant__slug"))
+    operates = any(role == "operator" for role, _ in rows) and user.is_operator  # not before the second factor
+    return [*([""] if operates else []), *sorted(slug for role, slug in rows if role == "owner")]
 
 
 class Endpoint(models.Model):
@@ -277,6 +278,11 @@ class Alert(models.Model):
     @property
     def tone(self) -> str:
         return wording.TONES.get(self.severity, "neutral")
+
+    @property
+    def has_moment(self) -> bool:
+        """Its link leads to one operation of a run."""
+        return "&op=" in self.link
 
     @property
     def ended(self) -> bool:

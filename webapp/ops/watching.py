@@ -20,22 +20,19 @@ if TYPE_CHECKING:
 CHAIN_EVERY: Final = dt.timedelta(minutes=15)
 AGAIN: Final = dt.timedelta(minutes=1)
 STUCK_SECONDS: Final = 30  # work that is due for so long and that nobody took up
+SETTLED: Final = dt.timedelta(minutes=1)  # a keeper that began just now sees workers begin after it
+WALL: Final = "/operator/"
 
 
 def look(now: dt.datetime, *, oldest: dt.datetime | None, up: dt.timedelta) -> None:
     """The keeper's look, with its sign of life. `oldest`: since when the oldest row waits that nobody works on; `up`:
     how long this keeper runs, for workers may begin after it."""
     alerts.tick(now)
-    silent = up > services.FRESH and not services.alive(kind="worker")
-    alerts.follow(silent, "worker.silent", key="worker", link="/readyz")
-    stuck = oldest is not None and now - oldest > dt.timedelta(seconds=STUCK_SECONDS)
-    alerts.follow(
-        stuck and up > dt.timedelta(seconds=STUCK_SECONDS),
-        "queue.stuck",
-        key="queue",
-        link="/readyz",
-        seconds=STUCK_SECONDS,
-    )
+    settled = up > SETTLED
+    silent = settled and not services.alive(kind="worker")
+    alerts.follow(silent, "worker.silent", key="worker", link=WALL)
+    stuck = settled and oldest is not None and now - oldest > dt.timedelta(seconds=STUCK_SECONDS)
+    alerts.follow(stuck, "queue.stuck", key="queue", link=WALL, seconds=STUCK_SECONDS)
     if not ChainCheck.objects.exists():
         ChainCheck.objects.get_or_create(pk=1, defaults={"due_at": now})
 
