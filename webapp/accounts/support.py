@@ -19,7 +19,9 @@ def _row(*, by: User | None, user: User) -> User:
     if by is not None and row.pk == by.pk:
         raise VpmsError("own_account", 409, message=_("This is your own account. Another operator must do it."))
     if row.deleted_at is not None:
-        raise VpmsError("account_gone", 409, message=_("This account was deleted by its person; nothing is left of it."))
+        raise VpmsError(
+            "account_gone", 409, message=_("This account was deleted by its person; nothing is left of it.")
+        )
     return row
 
 

@@ -66,7 +66,9 @@ SERIES: Final[dict[str, Series]] = {
     "vpms_jobs_leased": Series("gauge", "Work that a worker has in hand, by kind", ("kind",)),
     "vpms_queue_age_seconds": Series("gauge", "How long the oldest work of the kind has waited", ("kind",)),
     "vpms_processes": Series("gauge", "Processes with a sign of life within 10 s, by kind", ("kind",)),
-    "vpms_heartbeat_age_seconds": Series("gauge", "Age of a process's last sign of life; gone after 60 s", ("process",)),
+    "vpms_heartbeat_age_seconds": Series(
+        "gauge", "Age of a process's last sign of life; gone after 60 s", ("process",)
+    ),
     "vpms_negotiations": Series("gauge", "Negotiations by state", ("state",)),
     "vpms_agreements_in_force": Series("gauge", "Agreements in force"),
     "vpms_conflicts_open": Series("gauge", "Open conflicts by code", ("code",)),
@@ -79,7 +81,9 @@ SERIES: Final[dict[str, Series]] = {
     "vpms_sockets": Series("gauge", "Open websockets of all web processes"),
     "vpms_hub_connected": Series("gauge", "Web processes that follow the live streams"),
     # counted by processes
-    "vpms_http_requests_total": Series("counter", "Answers by name of the route and class of status", ("route", "status")),
+    "vpms_http_requests_total": Series(
+        "counter", "Answers by name of the route and class of status", ("route", "status")
+    ),
     "vpms_http_seconds": Series("histogram", "Seconds that an answer took"),
     "vpms_slice_seconds": Series("histogram", "Seconds that a slice of a run took"),
     "vpms_negotiation_step_seconds": Series("histogram", "Seconds that a step of a negotiation took"),
@@ -132,9 +136,7 @@ def tell() -> None:
                     Figure.objects.get_or_create(key=_text(key), process="", defaults={"at": now})
                     row.update(value=F("value") + value)
             for key, value in levels.items():
-                Figure.objects.update_or_create(
-                    key=_text(key), process=process(), defaults={"value": value, "at": now}
-                )
+                Figure.objects.update_or_create(key=_text(key), process=process(), defaults={"value": value, "at": now})
             Figure.objects.exclude(process="").filter(at__lt=now - SHOWN_FOR).delete()
     except DatabaseError as error:
         tally.give_back(counts)

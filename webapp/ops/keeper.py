@@ -24,8 +24,8 @@ from django.db.models import F, Min, Q
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
-from webapp.agreements.models import Negotiation, Rung
 from webapp import tally
+from webapp.agreements.models import Negotiation, Rung
 from webapp.celery import app
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell

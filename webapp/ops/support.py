@@ -108,7 +108,17 @@ class Accounts(ReadOnly):
     list_display = ("username", "first_name", "email", "is_active", "factor", "last_login")
     list_filter = ("is_active", "memberships__role")
     search_fields = ("username", "first_name", "email", "alias")
-    fields = ("username", "first_name", "email", "alias", "is_active", "factor", "roles_held", "date_joined", "last_login")
+    fields = (
+        "username",
+        "first_name",
+        "email",
+        "alias",
+        "is_active",
+        "factor",
+        "roles_held",
+        "date_joined",
+        "last_login",
+    )
     actions: ClassVar = [
         act(gettext_lazy("Close the accounts and end their sign-ins"), support.account_close),
         act(gettext_lazy("Open the accounts again"), support.account_open),

@@ -1,4 +1,4 @@
-"""`manage.py create_operator`: a person who operates this site. No password is made: a link lets the person choose one."""
+"""`manage.py create_operator`: who operates this site. No password is made: a link lets the person choose one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def asked(question: str) -> str:
 def operator(username: str, email: str | None, *, support: bool) -> User:
     """The new account, or the one of this name that never had a password; any other is refused."""
     waiting = User.objects.filter(username=username, is_active=True).first()
-    if waiting is not None and not waiting.has_usable_password() and waiting.memberships.filter(role="operator").exists():
+    if (
+        waiting is not None
+        and not waiting.has_usable_password()
+        and waiting.memberships.filter(role="operator").exists()
+    ):
         return waiting
     accounts.name_check(username)
     email = email or asked("e-mail address: ")
