@@ -178,7 +178,7 @@ class _Summed(io.RawIOBase):
 def _write(handle: IO[bytes], manifest: dict[str, Any], member: Path) -> None:
     summed = _Summed(handle)
     text = canonical(manifest) + b"\n"
-    with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(_header(MANIFEST, len(text)), io.BytesIO(text))
         with member.open("rb") as content:
             archive.addfile(_header(member.name, member.stat().st_size), content)
@@ -283,7 +283,7 @@ def _manifest(path: Path, damaged: VpmsError) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
     content = archive.extractfile(member)
     if content is None:
         raise ValueError(member.name)
