@@ -1,7 +1,7 @@
 """Does what the pages for operators say, in their order and in one process: every line of every block ```sh.
 
-A line that calls manage.py is called as from the command line, `make` is asked what it would do, and all else is run by a
-shell. `curl` is for the tests with a server. What is exported by a page and is already known here stays as it is known.
+A line that calls manage.py is called as from the command line, `make` is asked what it would do, and all else is run by
+a shell. `curl` is for the tests with a server. What a page exports and is known here already stays so.
 A block ```text after it says what must be printed: each of its lines, with … for anything.
 Called as a program with the names of pages, it prints one JSON object a command.
 """

@@ -36,11 +36,13 @@ def place(live_cast: Cast, settings: Any, tmp_path: Path, monkeypatch: pytest.Mo
     """A site of its own: the cast in a file that may be wiped."""
     settings.RUN_DIR = tmp_path
     file = tmp_path / "vpms.sqlite3"
-    with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"])) as source:
-        with contextlib.closing(sqlite3.connect(file)) as copy:
-            source.backup(copy)
-            copy.execute("DELETE FROM ops_heartbeat")
-            copy.commit()
+    with (
+        contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"])) as source,
+        contextlib.closing(sqlite3.connect(file)) as copy,
+    ):
+        source.backup(copy)
+        copy.execute("DELETE FROM ops_heartbeat")
+        copy.commit()
     monkeypatch.setattr(backup, "database_file", lambda: file)
     return tmp_path
 

@@ -163,7 +163,7 @@ django.setup()
 from webapp import logs
 log = logging.getLogger("webapp.somewhere")
 with logs.bound(request_id="r1", user=7), logs.working(run=3, slice=4):
-    log.warning("Cookie: __Host-session=s3cr3t; password=s3cr3t %s", {"token": "s3cr3t", "page": {"content": b"s3cr3t"}})
+    log.warning("Cookie: __Host-session=s3cr3t; password=s3cr3t %s", {"token": "s3cr3t", "a": {"content": b"s3cr3t"}})
     log.info('{"secret": "s3cr3t"} Authorization: Bearer s3cr3t vpms_s3cr3ts3cr3ts3cr3ts3cr3t\\nsecond line')
     try:
         raise ValueError("authorization=s3cr3t")

@@ -61,7 +61,7 @@ def factors_remove(*, by: User, user: User) -> int:
         sessions.end(user=row)
         services.rights_moved(user=row)
         audit.record(by=by, type="account.factors_removed", subject=f"user:{row.alias}", data={"factors": count})
-    return count
+    return int(count)
 
 
 @transaction.atomic

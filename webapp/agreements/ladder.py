@@ -267,7 +267,9 @@ def _leave(by: User, row: Negotiation, _: str) -> Rung:
 def move_answer(*, by: User, rung: Rung, consent: bool) -> Rung:
     """The owner's answer to whether its running VM would move. A yes begins the negotiation at the other host, where
     everybody is asked as at any start; a no changes nothing. Given twice, or too late, it is refused with 409."""
-    row = Rung.objects.select_for_update().select_related("vm__tenant", "host", "negotiation").get(pk=rung.pk)
+    row = (
+        Rung.objects.select_for_update(of=("self",)).select_related("vm__tenant", "host", "negotiation").get(pk=rung.pk)
+    )
     expect_own(by=by, tenant=row.vm.tenant.slug)
     if row.state != Rung.State.ASKED:
         raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")

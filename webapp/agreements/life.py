@@ -50,7 +50,9 @@ def vm_place(*, by: User, vm: VirtualMachine, host: str) -> None:
 def vm_move(*, by: User, vm: VirtualMachine, host: str) -> Negotiation | None:
     """A stopped VM is placed on the other host after its start check there. A running one only asks: its place there is
     negotiated while it runs on, and without an agreement nothing has changed. None: it was stopped, and is placed."""
-    row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
+    row = (
+        VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant", "placement__host").get(pk=vm.pk)
+    )
     expect_own(by=by, tenant=row.tenant.slug)
     target = hosts_open(user=by).filter(name=host).first()
     home = row.placement.host if hasattr(row, "placement") else None

@@ -54,7 +54,9 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     While another start on the host is being settled this one waits its turn as a draft. With `home` the VM tries a
     host away from it, and is placed there again if this comes to nothing.
     """
-    row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
+    row = (
+        VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant", "placement__host").get(pk=vm.pk)
+    )
     expect_own(by=by, tenant=row.tenant.slug)
     if row.state != Vm.STOPPED:
         raise VpmsError("not_stopped", 409, message=f"{row.name} is {row.state}; only a stopped VM can be started.")
@@ -80,7 +82,9 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
 def move_request(*, by: User, vm: VirtualMachine, host: Host) -> Negotiation:
     """The owner consents that the running VM moves to this host, if all there agree. It runs on where it is until the
     agreement there is signed; if there is none, nothing has changed."""
-    row = VirtualMachine.objects.select_for_update().select_related("tenant", "placement__host").get(pk=vm.pk)
+    row = (
+        VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant", "placement__host").get(pk=vm.pk)
+    )
     expect_own(by=by, tenant=row.tenant.slug)
     if row.state != Vm.RUNNING:
         raise VpmsError("not_running", 409, message=f"{row.name} is {row.state}; only a running VM can be moved.")

@@ -78,7 +78,7 @@ def facts(ask: Run) -> dict[str, Any]:
 
 
 TABLES: Final = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY 1",
     "postgresql": "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1",
 }
 
@@ -178,7 +178,7 @@ class _Summed(io.RawIOBase):
 def _write(handle: IO[bytes], manifest: dict[str, Any], member: Path) -> None:
     summed = _Summed(handle)
     text = canonical(manifest) + b"\n"
-    with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=summed, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(_header(MANIFEST, len(text)), io.BytesIO(text))
         with member.open("rb") as content:
             archive.addfile(_header(member.name, member.stat().st_size), content)
@@ -283,7 +283,7 @@ def _manifest(path: Path, damaged: VpmsError) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
     content = archive.extractfile(member)
     if content is None:
         raise ValueError(member.name)

@@ -311,7 +311,7 @@ def account_delete(*, user: User) -> None:
 
     Refused while the person is the last owner of an organisation or the last operator.
     """
-    roles = list(Membership.objects.select_for_update().filter(user=user).select_related("tenant", "user"))
+    roles = list(Membership.objects.select_for_update(of=("self",)).filter(user=user).select_related("tenant", "user"))
     for row in roles:
         try:
             _expect_another(row)

@@ -1,4 +1,4 @@
-"""`manage.py create_operator`: a person who operates this site. No password is made: a link lets the person choose one."""
+"""`manage.py create_operator`: who operates this site. No password is made: a link lets the person choose one."""
 
 from __future__ import annotations
 
