@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tests.web.test_runs import client_of, running, slices, vm  # noqa: F401  a fixture
 from webapp.fleet.models import Host
+from webapp.live.topics import find
 from webapp.ops import story
 from webapp.runs import engine, fleet_wall, levels, services, wall
 from webapp.runs.engine import DEGRADED, OK, VIOLATION, Sight
@@ -184,7 +185,14 @@ def test_a_socket_is_sent_the_cells_of_its_hosts_when_one_was_measured(cast: Any
     told = {(row[0], row[1]): row[2:] for row in later["data"]["cells"]}
     assert told[two.pk, "tlb"][0] == "violation" and told[two.pk, "tlb"][2] == "Stale TLB entries: 3"
     assert later["seq"] == message["seq"] + 1
-    assert fleet_wall.cell_messages("no-such!", "operator", None) == []
+    for wrong in ("no-such!", "1-zzzz", "9-1", "", "1..2", "-"):
+        assert fleet_wall.hosts_named(wrong) == []
+    far = [place._replace(pk=pk) for pk in (1, 2, 3, 48, *range(10_000, 10_100), *range(20_000, 40_000, 997))
+           for place in fleet_wall.places(user=cast.olga, now=now, text="rack000")]  # fmt: skip
+    topics = fleet_wall.topics_of(far)
+    named = [pk for each in topics for pk in fleet_wall.hosts_named(each.removeprefix(wall.CELLS_TOPIC))]
+    assert named == [place.pk for place in far] and len(topics) <= 5
+    assert all(find(each) is not None for each in topics)
     assert authorise_fleet(cast.alice, ident) is None and authorise_fleet(cast.olga, ident) == "operator"
     assert one.pk and three.pk
 

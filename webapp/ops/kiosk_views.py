@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -87,6 +88,7 @@ def show(request: HttpRequest, name: str) -> HttpResponse:
         "seconds": seconds,
         "at_panel": at + 1,
         "panels_all": len(panels),
+        "asked": urlencode(given),
         "next": "?" + urlencode({**given, "at": (at + 1) % len(panels)}),
         "clock": timezone.now(),
         "clock_ms": int(timezone.now().timestamp() * 1000),
@@ -100,7 +102,13 @@ def show(request: HttpRequest, name: str) -> HttpResponse:
 def lock(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     kiosk.lock(by=user, playlist=kiosk.playlist_get(user=user, name=name), session=request.session)
-    return redirect("kiosk", name=name)
+    return _back(request, name)
+
+
+def _back(request: HttpRequest, name: str) -> HttpResponse:
+    """To the screen, with the theme and the panels that its address asked for."""
+    asked = request.GET.urlencode()
+    return redirect(f"{reverse('kiosk', args=[name])}{'?' if asked else ''}{asked}")
 
 
 @require_POST
@@ -112,7 +120,7 @@ def leave(request: HttpRequest, name: str) -> HttpResponse:
         kiosk.leave(by=user, playlist=row, session=request.session, token=request.POST.get("token", "")[:64])
     except VpmsError as refused:
         messages.error(request, refused.message)
-        return redirect("kiosk", name=name)
+        return _back(request, name)
     return redirect("wall")
 
 

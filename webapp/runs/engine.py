@@ -331,7 +331,7 @@ def sights_of(player: Player) -> dict[str, Sight]:
     found = player.rules()
     return {
         "ownership": _broken(found, "ownership") or Sight(OK),
-        "region": _broken(found, "region") or Sight(NONE if found["region"] is None else OK, "no_region"),
+        "region": _broken(found, "region") or (Sight(NONE, "no_region") if found["region"] is None else Sight(OK)),
         "tlb": _broken(found, "stale") or _waiting(found),
         "swap": _swap(found),
     }
@@ -354,7 +354,7 @@ def _swap(found: dict[str, Any]) -> Sight:
         return Sight(NONE, "swap_clear")
     if found["repeated"]:
         return Sight(VIOLATION, "swap_repeated", {"count": found["repeated"]})
-    return Sight(OK, "swapped", {"count": found["swapped"]})
+    return Sight(OK, "swapped", {"count": found["swapped"]}) if found["swapped"] else Sight(OK)
 
 
 # -- slices

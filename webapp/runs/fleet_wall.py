@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Case, Exists, IntegerField, JSONField, Max, OuterRef, Q, Sum, Value, When
+from django.db.models import Case, Exists, IntegerField, JSONField, Max, OuterRef, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 MISSED: Final = 3  # intervals without a sign after which a cell is unknown
-HOSTS_A_TOPIC: Final = 8
+HOSTS_A_TOPIC: Final = 64
+LONGEST_IDENT: Final = 60  # a part of a topic's name may have 63 letters
+NUMBER: Final = re.compile("[0-9a-z]{1,12}")
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 MOST_BAD: Final = 12  # hosts that a folded group names; it counts them all
 UNKNOWN: Final = "unknown"
@@ -76,8 +79,8 @@ WHY: Final[dict[str, Promise]] = {
     "pending": gettext_lazy("TLB entries that wait to be dropped: %(count)s"),
     "mended": gettext_lazy("A violation of a short while ago is over"),
     "attempts": gettext_lazy("A worker may have died; tries that were needed: %(count)s"),
-    "slice_slow": gettext_lazy("Seconds that the last slice took: %(seconds)s"),
-    "slice_waited": gettext_lazy("Seconds that the last slice waited for a worker: %(seconds)s"),
+    "slice_slow": gettext_lazy("The last slice took %(seconds)s s"),
+    "slice_waited": gettext_lazy("The last slice waited %(seconds)s s"),
     "swapped": gettext_lazy("Pages swapped out: %(count)s"),
     "swap_clear": gettext_lazy("This machine does not seal what it swaps out"),
     "no_region": gettext_lazy("This machine has no protected region"),
@@ -244,10 +247,29 @@ COUNTED: Final = {
 
 
 def topics_of(shown: Sequence[Place]) -> list[str]:
-    """The topics of these hosts' cells: a socket is sent those of the page that is looked at, nobody else's."""
-    pks = sorted(place.pk for place in shown)
-    parts = [pks[at : at + HOSTS_A_TOPIC] for at in range(0, len(pks), HOSTS_A_TOPIC)]
-    return [wall.CELLS_TOPIC + ".".join(map(short, part)) for part in parts]
+    """The topics of these hosts' cells: a socket is sent those of the page that is looked at, nobody else's. A topic
+    names its hosts by their numbers, in ranges: `wall-hosts/1-1c.3p` are the first 48 and the 133rd."""
+    found: list[list[str]] = [[]]
+    count = 0
+    for first, last in ranges(sorted(place.pk for place in shown)):
+        part = short(first) if first == last else f"{short(first)}-{short(last)}"
+        count += last - first + 1
+        if len(".".join([*found[-1], part])) > LONGEST_IDENT or count > HOSTS_A_TOPIC:
+            found.append([])
+            count = last - first + 1
+        found[-1].append(part)
+    return [wall.CELLS_TOPIC + ".".join(parts) for parts in found if parts]
+
+
+def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Sorted numbers as ranges without a gap, none longer than a topic may be."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1 and number - found[-1][0] < HOSTS_A_TOPIC:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
 
 
 def short(number: int) -> str:
@@ -259,20 +281,30 @@ def short(number: int) -> str:
     return text or "0"
 
 
+def hosts_named(ident: str) -> list[int]:
+    """The numbers of the hosts that a topic names; none if it is not one of ours."""
+    found: list[int] = []
+    for part in ident.split("."):
+        first, _, last = part.partition("-")
+        if not NUMBER.fullmatch(first) or not NUMBER.fullmatch(last or first):
+            return []
+        low, high = int(first, len(DIGITS)), int(last or first, len(DIGITS))
+        if not low <= high < low + HOSTS_A_TOPIC:
+            return []
+        found += range(low, high + 1)
+    return found[:HOSTS_A_TOPIC]
+
+
 def cell_messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
     """The cells of the hosts that the topic names, if any was measured since. Each measurement raises the sum of their
     versions, whichever host's slice is committed first, so none is ever passed over."""
-    try:
-        pks = [int(part, len(DIGITS)) for part in ident.split(".")]
-    except ValueError:
-        return []
-    known = HostCheck.objects.filter(host__in=pks)
-    seq = known.aggregate(at=Sum("version"))["at"] or 0
+    fields = ("version", "host_id", "name", "state", "measured_at", "code", "data", "since")
+    rows = list(HostCheck.objects.filter(host__in=hosts_named(ident)).values_list(*fields))
+    seq = sum(row[0] for row in rows)
     if last is not None and seq <= last:
         return []
     cells = [
-        [cell.host_id, cell.name, cell.state, ms(cell.measured_at), why(cell.code, cell.data), ms(cell.since)]
-        for cell in known
+        [host, name, state, ms(at), why(code, data), ms(since)] for _, host, name, state, at, code, data, since in rows
     ]
     data = {"cells": cells, "now": ms(timezone.now())}
     topic = wall.CELLS_TOPIC + ident
