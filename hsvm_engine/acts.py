@@ -1,8 +1,8 @@
 """What the operator's software does to a running guest: pages merged, swapped, copied and read. (policy.md section 12)
 
 Whether an act may take effect is decided before, by whoever calls: here it is carried out as an honest hypervisor does
-it. Where the processor guards the memory, the guest's driver helps as far as its agreement says: it shares a page for an
-allowed plain read and takes it back, and marks what may be merged. What was seen is told as counts and digests.
+it. Where the processor guards the memory, the guest's driver helps as far as its agreement says: it shares a page for
+an allowed plain read and takes it back, and marks what may be merged. What was seen is told as counts and digests.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def _as_guest(player: Player, vm: Vm, op: str, gpns: list[int], **fields: Any) -
     core = vm.spec.core
     player.hypervisor.must("context_restore", vm=vm.handle, vcpu=0, core=core)
     done = [
-        gpn
-        for gpn in gpns
-        if player.machine.apply({"op": op, "core": core, "gpn": gpn, **fields})["status"] == "OK"
+        gpn for gpn in gpns if player.machine.apply({"op": op, "core": core, "gpn": gpn, **fields})["status"] == "OK"
     ]
     player.hypervisor.must("context_save", core=core)
     return done
@@ -128,12 +126,12 @@ def fetch(player: Player, handle: int, gpn: int) -> bool:
 # -- copying and reading
 
 
-def image(player: Player, vm: Vm, *, sealed: bool, most: int = 1 << 36) -> dict[str, Any]:
+def image(player: Player, vm: Vm, *, sealed: bool, most: int | None = None) -> dict[str, Any]:
     """The VM's first pages as an image: how many, its digest, and whether the guest's secret can be read in it.
 
     Left out are pages that no honest hypervisor can copy so: merged ones, and of sealed images the guest's tables.
     """
-    found = [row for row in leaves_of(player, vm) if row[0] < most]
+    found = leaves_of(player, vm)[:most]
     parts, refused = _seal(player, vm, found) if sealed else _plain(player, vm, found)
     digest = hashlib.sha256()
     for data in parts:

@@ -282,6 +282,12 @@ class Player:
         self._event("swap", vm, f"{back} pages of {name} were brought back", "OK", pages=back)
         return {"status": "OK", "pages": back}
 
+    def fetch_all(self, vm: Vm) -> None:
+        """Bring back everything that the VM has swapped out, as far as the host has frames."""
+        for gpn in sorted(self._out(vm)):
+            if not acts.fetch(self, vm.handle, gpn):
+                return
+
     def dump(self, name: str, form: str) -> dict[str, Any]:
         """An image of the VM's memory, `raw` or `sealed`: its digest and what was in it, never its bytes."""
         vm = self._find(name)

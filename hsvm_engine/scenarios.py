@@ -118,7 +118,7 @@ class Scenario:
                 raise ScenarioError(f"attacks[{number}].victim", f"no VM is named {item.victim}")
 
     def to_json(self) -> str:
-        """The canonical text: equal scenarios give equal bytes. Without attacks and images it does not speak of them."""
+        """The canonical text: equal scenarios give equal bytes. What is empty of attacks and images is left out."""
         value = {"format": FORMAT, **asdict(self)}
         for vm in value["vms"]:
             if not vm["image"]:

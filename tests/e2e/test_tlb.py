@@ -145,7 +145,9 @@ def test_a_planted_stale_entry_is_marked_found_by_keys_and_explained(
     page.keyboard.press("Enter")
     page.get_by_text("Page 0xfffffffff: no core holds it.").wait_for()
     page.locator(TLB).get_by_role("button", name="Table", exact=True).press("Enter")
-    page.wait_for_function("() => document.querySelector('.tlb-view .long-table tbody tr')?.innerText.includes('STALE')")
+    page.wait_for_function(
+        "() => document.querySelector('.tlb-view .long-table tbody tr')?.innerText.includes('STALE')"
+    )
 
     page.locator(f"{TLB} h2").click()
     page.keyboard.press(",")

@@ -56,9 +56,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/keys/", "operator", 5),
     ("/operator/audit/", "operator", 7),
     # beside the four: the host with its counts and its agreement, its newest run, guests, conflicts, their VMs, the
-    # newest checkpoint, events, and what was asked and not yet taken up
+    # newest checkpoint, events, and what was asked
     ("/operator/host/{host}/", "operator", 12),
     ("/operator/host/{host}/goals/", "operator", 9),
+    ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
@@ -74,8 +75,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/waiting", "owner", 4),
     ("/api/asked", "owner", 4),
     ("/api/hosts", "operator", 6),
-    ("/api/hosts/{host}", "operator", 10),
+    ("/api/hosts/{host}", "operator", 11),
     ("/api/hosts/{host}/goals", "operator", 8),
+    ("/api/hosts/{host}/acts", "operator", 6),
     ("/api/runs", "operator", 4),
     ("/api/audit", "operator", 5),
     ("/api/conflicts", "operator", 6),

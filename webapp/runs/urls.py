@@ -15,6 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/", views.hosts, name="hosts"),
     path("operator/host/<str:name>/", views.host, name="host"),
     path("operator/host/<str:name>/act/", views.act, name="host-act"),
+    path("operator/host/<str:name>/move/<str:vm>/", views.move, name="host-move"),
     path("operator/host/<str:name>/run/", views.run_want, name="host-run"),
     path("runs/<int:pk>/moment/", time_views.moment, name="run-moment"),
     path("runs/<int:pk>/find/", time_views.find, name="run-find"),
