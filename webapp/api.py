@@ -25,6 +25,7 @@ from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.errors import VpmsError
 from webapp.notices.api import router as notices
+from webapp.ops.job_api import router as jobs
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -51,6 +52,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, together, moments, workloads, notices, classroom),
+    jobs,
 ):
     api.add_router("", router)
 

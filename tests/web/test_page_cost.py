@@ -61,6 +61,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/host/{host}/goals/", "operator", 9),
     ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
+    # beside the four: one for each of the six kinds of jobs, and the workers
+    ("/operator/jobs/", "operator", 12),
+    ("/operator/jobs/?show=finished", "operator", 12),
+    ("/api/jobs", "operator", 10),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),

@@ -25,6 +25,7 @@ TAGS = {
     "agreements": _("Conflicts and negotiations"),
     "papers": _("Agreements and keys"),
     "runs": _("Hosts and runs"),
+    "jobs": _("Jobs and workers"),
     "notices": _("Notices and webhooks"),
     "audit": _("Record"),
     "classroom": _("Attack table"),

@@ -3,3 +3,8 @@ from django.apps import AppConfig
 
 class OpsConfig(AppConfig):
     name = "webapp.ops"
+
+    def ready(self) -> None:
+        from webapp.ops import topics
+
+        topics.register()

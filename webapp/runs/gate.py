@@ -66,12 +66,12 @@ def bind(*, act: Act, run: Run, slice_no: int) -> None:
     act.save(update_fields=["slice_no", "data"])
 
 
-def facts_of(*, run: Run, vm: str, hosts: Iterable[Host] = (), others: Iterable[str] = ()) -> acts.Facts:
+def facts_of(*, run: Run, host: Host, vm: str, hosts: Iterable[Host] = (), others: Iterable[str] = ()) -> acts.Facts:
     """What the machine and the hosts say to an act on this VM."""
     return acts.Facts(
         seals=engine.seals(machine=run.scenario["machine"]),
-        proven=bool(document_of(run.host)["attested"]),
-        hosts={host.name: document_of(host) for host in hosts if host.pk != run.host_id},
+        proven=bool(document_of(host)["attested"]),
+        hosts={each.name: document_of(each) for each in hosts if each.pk != host.pk},
         others=sorted(name for name in others if name != vm),
     )
 
@@ -80,7 +80,7 @@ def facts_for(*, run: Run, vm: str, data: Mapping[str, Any]) -> acts.Facts:
     """The same, of no more than what was asked for."""
     hosts = Host.objects.filter(name=str(data["host"])[:63]) if "host" in data else ()
     there = VirtualMachine.objects.filter(placement__host=run.host_id, state=S.RUNNING) if "other" in data else ()
-    return facts_of(run=run, vm=vm, hosts=hosts, others=[row.name for row in there])
+    return facts_of(run=run, host=run.host, vm=vm, hosts=hosts, others=[row.name for row in there])
 
 
 def answer(*, kind: acts.Kind, vm: str, data: Mapping[str, Any], facts: acts.Facts, terms: Terms) -> dict[str, Any]:

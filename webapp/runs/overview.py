@@ -56,6 +56,7 @@ RUN_STATES: Final = {
     Run.State.CANCELLED: ("Cancelled", "neutral"),
     Run.State.FAILED: ("Failed", "violation"),
 }
+WANTED_STATES: Final = {"pause": "Pausing", "cancel": "Stopping"}
 OUTCOME_LOOKS: Final = {
     "BLOCKED": "blocked",
     "DETECTED": "detected",
@@ -391,11 +392,18 @@ def _life(run: Run | None) -> dict[str, str]:
     """State in words and the age of the newest sign of life."""
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
-    words, look = RUN_STATES[Run.State(run.state)]
+    words, look = run_state(run)
     at = run.heard_at or run.started_at  # type: ignore[attr-defined]  # of selectors.newest_runs
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
     return {"state": words, "look": look, "age": ago(at)}
+
+
+def run_state(run: Run) -> tuple[str, str]:
+    """The state in a word, and its look. What was asked for and waits for the next slice is told as it is."""
+    if run.state == Run.State.RUNNING and run.wanted:
+        return WANTED_STATES[run.wanted], "progress"
+    return RUN_STATES[Run.State(run.state)]
 
 
 def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
@@ -420,7 +428,7 @@ def acts_before(
     """Each act that may be asked of the VM, with what can be chosen and what the agreement in force answers to each
     choice. `vms` are those that run on the host; without `hosts` the move is left to a page of its own."""
     terms = gate.terms_of(host=host, agreement=agreement, vms=vms)
-    facts = gate.facts_of(run=run, vm=vm, hosts=hosts, others=[each.name for each in vms])
+    facts = gate.facts_of(run=run, host=host, vm=vm, hosts=hosts, others=[each.name for each in vms])
     return [
         _act_row(kind, vm, facts, terms, agreement) for kind in acts.KINDS.values() if kind.name != "migrate" or hosts
     ]
@@ -463,7 +471,7 @@ def move_before(
     """What the agreement answers to a move to a near host that proves what it runs: a no to that is a no to all."""
     nearest = {"nearest": {**document_of(host), "attested": True}}
     terms = gate.terms_of(host=host, agreement=agreement, vms=vms)
-    facts = gate.facts_of(run=run, vm=vm)._replace(hosts=nearest)
+    facts = gate.facts_of(run=run, host=host, vm=vm)._replace(hosts=nearest)
     answer: dict[str, Any] = _act_row(acts.KINDS["migrate"], vm, facts, terms, agreement)["answers"][0]
     return answer
 

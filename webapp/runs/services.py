@@ -146,7 +146,8 @@ def run_want(*, by: User, run: Run, wanted: str) -> None:
         raise BadInput([Fault("$.wanted", "must be pause, resume or cancel")])
     if not changed:
         raise VpmsError("not_possible", 409, message=f"The run is {run.state}; {wanted} is not possible now.")
-    audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data={"host": run.host.name})
+    data = {"host": run.host.name, "op": run.op}
+    audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data=data)
     publish.changed(f"run/{run.pk}")
     publish.wake_keeper()
 
@@ -342,7 +343,7 @@ def slice_commit(
     if not jobs.commit(Run, run.pk, token, due_at=_next_due(run, began), **changes):
         return False
     if stored is not None:
-        _keep_checkpoint(run, outcome, stored)
+        _keep_checkpoint(run, slice_no=run.slice_no + 1, seq=outcome.seq, op=outcome.op, stored=stored)
     ending = gate.tell(run=run, outcome=outcome)
     pending = Act.objects.filter(run=run, state=Act.State.PENDING)
     waiting = pending.filter(slice_no__isnull=True).select_for_update(of=("self",))
@@ -361,12 +362,12 @@ def _next_due(run: Run, began: dt.datetime) -> dt.datetime:
     return max(planned, began)
 
 
-def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -> None:
+def _keep_checkpoint(run: Run, *, slice_no: int, seq: int, op: int, stored: engine.Stored) -> None:
     Checkpoint.objects.create(
         run=run,
-        slice_no=run.slice_no + 1,
-        seq=outcome.seq,
-        op=outcome.op,
+        slice_no=slice_no,
+        seq=seq,
+        op=op,
         digest=stored.digest,
         sealed=stored.sealed,
         picture=stored.picture,
@@ -416,12 +417,24 @@ def state_at_head(*, run_id: int) -> engine.wire.State | None:
 def _settle(run: Run, token: str) -> None:
     """Do what was wanted of the run before its next slice."""
     if run.wanted == "pause":
+        _checkpoint_now(run)
         jobs.commit(Run, run.pk, token, due_at=None, state=Run.State.PAUSED, wanted="")
         audit.record(by=None, type="run.paused", subject=f"run:{run.pk}", data={"host": run.host.name, "op": run.op})
         publish.changed(f"run/{run.pk}")
         publish.changed("fleet")
     elif jobs.renew(Run, run.pk, token):
         _end(run, state=Run.State.CANCELLED, reason="Cancelled by the operator.")
+
+
+def _checkpoint_now(run: Run) -> None:
+    """Where the run pauses it can be taken up from, by any worker."""
+    if run.checkpoints.filter(slice_no=run.slice_no).exists():
+        return
+    player = player_of(run)
+    stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no)
+    engine.keep_hot(run=run.pk, slice_no=run.slice_no, player=player)
+    _keep_checkpoint(run, slice_no=run.slice_no, seq=run.seq, op=run.op, stored=stored)
+    Run.objects.filter(pk=run.pk).update(digest=stored.digest, figures=stored.figures)
 
 
 def _end(run: Run, *, state: str, reason: str) -> None:
