@@ -7,7 +7,8 @@ Guest-physical memory is laid out as
     tables .. kernel the kernel, touched at boot
     kernel .. pages  memory of the program: pages never used before first, then those given back longest ago
 
-The hypervisor's side is one callback, `back(gpn, perm)`: map a free frame at this guest page, or say there is none.
+The hypervisor's side are two callbacks. `back(gpn, perm)`: map a free frame at this guest page, or say there is none.
+`fetch(gpn)`: bring back the page that it had swapped out, or say that it had not.
 All pages but tables are mapped rwx, so the machine never takes a page of the program for a table.
 """
 
@@ -27,6 +28,7 @@ MASK = (1 << 64) - 1
 FETCH = 2
 
 Back = Callable[[int, str], bool]
+Fetch = Callable[[int], bool]
 
 
 class SplitMix:
@@ -67,8 +69,19 @@ class OutOfFrames(Exception):
 class GuestOS:
     """Memory management of one guest. Every method needs one of its vcpus on `core`."""
 
-    def __init__(self, machine: Machine, *, pages: int, seed: int, secret: bytes, back: Back) -> None:
-        self.machine, self.pages, self.secret, self._back = machine, pages, secret, back
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        pages: int,
+        seed: int,
+        secret: bytes,
+        back: Back,
+        fetch: Fetch = lambda gpn: False,
+        image: str = "",
+    ) -> None:
+        self.machine, self.pages, self.secret, self._back, self._fetch = machine, pages, secret, back, fetch
+        self.image = image  # guests that boot the same one hold the same kernel pages; "": a kernel of its own
         self.tables = 1 + max(32, pages // 32)
         self.kernel = self.tables + pages // 16
         self.random = SplitMix(seed)
@@ -85,7 +98,10 @@ class GuestOS:
         """Write the secret and the kernel into memory."""
         self._fill(core, 0, self.secret)
         for gpn in range(self.tables, self.kernel):
-            self._fill(core, gpn, self._content())
+            self._fill(core, gpn, self._kernel_page(gpn - self.tables))
+
+    def _kernel_page(self, number: int) -> bytes:
+        return hashlib.sha256(f"{self.image} {number}".encode()).digest() if self.image else self._content()
 
     def rewrite_secret(self, core: int) -> None:
         """Put the secret into the boot page again, wherever that page lies now."""
@@ -104,6 +120,8 @@ class GuestOS:
             self._first_touch(core, page, "rx" if kind == FETCH else "rw")
         elif status == "F_NOT_PRESENT" and known is not None and known[0] not in self.backed:
             self._fill(core, known[0], self._content())  # taken by the balloon: read from disk again
+        elif status == "F_NOT_PRESENT" and known is not None and self._fetch(known[0]):
+            pass  # the hypervisor had it swapped out
         elif status == "F_PERMISSION" and known is not None and known[1] != "rwx":
             self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "widening a page")
             self._map(core, page, known[0], "rwx")
@@ -124,14 +142,18 @@ class GuestOS:
         self.cr3 = 0
         self._next_process()
 
-    def spare(self) -> int:
-        """How many pages the balloon driver can give: all that hold neither kernel nor tables nor secret."""
-        return sum(gpn >= self.kernel for gpn in self.backed)
+    def spare(self, out: frozenset[int] = frozenset()) -> int:
+        """How many pages the balloon driver can give, beside those that the hypervisor has swapped out."""
+        return len(self.lendable(out))
 
-    def ballooned(self, released: int) -> None:
+    def lendable(self, out: frozenset[int] = frozenset()) -> list[int]:
+        """The pages that hold neither kernel nor tables nor secret, and are in memory."""
+        return sorted(gpn for gpn in self.backed if gpn >= self.kernel and gpn not in out)
+
+    def ballooned(self, released: int, out: frozenset[int] = frozenset()) -> None:
         """Note that the machine took the `released` highest pages, which is what its balloon rule takes."""
-        for gpn in sorted(self.backed)[len(self.backed) - released :]:
-            self.backed.discard(gpn)
+        held = sorted(self.backed - out)
+        self.backed.difference_update(held[len(held) - released :])
 
     # --- one page ---
 
@@ -179,9 +201,10 @@ class GuestOS:
         write = self.machine.guest.guest_write
         result = write(core=core, gpa=gpn << PAGE_BITS, data=data.hex())
         if result["status"] == "F_NOT_PRESENT":
-            if not self._back(gpn, "rwx"):
-                raise OutOfFrames
-            self.backed.add(gpn)
+            if not self._fetch(gpn):
+                if not self._back(gpn, "rwx"):
+                    raise OutOfFrames
+                self.backed.add(gpn)
             result = write(core=core, gpa=gpn << PAGE_BITS, data=data.hex())
         self._must(result, "writing a page")
 

@@ -104,9 +104,10 @@ class Looker(Player):
         self._before = (list(self.vms), list(self._strangers))
 
     def _stop(self) -> None:
-        """Take back what lies beyond, and show who lives then: who came or went meanwhile included."""
+        """Take back what lies beyond, and show who lives then: who came or went meanwhile included. In the middle of
+        an act on very many pages that is as far as the journal reaches."""
         if self.machine.op > self._until:
-            self.machine.step_back(self._until)
+            self.machine.step_back(max(self._until, self.machine.oldest_op))
         living = set(self.hypervisor.living())
         vms, strangers = self._before
         self.vms = [vm for vm in _once(vms + self.vms, lambda vm: vm.handle) if vm.handle in living]

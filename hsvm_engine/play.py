@@ -6,16 +6,17 @@ guest agreed, and where the architecture does not wipe and shoot down by itself,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsvm_engine import acts
 from hsvm_engine.attackfile import Attack, builtin
 from hsvm_engine.core.machine import Machine
 from hsvm_engine.drill import DrillError, Stage
-from hsvm_engine.guestos import GuestError, GuestOS, OutOfFrames, secret_of
+from hsvm_engine.guestos import Fetch, GuestError, GuestOS, OutOfFrames, secret_of
 from hsvm_engine.honest import Hypervisor
 from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.scenarios import Scenario, VmSpec
@@ -77,6 +78,7 @@ class Player:
         self._harmed: str | None = None  # the victim of the last drill, until that is cleared up
         self._shown = False  # whether a step has shown what the last drill did
         self._suspect = False  # whether an attack may have left violations
+        self.images: acts.Images = {}  # pages that are swapped out now, sealed where the architecture seals
         self._since = 0  # operation up to which changes were given out
         self._extra: Frames = np.empty(0, np.uint32)  # changed frames that a loaded player still has to give out
         self._ways: Ways = ways_of(machine, self._run_slots(), self.geometry)
@@ -169,7 +171,7 @@ class Player:
         vm.cursor = 0
         given = 0
         if vm.spec.balloon == "on":
-            given = self._balloon(vm, vm.guest.spare() * GIVE_BACK[0] // GIVE_BACK[1])
+            given = self._balloon(vm, vm.guest.spare(self._out(vm)) * GIVE_BACK[0] // GIVE_BACK[1])
         detail: dict[str, Any] = {"process": vm.guest.processes, "touched": touched, "given_back": given}
         self._event("process", vm, f"{vm.spec.trace} ended and starts again", "OK", **detail)
 
@@ -221,6 +223,7 @@ class Player:
     def stop_vm(self, name: str) -> dict[str, Any]:
         """Delete a VM: under H-SVM its frames are wiped before anybody can have them."""
         vm = self._find(name)
+        acts.part(self, vm, ends=True)
         self.hypervisor.delete(vm.handle)
         self._forget(vm)
         self._event("stop", vm, f"{name} stopped", "OK")
@@ -236,14 +239,75 @@ class Player:
             inputs = {"vm": f"vm:{vm.handle}", "balloon": "none", "pages": pages}
             self._event("balloon", vm, f"{name} gives no memory back", "REFUSED", check="balloon_policy", inputs=inputs)
             return {**result, "inputs": inputs}
-        released = self._balloon(vm, min(pages, vm.guest.spare()))
+        released = self._balloon(vm, min(pages, vm.guest.spare(self._out(vm))))
         self._event("balloon", vm, f"{name} gave memory back", "OK", asked=pages, released=released)
         return {"status": "OK", "released": released}
 
     def _balloon(self, vm: Vm, pages: int) -> int:
         released = self.hypervisor.balloon(vm.handle, pages)
-        vm.guest.ballooned(released)
+        vm.guest.ballooned(released, self._out(vm))
         return released
+
+    def _out(self, vm: Vm) -> frozenset[int]:
+        return frozenset(gpn for handle, gpn in self.images if handle == vm.handle)
+
+    # The operator's software: each act is answered with what was done and what was seen. (acts.py)
+
+    def merge(self, name: str, other: str, pages: int) -> dict[str, Any]:
+        """Let the two guests share up to so many of their kernel pages that hold the same bytes."""
+        vm, second = self._find(name), next((vm for vm in self.vms if vm.spec.name == other), None)
+        if second is None or second is vm:
+            raise PlayError("the other VM is not running")
+        result = acts.merge(self, vm, second, pages)
+        for each in (vm, second):  # each of their owners reads only of its own
+            title = f"{each.spec.name} shares {result['merged']} equal pages with a neighbour"
+            self._event("merge", each, title, "OK", compared=result["compared"], merged=result["merged"])
+        return {"status": "OK", **result}
+
+    def part(self, names: Iterable[str]) -> int:
+        """End what these VMs share with others: each gets a page of its own again. The number of pages."""
+        return sum(acts.part(self, vm) for vm in self.vms if vm.spec.name in names)
+
+    def swap_out(self, name: str, pages: int) -> dict[str, Any]:
+        """Take up to so many pages out of memory; their images are kept, and come back at a touch."""
+        vm = self._find(name)
+        result = acts.swap_out(self, vm, vm.guest.lendable(self._out(vm))[: -pages - 1 : -1])
+        self._event("swap", vm, f"{result['pages']} pages of {name} were swapped out", "OK", **result)
+        return {"status": "OK", **result}
+
+    def swap_in(self, name: str, pages: int) -> dict[str, Any]:
+        """Bring up to so many swapped pages back; the processor checks each image that it sealed."""
+        vm = self._find(name)
+        back = sum(acts.fetch(self, vm.handle, gpn) for gpn in sorted(self._out(vm))[:pages])
+        self._event("swap", vm, f"{back} pages of {name} were brought back", "OK", pages=back)
+        return {"status": "OK", "pages": back}
+
+    def fetch_all(self, vm: Vm) -> None:
+        """Bring back everything that the VM has swapped out, as far as the host has frames."""
+        for gpn in sorted(self._out(vm)):
+            if not acts.fetch(self, vm.handle, gpn):
+                return
+
+    def dump(self, name: str, form: str) -> dict[str, Any]:
+        """An image of the VM's memory, `raw` or `sealed`: its digest and what was in it, never its bytes."""
+        vm = self._find(name)
+        result = acts.image(self, vm, sealed=form == "sealed")
+        self._event("dump", vm, f"The memory of {name} was dumped", "OK", form=form, **result)
+        return {"status": "OK", **result}
+
+    def snapshot(self, name: str, form: str) -> dict[str, Any]:
+        """An image of the VM's memory with the registers that can be had."""
+        vm = self._find(name)
+        result = {**acts.image(self, vm, sealed=form == "sealed"), "registers": acts.registers(self, vm)}
+        self._event("snapshot", vm, f"A snapshot of {name} was taken", "OK", form=form, **result)
+        return {"status": "OK", **result}
+
+    def introspect(self, name: str, pages: int) -> dict[str, Any]:
+        """Read the first pages of the running VM, with the guest's help where the processor guards them."""
+        vm = self._find(name)
+        result = acts.image(self, vm, sealed=False, most=pages)
+        self._event("introspect", vm, f"{result['pages']} pages of {name} were read", "OK", **result)
+        return {"status": "OK", **result}
 
     def drill(self, attack: str | Attack, victim: str) -> dict[str, Any]:
         """Carry out an attack against a living VM; the verdict is what was observed.
@@ -430,8 +494,20 @@ class Player:
             seed=spec.seed ^ self.scenario.seed,
             secret=secret_of(spec.name, spec.seed ^ self.scenario.seed),
             back=lambda gpn, perm: self.hypervisor.back(handle, gpn, perm),
+            fetch=self._fetcher(handle),
+            image=spec.image,
         )
         return Vm(spec=spec, slot=slot, byte=self._byte(slot), handle=handle, guest=guest, trace=trace)
+
+    def _fetcher(self, handle: int) -> Fetch:
+        def fetch(gpn: int) -> bool:
+            if (handle, gpn) not in self.images:
+                return False
+            if not acts.fetch(self, handle, gpn):
+                raise OutOfFrames
+            return True
+
+        return fetch
 
     def _trace(self, name: str) -> Trace:
         try:
@@ -448,6 +524,7 @@ class Player:
     def _forget(self, vm: Vm) -> None:
         self.vms.remove(vm)
         self.hypervisor.frames.forget(vm.handle)
+        self.images = {page: image for page, image in self.images.items() if page[0] != vm.handle}
         for name in COUNTS:
             self._ended[name] += vm.counts[name]
 
@@ -469,6 +546,7 @@ class Player:
             "shown": self._shown,
             "suspect": self._suspect,
             "frames": self.hypervisor.frames.save(),
+            "images": [[*page, image] for page, image in self.images.items()],
             "vms": [
                 {
                     "spec": asdict(vm.spec),
@@ -493,6 +571,7 @@ class Player:
         self._strangers = [(handle, slot) for handle, slot in head["strangers"]]
         self._harmed, self._shown, self._suspect = head["harmed"], head["shown"], head["suspect"]
         self.hypervisor.frames.load(head["frames"])
+        self.images = {(handle, gpn): image for handle, gpn, image in head.get("images", ())}
         for saved in head["vms"]:
             spec = VmSpec(**saved["spec"])
             trace = self._trace(spec.trace)

@@ -49,6 +49,7 @@ class VmSpec:
     core: int = 0
     seed: int = 0
     balloon: str = "none"  # "on": the guest has a balloon driver and gives memory back when a process ends
+    image: str = ""  # the kernel that the guest boots: those of the same hold equal pages; "": one of its own
 
     def __post_init__(self) -> None:
         _word("name", self.name, _NAME)
@@ -58,6 +59,8 @@ class VmSpec:
         _integer("core", self.core, 0, 255)
         _integer("seed", self.seed, 0, MAX_SEED)
         _choice("balloon", self.balloon, BALLOON)
+        if self.image != "":
+            _word("image", self.image, _NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +118,11 @@ class Scenario:
                 raise ScenarioError(f"attacks[{number}].victim", f"no VM is named {item.victim}")
 
     def to_json(self) -> str:
-        """The canonical text: equal scenarios give equal bytes. Without attacks it does not speak of them."""
+        """The canonical text: equal scenarios give equal bytes. What is empty of attacks and images is left out."""
         value = {"format": FORMAT, **asdict(self)}
+        for vm in value["vms"]:
+            if not vm["image"]:
+                del vm["image"]
         if not self.attacks:
             del value["attacks"]
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -27,6 +27,7 @@ from webapp.classroom.drill_api import router as drills
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
+from webapp.ops.job_api import router as jobs
 from webapp.ops.kiosk_api import router as screens
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
@@ -55,7 +56,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, screens),
+    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
 ):
     api.add_router("", router)
 

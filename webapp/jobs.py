@@ -8,12 +8,15 @@ commits by another. So a doubled, late or disordered message finds nothing to cl
 from __future__ import annotations
 
 import datetime as dt
+import os
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from billiard.process import current_process
 from django.conf import settings
 from django.db import DatabaseError, connection, models
 from django.db.models import F, Q
@@ -35,9 +38,16 @@ class Job(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     # Of the request that led to it: in every line that is logged while it is worked.
     request_id = models.CharField(max_length=32, blank=True, default=logs.request_id)
+    worker = models.CharField(max_length=64, blank=True, default="")  # that holds the lease, or held it last
 
     class Meta:
         abstract = True
+
+
+def worker_name() -> str:
+    """This worker among all: by its main process, of which the processes of its pool are parts."""
+    main = os.getppid() if current_process().name != "MainProcess" else os.getpid()
+    return f"worker:{main}@{socket.gethostname()}"[:64]
 
 
 def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
@@ -49,6 +59,7 @@ def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
         lease_token=token,
         lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
         attempts=F("attempts") + 1,
+        worker=worker_name(),
     )
     if not claimed:  # a message that came twice, or too late
         tally.count("vpms_jobs_unclaimed_total", kind=model.__name__.lower())

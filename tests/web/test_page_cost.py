@@ -67,7 +67,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/drills/", "operator", 8),
     ("/operator/drills/{drill}/", "operator", 8),
     # beside the four: the host with its counts and its agreement, its newest run, guests, conflicts, their VMs, the
-    # newest checkpoint, events, and what was asked and not yet taken up
+    # newest checkpoint, events, and what was asked
     ("/operator/host/{host}/", "operator", 12),
     ("/operator/host/{host}/goals/", "operator", 9),
     ("/operator/hosts/new/", "operator", 4),
@@ -78,7 +78,12 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/host/{host}/capacity/", "operator", 8),
     ("/operator/capacity/", "operator", 8),
     ("/tenant/maintenance/", "owner", 5),
+    ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
+    # beside the four: one for each of the six kinds of jobs, and the workers
+    ("/operator/jobs/", "operator", 12),
+    ("/operator/jobs/?show=finished", "operator", 12),
+    ("/api/jobs", "operator", 10),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),
@@ -93,10 +98,11 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/waiting", "owner", 4),
     ("/api/asked", "owner", 4),
     ("/api/hosts", "operator", 6),
-    ("/api/hosts/{host}", "operator", 10),
+    ("/api/hosts/{host}", "operator", 11),
     ("/api/hosts/{host}/goals", "operator", 8),
     ("/api/wall", "operator", 6),
     ("/api/levels", "operator", 7),
+    ("/api/hosts/{host}/acts", "operator", 6),
     ("/api/runs", "operator", 4),
     ("/api/audit", "operator", 5),
     ("/api/conflicts", "operator", 6),

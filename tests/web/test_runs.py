@@ -305,7 +305,7 @@ def test_pages_work_without_script(both: Run, cast: Any) -> None:
 def test_a_page_says_which_state_it_shows_so_that_no_later_change_is_missed(running: Run, cast: Any) -> None:
     """The worker may pause the run between the page's making and the first word on its socket."""
     client = client_of(cast.olga)
-    for path, parts in (("/operator/host/h1/", 3), ("/operator/", 1)):
+    for path, parts in (("/operator/host/h1/", 4), ("/operator/", 1)):
         shown = re.findall(r'data-refresh="fleet" data-seq="(\d+)"', client.get(path).content.decode())
         assert len(shown) == parts and set(shown) == {str(moved_for(tenant=None))}
     services.run_want(by=cast.olga, run=running, wanted="pause")

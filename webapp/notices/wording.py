@@ -78,6 +78,62 @@ WORDS: Final = {
             "pages",
         ),
     ),
+    "refused.page_merge": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked to merge pages of %(vm)s with those of a neighbour, against the agreement. "
+            "The request was refused and nothing changed."
+        ),
+    ),
+    "refused.swap_out": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked to swap out pages of %(vm)s, against the agreement. "
+            "The request was refused and nothing changed."
+        ),
+    ),
+    "refused.core_dump": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked for a dump of the memory of %(vm)s, against the agreement. "
+            "The request was refused and nothing was read."
+        ),
+    ),
+    "refused.snapshot": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked for a snapshot of %(vm)s, against the agreement. "
+            "The request was refused and nothing was read."
+        ),
+    ),
+    "refused.introspect": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked to read pages of %(vm)s, against the agreement. "
+            "The request was refused and nothing was read."
+        ),
+    ),
+    "refused.migrate": Word(
+        "breach",
+        "warning",
+        _(
+            "The operator asked that %(vm)s moves to another host, against the agreement. "
+            "The request was refused and the VM stays where it is."
+        ),
+    ),
+    "asked.migrate": Word(
+        "proposal",
+        "warning",
+        _(
+            "The operator asks whether %(vm)s would move to host %(host)s. Nothing happens before you answer, "
+            "and no answer counts as no."
+        ),
+    ),
     "rule.broken": Word("alert", "serious", _("Pages on host %(host)s break a rule of ownership.")),
     "proposal": Word(
         "proposal",

@@ -26,6 +26,7 @@ TAGS = {
     "papers": _("Agreements and keys"),
     "hosts": _("Documents, capacity and maintenance of hosts"),
     "runs": _("Hosts and runs"),
+    "jobs": _("Jobs and workers"),
     "notices": _("Notices and webhooks"),
     "alerts": _("Alerts"),
     "drills": _("Drills"),

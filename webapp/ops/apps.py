@@ -7,7 +7,8 @@ class OpsConfig(AppConfig):
 
     def ready(self) -> None:
         from webapp import tally
-        from webapp.ops import figures
+        from webapp.ops import figures, topics
 
+        topics.register()
         if settings.METRICS_SECONDS:
             tally.on_first = figures.begin

@@ -36,6 +36,7 @@ from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
 from webapp.ops import services, watching
 from webapp.ops.models import ChainCheck
+from webapp.ops.services import BEAT_SECONDS
 from webapp.runs import services as runs
 from webapp.runs.models import Run
 
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
-BEAT_SECONDS: Final = 2.0
 SHARES_A_SLOT: Final = 2  # messages in the broker for each worker process
 GAVE_UP: Final = "It was tried three times and never got on"
 
@@ -234,6 +234,7 @@ class Keeper:
             # A worker's sign of life takes the way of all work: broker, worker, database.
             send("webapp.ops.tasks.beat", [], expires=BEAT_SECONDS * 2)
             reap(now)
+            publish.changed("jobs")
             self._since = self._since or now
             watching.look(now, oldest=waiting_since(now), up=now - self._since)
         relay(now)

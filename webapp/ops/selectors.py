@@ -11,13 +11,14 @@ from webapp.accounts.models import User
 from webapp.agreements.models import Message
 from webapp.classroom.models import Cell
 from webapp.ops.tour import FIRST_STEPS, TOURS, Item
+from webapp.runs.acts import KINDS
 from webapp.runs.models import Act, Mark, Run
 from webapp.tenants.models import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEEDS: Final = ("reclaim", "hv_read", "core_dump", "drill")  # acts of an operator
+DEEDS: Final = (*KINDS, "drill")  # acts of an operator
 
 
 @dataclass(frozen=True)

@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Min, Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
 from webapp.accounts.models import User
+from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
 from webapp.jobs import Job
 from webapp.live import hub, publish
 from webapp.ops.models import Guide, Heartbeat
 from webapp.ops.tour import FIRST_STEPS, TOURS, Item
 
+WORKING: Final = ("keeper", "worker")
 FRESH: Final = dt.timedelta(seconds=10)
-KEPT: Final = dt.timedelta(hours=1)
+BEAT_SECONDS: Final = 2.0  # between two signs of life
+UNKNOWN_AFTER: Final = dt.timedelta(seconds=3 * BEAT_SECONDS)
+KEPT: Final = dt.timedelta(seconds=60)
 
 _migrated = False
 
 
 def heartbeat(*, name: str) -> None:
-    """The process of this name lives now. Processes that were silent for an hour are forgotten."""
+    """The process of this name lives now. One that was silent for a minute leaves the list, and the log says so."""
     now = timezone.now()
     Heartbeat.objects.update_or_create(name=name[:64], defaults={"at": now})
-    Heartbeat.objects.filter(at__lt=now - KEPT).delete()
+    for silent in Heartbeat.objects.filter(at__lt=now - KEPT):
+        _leave(silent)
+
+
+@transaction.atomic
+def _leave(silent: Heartbeat) -> None:
+    kind = silent.name.partition(":")[0]
+    gone, _ = Heartbeat.objects.filter(pk=silent.pk, at=silent.at).delete()
+    if gone and kind in WORKING:
+        data = {"name": silent.name, "last": f"{silent.at:%Y-%m-%d %H:%M:%S}"}
+        audit.record(by=None, type="worker.left", subject="site", data=data)
+
+
+def workers() -> list[dict[str, Any]]:
+    """The processes that do the work, with the age of their last sign of life. Old news is unknown, not healthy."""
+    now = timezone.now()
+    rows = Heartbeat.objects.filter(at__gte=now - KEPT).order_by("name")
+    return [
+        {
+            "name": row.name,
+            "kind": row.name.partition(":")[0],
+            "at": row.at,
+            "seconds": max(0, int((now - row.at).total_seconds())),
+            "known": now - row.at <= UNKNOWN_AFTER,
+        }
+        for row in rows
+        if row.name.partition(":")[0] in WORKING
+    ]
 
 
 def alive(*, kind: str) -> bool:

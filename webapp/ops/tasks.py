@@ -1,16 +1,14 @@
 """Doors for Celery; names only the keeper knows."""
 
-import os
-import socket
-
 from celery import shared_task
 
+from webapp.jobs import worker_name
 from webapp.ops import services, watching
 
 
 @shared_task
 def beat() -> None:
-    services.heartbeat(name=f"worker:{os.getpid()}@{socket.gethostname()}")
+    services.heartbeat(name=worker_name())
 
 
 @shared_task

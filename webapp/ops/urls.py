@@ -1,6 +1,6 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.ops import apidocs, guide_views, kiosk_views, support, views
+from webapp.ops import apidocs, guide_views, job_views, kiosk_views, support, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.landing, name="landing"),
@@ -14,6 +14,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("help/", guide_views.help_page, name="help"),
     path("guide/", guide_views.guide, name="guide"),
     path("styleguide/", guide_views.styleguide, name="styleguide"),
+    path("operator/jobs/", job_views.jobs, name="jobs"),
+    path("operator/jobs/<slug:kind>/<int:pk>/", job_views.job, name="job"),
+    path("operator/jobs/<slug:kind>/<int:pk>/act/", job_views.act, name="job-act"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
     path("admin/", support.site.urls),

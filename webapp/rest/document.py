@@ -42,6 +42,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "title": "nightly backup",
     "organisation": "my-clinic",
     "step": 10,
+    "job": "run",
+    "act": "pause",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {

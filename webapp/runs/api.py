@@ -10,15 +10,17 @@ from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
 from webapp.agreements import selectors as agreed
+from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get, hosts_of, hosts_open
 from webapp.rest.paging import Listed, Paging, Strict, pages
-from webapp.runs import overview, selectors, services
+from webapp.runs import acts, overview, selectors, services
 from webapp.runs.models import Act, Run
 from webapp.strictjson import load
 from webapp.tenants.selectors import missing, vm_get
 
 router = Router(tags=["runs"])
 MOST_BYTES = 4096
+HOSTS_OFFERED = 50
 Number = Annotated[int, Field(ge=1, lt=2**63)]
 ACT_BODY = {
     "requestBody": {
@@ -30,14 +32,20 @@ ACT_BODY = {
                     "required": ["kind", "vm"],
                     "additionalProperties": False,
                     "properties": {
-                        "kind": {"enum": ["reclaim", "drill"]},
+                        "kind": {"enum": [*acts.KINDS, "drill"]},
                         "vm": {"type": "string", "maxLength": 63},
-                        "pages": {"type": "integer", "minimum": 1, "maximum": services.MOST_PAGES},
+                        "pages": {"type": "integer", "minimum": 1, "maximum": acts.MOST_PAGES},
+                        "other": {"type": "string", "maxLength": 63},
+                        "form": {"enum": list(acts.FORMS)},
+                        "reader": {"enum": list(acts.READERS)},
+                        "host": {"type": "string", "maxLength": 63},
                         "attack": {"enum": list(services.DRILLS)},
                     },
                 },
                 "examples": {
                     "reclaim": {"value": {"kind": "reclaim", "vm": "their-vm", "pages": 64}},
+                    "dump": {"value": {"kind": "core_dump", "vm": "their-vm", "form": "sealed"}},
+                    "move": {"value": {"kind": "migrate", "vm": "their-vm", "host": "h2"}},
                     "drill": {"value": {"kind": "drill", "vm": "their-vm", "attack": "A01"}},
                 },
             }
@@ -62,9 +70,22 @@ class HostOut(Schema):
     run: int | None
 
 
+class BeforeOut(Schema):
+    """What the agreement in force answers to an act on a VM; `option` is the value of the field that is a choice."""
+
+    kind: str
+    option: str
+    decision: str
+    code: str | None
+    switch: str | None
+    value: str | None
+    words: str
+
+
 class GuestOut(Schema):
     name: str
     state: str
+    acts: list[BeforeOut]
     reclaim: str
     reclaim_words: str
 
@@ -113,9 +134,11 @@ class WaitingOut(Schema):
 
 class AskedOut(Schema):
     id: int
+    kind: str
     vm: str
     host: str
-    pages: int
+    pages: int | None
+    to: str
     until: dt.datetime
 
 
@@ -152,6 +175,15 @@ class ActOut(Schema):
     vm: str
     state: str
     result: dict[str, Any]
+
+
+class AfterOut(ActOut):
+    asked: dict[str, Any]
+    asked_at: dt.datetime
+    decision: str
+    switch: str
+    value: str
+    words: str
 
 
 def person(request: HttpRequest) -> Any:
@@ -238,13 +270,16 @@ def waiting_list(request: HttpRequest, paging: Query[Paging]) -> Any:
 
 @router.get("/asked", response=Listed[AskedOut])
 def asked_list(request: HttpRequest, paging: Query[Paging]) -> Any:
-    """What operators ask of your VMs and nobody has answered yet: how many pages, and until when an answer counts."""
+    """What operators ask of your VMs and nobody has answered yet: how many pages or to which host, and until when an
+    answer counts."""
     rows = [
         {
             "id": row["act"].pk,
+            "kind": row["act"].kind,
             "vm": row["act"].vm.name,
             "host": row["act"].run.host.name,
             "pages": row["pages"],
+            "to": row["to"],
             "until": row["until"],
         }
         for row in overview.asked_shown(user=person(request))
@@ -287,13 +322,15 @@ def host_list(request: HttpRequest, paging: Query[Paging]) -> Any:
 
 @router.get("/hosts/{name}", response=HostDetailOut)
 def host_detail(request: HttpRequest, name: str) -> Any:
-    """One host: who runs there, what its agreement answers to a reclaim, the drills, and what is asked of it. Operators
-    only."""
+    """One host: who runs there, what the agreement in force answers to each act on each VM, the drills, and what is
+    asked of it. Operators only."""
     user = operator(request)
     host = host_get(user=user, name=name)
     [row] = overview.hosts_shown(hosts=overview.hosts_of(hosts=hosts_of(user=user).filter(pk=host.pk)))
     agreement = agreed.agreement_in_force(host=host)
-    acts = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
+    hosts = list(Host.objects.exclude(pk=host.pk).order_by("name")[:HOSTS_OFFERED])
+    asked = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
+    guests = overview.vms_on(host=host, values=agreed.values_of(agreement) if agreement else {})
     return {
         **host_shown(row),
         "memory_mib": row["memory_mib"],
@@ -304,27 +341,72 @@ def host_detail(request: HttpRequest, name: str) -> Any:
                 "state": guest["vm"].state,
                 "reclaim": guest["balloon"],
                 "reclaim_words": guest["reclaim_words"],
+                "acts": before_shown(row["run"], host, agreement, guests, guest["vm"].name, hosts),
             }
-            for guest in overview.vms_on(host=host, values=agreed.values_of(agreement) if agreement else {})
+            for guest in guests
         ],
         "drills": [{"attack": attack, "title": title} for attack, title in services.DRILLS.items()],
-        "asked": [{"id": act.pk, "kind": act.kind, "vm": act.vm.name if act.vm else ""} for act in acts],
+        "asked": [{"id": act.pk, "kind": act.kind, "vm": act.vm.name if act.vm else ""} for act in asked],
+    }
+
+
+def before_shown(
+    run: Run | None, host: Host, agreement: Any, guests: list[dict[str, Any]], vm: str, hosts: list[Host]
+) -> list[dict[str, Any]]:
+    """What may be asked of this VM, with the gate's answer to each choice; nothing while no run goes on."""
+    if run is None:
+        return []
+    vms = [guest["vm"] for guest in guests]
+    rows = overview.acts_before(run=run, host=host, agreement=agreement, vms=vms, vm=vm, hosts=hosts)
+    return [
+        {
+            "kind": row["kind"].name,
+            "option": each["value"],
+            "value": each["value_in_force"],
+            **{name: each[name] for name in ("decision", "code", "switch", "words")},
+        }
+        for row in rows
+        for each in row["answers"]
+    ]
+
+
+@router.get("/hosts/{name}/acts", response=Listed[AfterOut])
+def act_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
+    """What was asked of the VMs of the host's newest run and what came of it, newest first. Operators only."""
+    user = operator(request)
+    run = selectors.newest_run(user=user, host=host_get(user=user, name=name))
+    found = selectors.acts_of(run=run).filter(kind__in=list(acts.KINDS)) if run else Act.objects.none()
+    return pages(request, found, paging, by="-id", shown=after_shown)
+
+
+def after_shown(act: Act) -> dict[str, Any]:
+    [row] = overview.acts_after(acts_done=[act])
+    return {
+        **act_shown(act),
+        "asked": {name: act.data[name] for name in acts.KINDS[act.kind].fields if name in act.data},
+        "asked_at": act.asked_at,
+        "decision": act.data.get("decision", ""),
+        "switch": act.data.get("switch") or "",
+        "value": act.data.get("value_in_force") or "",
+        "words": row["says"] or row["word"],
     }
 
 
 @router.post("/hosts/{name}/acts", response=ActOut, openapi_extra=ACT_BODY)
 def act_request(request: HttpRequest, name: str) -> Any:
-    """Ask a running VM for memory (`{"kind": "reclaim", "vm", "pages"}`) or hold a drill (`{"kind": "drill", "vm",
-    "attack"}`). The gate answers when the host's next slice takes it up. Operators only."""
+    """Ask something of a running VM, or hold a drill. Beside `vm` each kind takes its own fields: `pages` (reclaim,
+    swap_out, swap_in), `other` and `pages` (page_merge), `form` (core_dump, snapshot), `reader` and `pages`
+    (introspect), `host` (migrate), `attack` (drill). The gate answers when the host's next slice takes it up. Operators
+    only."""
     user = operator(request)
     host = host_get(user=user, name=name)
     run = selectors.newest_run(user=user, host=host)
     if run is None:
         raise missing()
-    asked = body_of(request)
-    vm = selectors.vm_on(user=user, host=host, name=str(asked.get("vm", "")))
-    data = {key: value for key, value in asked.items() if key not in ("kind", "vm")}
-    return act_shown(services.act_request(by=user, run=run, kind=str(asked.get("kind", "")), vm=vm, data=data))
+    given = body_of(request)
+    vm = selectors.vm_on(user=user, host=host, name=str(given.get("vm", "")))
+    data = {key: value for key, value in given.items() if key not in ("kind", "vm")}
+    return act_shown(services.act_request(by=user, run=run, kind=str(given.get("kind", "")), vm=vm, data=data))
 
 
 @router.post("/hosts/{name}/run/{wanted}", response=RunOut)

@@ -52,6 +52,7 @@ FORWARD_AT_MOST: Final = 4_000_000  # accesses: playing them again costs less th
 NONCE_BYTES: Final = 12
 UPLOADS_KEPT: Final = 4  # uploaded programs that a process keeps inflated
 MOST_REFERENCES: Final = 4 << 20  # of an uploaded program: 36 MiB inflated
+GUEST_IMAGE: Final = "guest-1"  # all VMs boot the same kernel: its pages could be merged
 PAGES_NAMED: Final = 8  # of those that break a rule
 FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
 
@@ -152,7 +153,18 @@ def tlb_facts(*, machine: dict[str, Any], flush: str) -> dict[str, Any]:
 def terms_of(values: dict[str, dict[str, str]], *, flush: str, agreement: str) -> dict[str, Any]:
     """What an agreement asks of the run: its flush policy, and the guests that have a balloon driver."""
     balloons = {vm: "none" if view["balloon"] == "none" else "on" for vm, view in values.items()}
-    return {"flush": FLUSH[flush], "balloons": balloons, "agreement": agreement}
+    return {
+        "flush": FLUSH[flush],
+        "balloons": balloons,
+        "agreement": agreement,
+        "apart": sorted(vm for vm, view in values.items() if view["page_sharing"] == "off"),
+        "in_memory": sorted(vm for vm, view in values.items() if view["swap"] == "never"),
+    }
+
+
+def seals(*, machine: dict[str, Any]) -> bool:
+    """Whether pages leave this machine's memory sealed."""
+    return ARCHITECTURES[machine["architecture"]].swap_sealed
 
 
 def spec_of(*, name: str, size: dict[str, Any], trace: str, core: int, seed: int, balloon: str) -> dict[str, Any]:
@@ -165,6 +177,7 @@ def spec_of(*, name: str, size: dict[str, Any], trace: str, core: int, seed: int
         "core": core,
         "seed": seed,
         "balloon": "none" if balloon == "none" else "on",
+        "image": GUEST_IMAGE,
     }
 
 
@@ -303,11 +316,13 @@ def forget(*, run: int) -> None:
 def figures_of(player: Player) -> dict[str, dict[str, int]]:
     """By VM: how many machine pages it has mapped, and how many of them the ownership table gives to it."""
     owners = player.machine.ownership()
-    leaves = player.machine.dump()["leaves"]
+    state = player.machine.dump()
+    borrowed = {(handle, gpn) for handle, gpn, _, _ in state["merged"]}  # by consent, so not wrong
     found = {}
     for vm in player.vms:
         slot = player.machine.slot_of(vm.handle)
-        frames = [mfn + i for _, mfn, size, _ in leaves.get(vm.handle, []) for i in range(size)]
+        leaves = state["leaves"].get(vm.handle, [])
+        frames = [mfn + i for gpn, mfn, size, _ in leaves if (vm.handle, gpn) not in borrowed for i in range(size)]
         found[vm.spec.name] = {"mapped": len(frames), "owned": int((owners[frames] == slot).sum()) if frames else 0}
     return found
 
@@ -425,17 +440,25 @@ def _carry_out(player: Player, order: Order, outcome: Outcome) -> dict[str, Any]
     try:
         if order.kind == "agreement":
             return _agree(player, order.data)
-        if order.kind == "start_vm":
-            return player.start_vm(VmSpec(**order.data["spec"]))
-        if order.kind == "stop_vm":
-            return player.stop_vm(order.vm)
-        if order.kind == "reclaim":
-            return player.balloon(order.vm, order.data["pages"])
-        if order.kind == "drill":
-            return player.drill(order.data["attack"], order.vm)
+        if order.kind in _ACTS:
+            return _ACTS[order.kind](player, order.vm, order.data)
     except PlayError as error:
         return {"status": "REFUSED", "reason": str(error)}
     raise ValueError(f"an act of kind {order.kind} cannot be carried out")
+
+
+_ACTS: Final[Mapping[str, Callable[[Player, str, dict[str, Any]], dict[str, Any]]]] = {
+    "start_vm": lambda player, vm, data: player.start_vm(VmSpec(**data["spec"])),
+    "stop_vm": lambda player, vm, data: player.stop_vm(vm),
+    "reclaim": lambda player, vm, data: player.balloon(vm, data["pages"]),
+    "page_merge": lambda player, vm, data: player.merge(vm, data["other"], data["pages"]),
+    "swap_out": lambda player, vm, data: player.swap_out(vm, data["pages"]),
+    "swap_in": lambda player, vm, data: player.swap_in(vm, data["pages"]),
+    "core_dump": lambda player, vm, data: player.dump(vm, data["form"]),
+    "snapshot": lambda player, vm, data: player.snapshot(vm, data["form"]),
+    "introspect": lambda player, vm, data: player.introspect(vm, data["pages"]),
+    "drill": lambda player, vm, data: player.drill(data["attack"], vm),
+}
 
 
 def _agree(player: Player, data: dict[str, Any]) -> dict[str, Any]:
@@ -444,6 +467,10 @@ def _agree(player: Player, data: dict[str, Any]) -> dict[str, Any]:
     for vm in player.vms:
         if vm.spec.name in data["balloons"]:
             vm.spec = replace(vm.spec, balloon=data["balloons"][vm.spec.name])
+    player.part(data.get("apart", ()))
+    for vm in player.vms:
+        if vm.spec.name in data.get("in_memory", ()):
+            player.fetch_all(vm)
     return {"status": "OK"}
 
 

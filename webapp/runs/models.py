@@ -94,7 +94,7 @@ class Act(models.Model):
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="acts")
     vm = models.ForeignKey(VirtualMachine, models.PROTECT, null=True, blank=True, related_name="acts")
-    kind = models.CharField(max_length=16)  # start_vm stop_vm agreement reclaim hv_read core_dump drill ...
+    kind = models.CharField(max_length=16)  # start_vm stop_vm agreement drill, or one of webapp.runs.acts
     data = models.JSONField(default=dict)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     state = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)

@@ -21,8 +21,8 @@ from webapp.audit.models import Entry
 from webapp.fleet.models import Host
 from webapp.fleet.selectors import document_of
 from webapp.fleet.selectors import hosts_of as hosts_of_site
-from webapp.runs import selectors
-from webapp.runs.models import Event, Run
+from webapp.runs import acts, gate, selectors
+from webapp.runs.models import Act, Event, Run
 from webapp.runs.picture import OPERATOR, RunPicture
 from webapp.runs.streams import source
 from webapp.tenants.models import Policy, VirtualMachine, VmQuerySet
@@ -56,6 +56,7 @@ RUN_STATES: Final = {
     Run.State.CANCELLED: ("Cancelled", "neutral"),
     Run.State.FAILED: ("Failed", "violation"),
 }
+WANTED_STATES: Final = {"pause": "Pausing", "cancel": "Stopping"}
 OUTCOME_LOOKS: Final = {
     "BLOCKED": "blocked",
     "DETECTED": "detected",
@@ -324,9 +325,14 @@ def _meaning(kind: str, outcome: str) -> str:
 
 
 def asked_shown(*, user: User) -> list[dict[str, Any]]:
-    """What the operator asks of the person's VMs: how much, and until when an answer counts."""
+    """What the operator asks of the person's VMs: how much or where to, and until when an answer counts."""
     return [
-        {"act": act, "pages": act.data["pages"], "until": dt.datetime.fromisoformat(act.data["ask_until"])}
+        {
+            "act": act,
+            "pages": act.data.get("pages"),
+            "to": act.data.get("host", ""),
+            "until": dt.datetime.fromisoformat(act.data["ask_until"]),
+        }
         for act in selectors.asked_of(user=user)
     ]
 
@@ -391,11 +397,18 @@ def _life(run: Run | None) -> dict[str, str]:
     """State in words and the age of the newest sign of life."""
     if run is None:
         return {"state": "Idle", "look": "neutral", "age": "no VM has run here yet"}
-    words, look = RUN_STATES[Run.State(run.state)]
+    words, look = run_state(run)
     at = run.heard_at or run.started_at  # type: ignore[attr-defined]  # of selectors.newest_runs
     if run.state == Run.State.RUNNING and (timezone.now() - at).total_seconds() > STALE_SECONDS:
         return {"state": "Unknown", "look": "unknown", "age": f"last heard of {ago(at)}"}
     return {"state": words, "look": look, "age": ago(at)}
+
+
+def run_state(run: Run) -> tuple[str, str]:
+    """The state in a word, and its look. What was asked for and waits for the next slice is told as it is."""
+    if run.state == Run.State.RUNNING and run.wanted:
+        return WANTED_STATES[run.wanted], "progress"
+    return RUN_STATES[Run.State(run.state)]
 
 
 def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
@@ -412,6 +425,93 @@ def vms_on(*, host: Host, values: dict[str, dict[str, str]]) -> list[dict[str, A
         balloon = values.get(vm.name, {}).get("balloon", "none")
         rows.append({"vm": vm, "state": words, "look": look, "balloon": balloon, "reclaim_words": told[balloon]})
     return rows
+
+
+def acts_before(
+    *, run: Run, host: Host, agreement: Agreement | None, vms: list[VirtualMachine], vm: str, hosts: Iterable[Host] = ()
+) -> list[dict[str, Any]]:
+    """Each act that may be asked of the VM, with what can be chosen and what the agreement in force answers to each
+    choice. `vms` are those that run on the host; without `hosts` the move is left to a page of its own."""
+    terms = gate.terms_of(host=host, agreement=agreement, vms=vms)
+    facts = gate.facts_of(run=run, host=host, vm=vm, hosts=hosts, others=[each.name for each in vms])
+    return [
+        _act_row(kind, vm, facts, terms, agreement) for kind in acts.KINDS.values() if kind.name != "migrate" or hosts
+    ]
+
+
+def _act_row(
+    kind: acts.Kind, vm: str, facts: acts.Facts, terms: gate.Terms, agreement: Agreement | None
+) -> dict[str, Any]:
+    chosen = acts.options(kind, facts)
+    answers = []
+    for value, label in chosen["values"].items() if chosen else [("", "")]:
+        data = {"pages": 1, **({chosen["field"]: value} if chosen else {})}
+        answered = gate.answer(kind=kind, vm=vm, data=data, facts=facts, terms=terms)
+        words = gate.words_before(answered, version=agreement.version if agreement else None)
+        decision = answered["decision"]
+        facts_told = {name: answered[name] for name in ("decision", "code", "switch", "value_in_force")}
+        answers.append(
+            {
+                "value": value,
+                "label": label,
+                "word": DECISIONS[decision][0],
+                "look": DECISIONS[decision][1],
+                **facts_told,
+                "words": words,
+            }
+        )
+    return {
+        "kind": kind,
+        "button": str(kind.button) % {"vm": vm},
+        "field": chosen["field"] if chosen else "",
+        "pages": "pages" in kind.fields,
+        "answers": answers,
+        "alike": len({each["words"] for each in answers}) == 1,
+    }
+
+
+def move_before(
+    *, run: Run, host: Host, agreement: Agreement | None, vms: list[VirtualMachine], vm: str
+) -> dict[str, Any]:
+    """What the agreement answers to a move to a near host that proves what it runs: a no to that is a no to all."""
+    nearest = {"nearest": {**document_of(host), "attested": True}}
+    terms = gate.terms_of(host=host, agreement=agreement, vms=vms)
+    facts = gate.facts_of(run=run, host=host, vm=vm)._replace(hosts=nearest)
+    answer: dict[str, Any] = _act_row(acts.KINDS["migrate"], vm, facts, terms, agreement)["answers"][0]
+    return answer
+
+
+DECISIONS: Final = {
+    "allow": ("allowed", "ok"),
+    "ask": ("the owner is asked", "warning"),
+    "deny": ("forbidden", "violation"),
+}
+
+
+def acts_after(*, acts_done: Iterable[Act]) -> list[dict[str, Any]]:
+    """What was asked of the run's VMs and what came of it, newest first."""
+    return [_act_after(act) for act in acts_done if act.kind in acts.KINDS]
+
+
+def _act_after(act: Act) -> dict[str, Any]:
+    kind, result = acts.KINDS[act.kind], act.result
+    if act.state == Act.State.PENDING:
+        word, look = ("Waits for the owner", "warning") if "ask_until" in act.data else ("Not yet taken up", "progress")
+    elif result.get("status") == "OK":
+        word, look = "Done", "ok"
+    elif result.get("status") == "DENIED":
+        word, look = "Refused by the agreement", "violation"
+    else:
+        word, look = "Not possible", "warning"
+    return {
+        "act": act,
+        "kind": kind,
+        "with": act.data.get("other") or act.data.get("host") or "",
+        "word": word,
+        "look": look,
+        "says": acts.came_to(act.kind, result) or result.get("reason", ""),
+        "facts": acts.observed(result),
+    }
 
 
 # -- the newest picture of a run, for pages without script

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import Max, OuterRef, Subquery
+from django.db.models import Max, OuterRef, Q, Subquery
 
 from webapp.audit.models import Audience, Entry
 from webapp.fleet.models import Host
+from webapp.runs import acts
 from webapp.runs.models import Act, Checkpoint, Event, EventQuerySet, Run, RunQuerySet
 from webapp.runs.picture import OPERATOR, TENANT, view_of_tenants
 from webapp.tenants.models import VirtualMachine
@@ -135,6 +136,12 @@ def drills_of(*, user: User, vm: VirtualMachine) -> QuerySet[Event]:
 def waiting_acts(*, run: Run) -> QuerySet[Act]:
     """What was asked of the run and not yet taken up."""
     return Act.objects.filter(run=run, state=Act.State.PENDING).select_related("vm").order_by("id")
+
+
+def acts_of(*, run: Run) -> QuerySet[Act]:
+    """What operators asked of the run's VMs, newest first, with everything that was not yet taken up."""
+    asked = Q(state=Act.State.PENDING) | Q(kind__in=list(acts.KINDS))
+    return Act.objects.filter(asked, run=run).select_related("vm", "by").order_by("-id")
 
 
 def vm_on(*, user: User, host: Host, name: str) -> VirtualMachine:

@@ -23,7 +23,7 @@ from webapp.fleet.selectors import document_of
 from webapp.fleet.services import place
 from webapp.live import publish
 from webapp.roles import must
-from webapp.runs import alarms, engine, gate, wall
+from webapp.runs import acts, alarms, engine, gate, wall
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
 from webapp.tenants.models import VirtualMachine
@@ -44,7 +44,6 @@ KEYFRAME_STEPS: Final = 32
 RETRY_SECONDS: Final = 1
 # Attacks that may be tried on a living VM: none of them ends with the victim deleted, as A13 does.
 DRILLS: Final = {name: engine.attack_title(name) for name in ("A01", "A02", "A03", "A09", "A10", "A11", "A14")}
-MOST_PAGES: Final = 1 << 20
 S = VirtualMachine.State
 
 
@@ -87,41 +86,47 @@ def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict
     _operator(by)
     if vm.placement.host_id != run.host_id or vm.state != S.RUNNING:
         raise VpmsError("not_running", 409, message=f"{vm.name} does not run on {run.host.name} now.")
-    _check_act(kind, data)
+    _check_act(run, kind, vm, data)
     act = Act.objects.create(run=run, vm=vm, kind=kind, data=data, by=by)
-    _record(by=by, type=f"act.{kind}", vm=vm, data={"host": run.host.name, **data})
+    concerned = VirtualMachine.objects.filter(name__in=[vm.name, data.get("other", "")]).select_related("tenant")
+    told = {name: value for name, value in data.items() if name != "other"}  # a neighbour is not named to an owner
+    for each in concerned:
+        _record(by=by, type=f"act.{kind}", vm=each, data={"host": run.host.name, **told})
     return act
 
 
 @transaction.atomic
 def act_answer(*, by: User, act: Act, consent: bool) -> None:
-    """The owner's answer to what the operator asks of a VM. Given twice, or too late, it is refused with 409."""
-    row = Act.objects.select_for_update().get(pk=act.pk)
+    """The owner's answer to what the operator asks of a VM. Given twice, or too late, it is refused with 409. A yes to
+    a move begins the negotiation at the other host, as if the owner had wished it."""
+    row = Act.objects.select_for_update(of=("self",)).select_related("vm__tenant").get(pk=act.pk)
     if row.state != Act.State.PENDING or row.slice_no is not None or "consent" in row.data:
         raise VpmsError("already_answered", 409, message="This was answered already, or its time is over.")
-    assert act.vm is not None
-    expect_own(by=by, tenant=act.vm.tenant.slug)
+    assert row.vm is not None
+    expect_own(by=by, tenant=row.vm.tenant.slug)
     row.data["consent"] = consent
-    row.save(update_fields=["data"])
-    _record(
-        by=by, type="act.answer", vm=act.vm, data={"answer": "agreed" if consent else "refused", **row.data["event"]}
-    )
+    if consent and row.kind == "migrate":
+        target = Host.objects.get(name=row.data["host"])
+        begun = agreements.move_request(by=by, vm=row.vm, host=target)
+        row.state, row.result = Act.State.DONE, {"status": "OK", "negotiation": begun.pk}
+        publish.wake_keeper()
+    row.save(update_fields=["data", "state", "result"])
+    answer = "agreed" if consent else "refused"
+    type = "act.move_answer" if row.kind == "migrate" else "act.answer"
+    _record(by=by, type=type, vm=row.vm, data={"answer": answer, **row.data["event"], "host": row.data.get("host", "")})
 
 
-def _check_act(kind: str, data: dict[str, Any]) -> None:
-    field = {"reclaim": "pages", "drill": "attack"}.get(kind)
-    unknown = [name for name in data if name != field]
-    if field is not None and unknown:
-        raise BadInput([Fault(member("$", name), "is not a field of this act") for name in unknown])
-    if kind == "reclaim":
-        pages = data.get("pages")
-        if not isinstance(pages, int) or isinstance(pages, bool) or not 1 <= pages <= MOST_PAGES:
-            raise BadInput([Fault("$.pages", f"must be a whole number from 1 to {MOST_PAGES}")])
+def _check_act(run: Run, kind: str, vm: VirtualMachine, data: dict[str, Any]) -> None:
+    if kind in acts.KINDS:
+        acts.check(acts.KINDS[kind], data, gate.facts_for(run=run, vm=vm.name, data=data))
     elif kind == "drill":
+        unknown = [Fault(member("$", name), "is not a field of this act") for name in data if name != "attack"]
+        if unknown:
+            raise BadInput(unknown)
         if not isinstance(data.get("attack"), str) or data["attack"] not in DRILLS:
             raise BadInput([Fault("$.attack", f"must be one of {', '.join(DRILLS)}")])
     else:
-        raise BadInput([Fault("$.kind", "must be reclaim or drill")])
+        raise BadInput([Fault("$.kind", f"must be one of {', '.join(acts.KINDS)}, drill")])
 
 
 @transaction.atomic
@@ -141,7 +146,8 @@ def run_want(*, by: User, run: Run, wanted: str) -> None:
         raise BadInput([Fault("$.wanted", "must be pause, resume or cancel")])
     if not changed:
         raise VpmsError("not_possible", 409, message=f"The run is {run.state}; {wanted} is not possible now.")
-    audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data={"host": run.host.name})
+    data = {"host": run.host.name, "op": run.op}
+    audit.record(by=by, type=f"run.{wanted}", subject=f"run:{run.pk}", data=data)
     publish.changed(f"run/{run.pk}")
     publish.wake_keeper()
 
@@ -347,7 +353,7 @@ def slice_commit(
     if not jobs.commit(Run, run.pk, token, due_at=_next_due(run, began), **changes):
         return False
     if stored is not None:
-        _keep_checkpoint(run, outcome, stored)
+        _keep_checkpoint(run, slice_no=run.slice_no + 1, seq=outcome.seq, op=outcome.op, stored=stored)
     ending = gate.tell(run=run, outcome=outcome)
     wall.keep(run=run, sights=sights, events=outcome.events, began=began)
     pending = Act.objects.filter(run=run, state=Act.State.PENDING)
@@ -367,12 +373,12 @@ def _next_due(run: Run, began: dt.datetime) -> dt.datetime:
     return max(planned, began)
 
 
-def _keep_checkpoint(run: Run, outcome: engine.Outcome, stored: engine.Stored) -> None:
+def _keep_checkpoint(run: Run, *, slice_no: int, seq: int, op: int, stored: engine.Stored) -> None:
     Checkpoint.objects.create(
         run=run,
-        slice_no=run.slice_no + 1,
-        seq=outcome.seq,
-        op=outcome.op,
+        slice_no=slice_no,
+        seq=seq,
+        op=op,
         digest=stored.digest,
         sealed=stored.sealed,
         picture=stored.picture,
@@ -422,12 +428,24 @@ def state_at_head(*, run_id: int) -> engine.wire.State | None:
 def _settle(run: Run, token: str) -> None:
     """Do what was wanted of the run before its next slice."""
     if run.wanted == "pause":
+        _checkpoint_now(run)
         jobs.commit(Run, run.pk, token, due_at=None, state=Run.State.PAUSED, wanted="")
         audit.record(by=None, type="run.paused", subject=f"run:{run.pk}", data={"host": run.host.name, "op": run.op})
         publish.changed(f"run/{run.pk}")
         publish.changed("fleet")
     elif jobs.renew(Run, run.pk, token):
         _end(run, state=Run.State.CANCELLED, reason="Cancelled by the operator.")
+
+
+def _checkpoint_now(run: Run) -> None:
+    """Where the run pauses it can be taken up from, by any worker."""
+    if run.checkpoints.filter(slice_no=run.slice_no).exists():
+        return
+    player = player_of(run)
+    stored = engine.Stored.of(player, run=run.pk, slice_no=run.slice_no)
+    engine.keep_hot(run=run.pk, slice_no=run.slice_no, player=player)
+    _keep_checkpoint(run, slice_no=run.slice_no, seq=run.seq, op=run.op, stored=stored)
+    Run.objects.filter(pk=run.pk).update(digest=stored.digest, figures=stored.figures)
 
 
 def _end(run: Run, *, state: str, reason: str) -> None:

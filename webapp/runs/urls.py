@@ -19,6 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/capacity/", capacity_views.fleet, name="capacity"),
     path("operator/host/<str:name>/capacity/", capacity_views.host, name="host-capacity"),
     path("operator/host/<str:name>/act/", views.act, name="host-act"),
+    path("operator/host/<str:name>/move/<str:vm>/", views.move, name="host-move"),
     path("operator/host/<str:name>/run/", views.run_want, name="host-run"),
     path("runs/<int:pk>/moment/", time_views.moment, name="run-moment"),
     path("runs/<int:pk>/find/", time_views.find, name="run-find"),

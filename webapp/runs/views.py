@@ -24,17 +24,20 @@ from webapp.fleet.models import Host
 from webapp.fleet.selectors import host_get
 from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
-from webapp.runs import bulk, overview, selectors, services
-from webapp.runs.models import Run
+from webapp.runs import acts, bulk, overview, selectors, services
+from webapp.runs.models import Act, Run
 from webapp.runs.picture import OPERATOR
 from webapp.tenants.forms import profile_named
-from webapp.tenants.models import VmQuerySet
+from webapp.tenants.models import VirtualMachine, VmQuerySet
 from webapp.tenants.selectors import missing, vm_get, vms_found
 from webapp.vpms.vocabulary import PROFILES
 
 VMS_A_PAGE: Final = bulk.MOST_VMS
 NEGOTIATIONS_SHOWN: Final = 5
 NEGOTIATIONS_OF_ALL: Final = 20
+ACTS_READ, ACTS_SHOWN = 60, 12
+OTHER_ACTS: Final = ("start_vm", "stop_vm", "drill")
+HOSTS_OFFERED: Final = 50
 FEW_VMS: Final = 5  # up to so many need no filter
 ORDERS: Final = {
     "name": gettext_lazy("Name"),
@@ -260,14 +263,50 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     if run is not None:
         context |= _watched(user, run, selectors.view_for(user))
         context["machines"] = json.dumps({run.pk: services.tlb_facts(run=run, host=found, values=values)})
-        context["asked"] = selectors.waiting_acts(run=run) if this else ()  # one that is over takes up nothing
+        done = list(selectors.acts_of(run=run)[:ACTS_READ])
+        # one that is over takes up nothing
+        waiting = [act for act in reversed(done) if act.state == Act.State.PENDING and act.kind in OTHER_ACTS]
+        context["asked"] = waiting if this else ()
+        context["acts_done"] = overview.acts_after(acts_done=done)[:ACTS_SHOWN]
+        if this and run.state == Run.State.RUNNING:
+            context |= _gate(request, run, found, context["guests"])
     return render(request, "runs/host.html", context)
+
+
+def _gate(request: HttpRequest, run: Run, host: Any, guests: list[dict[str, Any]]) -> dict[str, Any]:
+    """The acts on the VM that the page's address names, or on the first that runs."""
+    running = [row["vm"] for row in guests if row["vm"].state == VirtualMachine.State.RUNNING]
+    names = [vm.name for vm in running]
+    if not names:
+        return {}
+    chosen = request.GET.get("vm", "")
+    chosen = chosen if chosen in names else names[0]
+    rows = overview.acts_before(run=run, host=host, agreement=host.terms, vms=running, vm=chosen)
+    moving = overview.move_before(run=run, host=host, agreement=host.terms, vms=running, vm=chosen)
+    return {"acts": rows, "moving": moving, "chosen": chosen, "running": names}
+
+
+@require_GET
+@operator_required
+def move(request: HttpRequest, name: str, vm: str) -> HttpResponse:
+    """Where a running VM might go, with what its agreement says to each host; its owner decides."""
+    user: Any = request.user
+    found = overview.host_watched(user=user, name=name)
+    run = selectors.newest_run(user=user, host=found)
+    named = selectors.vm_on(user=user, host=found, name=vm)
+    if run is None:
+        raise missing()
+    hosts = Host.objects.exclude(pk=found.pk).order_by("name")[:HOSTS_OFFERED]
+    rows = overview.acts_before(run=run, host=found, agreement=found.terms, vms=[named], vm=vm, hosts=hosts)
+    row = next((row for row in rows if row["kind"].name == "migrate"), None)
+    live = named.state == VirtualMachine.State.RUNNING and run.state == Run.State.RUNNING
+    return render(request, "runs/move_asked.html", {"host": found, "vm": named, "row": row, "live": live})
 
 
 @require_POST
 @operator_required
 def act(request: HttpRequest, name: str) -> HttpResponse:
-    """Ask a VM for memory, or attack it as a compromised hypervisor would."""
+    """Ask something of a VM (webapp.runs.acts), or attack it as a compromised hypervisor would."""
     user: Any = request.user
     found, run = _host(request, name)
     if run is None:
@@ -275,18 +314,28 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
     vm = selectors.vm_on(user=user, host=found, name=request.POST.get("vm", ""))
     kind = request.POST.get("kind", "")
     services.act_request(by=user, run=run, kind=kind, vm=vm, data=_act_data(kind, request))
-    done = f"{vm.name} is asked for memory" if kind == "reclaim" else f"The drill against {vm.name} is held"
-    messages.info(request, f"{done}; what came of it stands in the events below in a moment.")
-    return redirect("host", name=found.name)
+    words = {"vm": vm.name}
+    if kind == "drill":
+        messages.info(
+            request, _("The drill against %(vm)s is held; what came of it stands in the events in a moment.") % words
+        )
+        return redirect("host", name=found.name)
+    title = acts.KINDS[kind].title
+    messages.info(
+        request,
+        _("%(act)s, %(vm)s: it is asked. What came of it stands under “What came of it” in a moment.")
+        % {**words, "act": title},
+    )
+    return redirect(f"{reverse('host', args=[found.name])}?{urlencode(words)}#acts")
 
 
 def _act_data(kind: str, request: HttpRequest) -> dict[str, Any]:
-    if kind == "drill":
-        return {"attack": request.POST.get("attack", "")}
-    text = request.POST.get("pages", "")
+    fields = acts.KINDS[kind].fields if kind in acts.KINDS else ("attack",)
+    data: dict[str, Any] = {name: request.POST.get(name, "") for name in fields}
+    text = data.get("pages", "1")
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
         raise BadInput([Fault("$.pages", "must be a whole number")])
-    return {"pages": int(text)}
+    return {**data, "pages": int(text)} if "pages" in data else data
 
 
 @require_POST
