@@ -34,8 +34,9 @@ def begins(task: Any, **_: Any) -> None:
     """Every line that a task logs names the request that led to it, the task and the worker."""
     headers = task.request.headers or {}
     logs.clear()
+    if headers.get("request_id"):
+        logs.bind(request_id=str(headers["request_id"]))
     logs.bind(
-        request_id=str(headers.get("request_id", "")),
         task=task.name.rpartition(".")[2],
         worker=f"{os.getpid()}@{socket.gethostname()}",
     )

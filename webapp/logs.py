@@ -126,6 +126,9 @@ def settings(*, level: str, as_json: bool) -> dict[str, Any]:
         "loggers": {
             # What is missing or refused is in the line of its request; what broke is told with its traceback.
             "django.request": {"level": "ERROR"},
+            # A slice has one line of its own (webapp/runs/tasks.py), not two of Celery's.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             # Django's own handlers would print the same a second time.
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},

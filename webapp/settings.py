@@ -355,7 +355,7 @@ METRICS_TOKEN = env_str("HSVM_METRICS_TOKEN", "")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
     raise ImproperlyConfigured("HSVM_METRICS_TOKEN must have at least 32 characters")
 METRICS_SECONDS = env_int("HSVM_METRICS_SECONDS", 5, low=0, high=60)  # between two tellings of a process; 0: none
-QUEUE_SECONDS = env_int("HSVM_QUEUE_SECONDS", 60, low=5, high=3600)  # work that waits longer makes the site not ready
+QUEUE_SECONDS = env_int("HSVM_QUEUE_SECONDS", 60, low=5, high=3600)  # a run that waits longer: not ready
 
 # Pace and limits of the site, each in one place.
 # A slice is planned for a quarter of a second. One that takes so long hangs: it is ended, and that is one of its three

@@ -218,6 +218,7 @@ def read() -> Values:
     beats = [
         (name, (now - at).total_seconds())
         for name, at in Heartbeat.objects.filter(at__gt=now - SHOWN_FOR).values_list("name", "at")
+        if not name.startswith("web:")  # written by /readyz itself; web processes tell of their hub
     ]
     placed = Placement.objects.order_by().values("host__name").annotate(n=Count("pk"))
     kinds: dict[tuple[str, ...], float] = {("keeper",): 0, ("worker",): 0}

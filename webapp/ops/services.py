@@ -13,18 +13,20 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from webapp.accounts.models import User
+from webapp.agreements.models import Negotiation
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault
-from webapp.jobs import Job
 from webapp.live import hub, publish
 from webapp.ops.models import Guide, Heartbeat
 from webapp.ops.tour import FIRST_STEPS, TOURS, Item
+from webapp.runs.models import Run
 
 WORKING: Final = ("keeper", "worker")
 FRESH: Final = dt.timedelta(seconds=10)
 BEAT_SECONDS: Final = 2.0  # between two signs of life
 UNKNOWN_AFTER: Final = dt.timedelta(seconds=3 * BEAT_SECONDS)
 KEPT: Final = dt.timedelta(seconds=60)
+WAITED_FOR: Final = (Run, Negotiation)
 
 _migrated = False
 
@@ -69,12 +71,12 @@ def alive(*, kind: str) -> bool:
 
 
 def oldest_wait() -> dt.timedelta:
-    """How long the oldest work that is due has waited for a worker, of every kind."""
+    """How long the oldest work for which people wait has been due: runs and negotiations. What is done beside them, as
+    the table of attacks and mails, may take its time."""
     now = timezone.now()
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
     due = [
-        model._default_manager.filter(free, due_at__lte=now).aggregate(at=Min("due_at"))["at"]
-        for model in Job.__subclasses__()
+        model._default_manager.filter(free, due_at__lte=now).aggregate(at=Min("due_at"))["at"] for model in WAITED_FOR
     ]
     return max((now - at for at in due if at is not None), default=dt.timedelta())
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from allauth.mfa.models import Authenticator
 from django.contrib import admin, messages
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -128,8 +129,13 @@ class Accounts(ReadOnly):
     ]
 
     @admin.display(boolean=True, description=gettext_lazy("second factor"))
-    def factor(self, user: User) -> bool:
-        return user.has_factor
+    def factor(self, user: Any) -> bool:
+        return bool(user.with_factor)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        kinds = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+        held = Authenticator.objects.filter(user=OuterRef("pk"), type__in=kinds)
+        return super().get_queryset(request).annotate(with_factor=Exists(held))
 
     @admin.display(description=gettext_lazy("roles"))
     def roles_held(self, user: User) -> str:
