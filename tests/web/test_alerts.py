@@ -21,6 +21,13 @@ from webapp.notices import alerts, runbooks, sending, services
 from webapp.notices.models import Alert, Delivery, Endpoint, Mail, Notice, Watch
 from webapp.notices.selectors import bell_of
 from webapp.notices.wording import WORDS
+from webapp.ops import keeper, watching
+from webapp.ops import services as ops
+from webapp.ops.management.commands.runbooks import markdown
+from webapp.ops.models import ChainCheck
+from webapp.runs import alarms
+from webapp.runs import services as runs
+from webapp.runs.models import Event, Run
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,6 +129,79 @@ def test_a_keeper_that_was_away_says_so_when_it_is_back(cast: Cast) -> None:
     assert not Alert.objects.exists()
     alerts.tick(now + dt.timedelta(seconds=64))
     assert Alert.objects.get().text == "The keeper was silent for 60 seconds. Whatever fell due meanwhile waited."
+
+
+# -- what raises them
+
+
+@pytest.fixture
+def run(cast: Cast) -> Run:
+    return Run.objects.create(host=cast.h1, scenario={}, engine_version="1", op=99, due_at=timezone.now())
+
+
+def test_a_run_that_is_given_up_is_an_alert_until_the_next_begins(olga: Client, cast: Cast, run: Run) -> None:
+    runs.run_failed(run.pk, reason="three times")
+    row = Alert.objects.get()
+    assert (row.code, row.host, row.link) == ("run.failed", "h1", f"/operator/host/h1/?run={run.pk}&op=99")
+    assert "was given up" in mails()[0] and row.state == "open"
+    alarms.begun(host="h1")
+    row.refresh_from_db()
+    assert row.state == "resolved"
+
+
+def test_many_refusals_within_ten_minutes_are_an_alert_and_few_are_none(cast: Cast, run: Run) -> None:
+    for number in range(1, 8):
+        event = Event.objects.create(run=run, number=number, op=number, kind="denied", vm=cast.a_db, title="refused")
+        alarms.raised(run=run, events=[event], mended=False)
+        assert Alert.objects.exists() == (number >= alarms.MANY)
+    row = Alert.objects.get()
+    assert row.count == 3 and "7 requests of operators on host h1" in row.text and row.link.endswith("op=7")
+
+
+def test_a_breach_is_an_alert_once_for_its_conflict(cast: Cast) -> None:
+    from webapp.agreements.conflicts import conflict_record
+
+    for _ in range(2):
+        conflict_record(
+            host=cast.h1, vms=[cast.a_db], code="C26", severity="hard", switch="smt", text="lost", evidence={}
+        )
+    assert list(Alert.objects.values_list("code", "host", "count")) == [("agreement.breached", "h1", 1)]
+
+
+def test_silent_workers_and_work_that_nobody_takes_up_are_alerts_while_it_lasts(cast: Cast, run: Run) -> None:
+    now, long = timezone.now(), dt.timedelta(minutes=5)
+
+    def kinds(at: dt.datetime, up: dt.timedelta) -> list[str]:
+        watching.look(at, oldest=keeper.waiting_since(at), up=up)
+        return sorted(Alert.objects.exclude(state="resolved").values_list("kind", flat=True))
+
+    assert kinds(now, dt.timedelta(seconds=20)) == []  # the workers are only just beginning
+    assert kinds(now, long) == ["worker"]
+    ops.heartbeat(name="worker:1@here")
+    assert kinds(now, long) == []
+    Run.objects.filter(pk=run.pk).update(due_at=now - dt.timedelta(seconds=31))
+    assert kinds(now, long) == ["queue"]
+    Run.objects.filter(pk=run.pk).update(lease_until=now + HOUR)  # somebody has it
+    assert kinds(now, long) == []
+
+
+def test_a_changed_entry_of_the_record_is_an_alert_until_it_is_whole_again(olga: Client, cast: Cast) -> None:
+    watching.look(timezone.now(), oldest=None, up=HOUR)
+    check = ChainCheck.objects.get()
+    assert check.pk in {row["pk"] for kind, row in keeper.due(timezone.now()) if kind.model is ChainCheck}
+    entry = Entry.objects.get(seq=1)
+    Entry.objects.filter(seq=1).update(actor="somebody")
+
+    def checked() -> str:
+        ChainCheck.objects.update(due_at=timezone.now())
+        watching.chain_check(check_id=check.pk)
+        return str(Alert.objects.get(kind="record").state)
+
+    assert checked() == "open" and "entry 1 was changed" in Alert.objects.get(kind="record").text
+    assert any("The record is not whole: entry 1" in body for body in mails())
+    Entry.objects.filter(seq=1).update(actor=entry.actor)
+    assert checked() == "resolved" and ChainCheck.objects.get().valid
+    assert ChainCheck.objects.get().due_at > timezone.now()
 
 
 # -- people
@@ -358,7 +438,7 @@ def test_every_alert_has_a_runbook_and_the_docs_are_made_of_them(olga: Client) -
     assert set(runbooks.KIND_OF) == {code for code, word in WORDS.items() if word.kind == "alert"}
     assert set(runbooks.KIND_OF.values()) == set(runbooks.RUNBOOKS)
     with translation.override("en"):
-        assert (ROOT / runbooks.DOCS).read_text() == runbooks.markdown()
+        assert (ROOT / "docs" / "operators" / "alerts.md").read_text() == markdown()
     page = olga.get("/operator/alerts/runbooks/").content.decode()
     assert all(f'id="{kind}"' in page for kind in runbooks.RUNBOOKS)
 

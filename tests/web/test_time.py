@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.faults.conftest import start_run
+from webapp.notices.models import Alert
 from webapp.runs import engine, history, selectors, services
 from webapp.runs.engine import wire
 from webapp.runs.models import Act, Checkpoint, Event, Run
@@ -215,3 +216,6 @@ def test_pages_that_break_a_rule_are_an_event_of_the_log(cast: Any) -> None:
     assert history.find(run, op=0, what="violation", forward=True) == event.op
     assert Event.objects.filter(title="No page breaks a rule of ownership any more").exists()
     assert run.wrong == 0
+    alert = Alert.objects.get()  # told to operators with the moment, and over as soon as it was cleared up
+    assert (alert.code, alert.host, alert.state, alert.told) == ("rule.broken", "h1", "resolved", True)
+    assert alert.link == f"/operator/host/h1/?run={run.pk}&op={event.op}" and alert.has_moment

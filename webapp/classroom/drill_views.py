@@ -54,7 +54,7 @@ def when(row: DrillSchedule) -> str:
     if row.every_hours:
         told = ngettext("every hour", "every %(count)d hours", row.every_hours)
         return told % {"count": row.every_hours}
-    return _("%(day)s at %(hour)02d:00") % {"day": WEEKDAYS[row.weekday], "hour": row.hour}
+    return _("%(day)s at %(hour)s:00") % {"day": WEEKDAYS[row.weekday], "hour": f"{row.hour:02d}"}
 
 
 @operator_required

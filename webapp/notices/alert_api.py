@@ -74,7 +74,7 @@ class RunbookOut(Schema):
 
 
 class AskedAlerts(Schema):
-    state: Literal[selectors.STATES] = "current"  # type: ignore[valid-type]
+    state: Literal[selectors.NARROWED_TO] = "current"  # type: ignore[valid-type]
     host: Annotated[str, Field(max_length=63)] = ""
     kind: Annotated[str, Field(max_length=16)] = ""
     severity: Annotated[str, Field(max_length=12)] = ""

@@ -21,8 +21,7 @@ WEIGHT: Final = Case(
     default=Value(2),
     output_field=IntegerField(),
 )
-STATES: Final = ("current", "open", "acknowledged", "silenced", "resolved", "all")
-GROUPS: Final = ("", "host", "kind")
+NARROWED_TO: Final = ("current", "open", "acknowledged", "silenced", "resolved", "all")
 HISTORY: Final = 50
 
 

@@ -1,13 +1,12 @@
 """What each kind of alert means and what to do about it: the run-books. Plain data, said when it is read.
 
-docs/operators/alerts.md is made of them: `python -m webapp.notices.runbooks > docs/operators/alerts.md`.
+docs/operators/alerts.md is made of them: `manage.py runbooks > docs/operators/alerts.md`.
 """
 # ruff: noqa: E501 - sentences: one, one line
 
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from typing import Final, NamedTuple
 
 from django.utils.functional import Promise
@@ -176,34 +175,3 @@ KIND_OF: Final = {
     "webhook.dead": "webhook",
     "alert.test": "test",
 }
-DOCS: Final = "docs/operators/alerts.md"
-
-
-def markdown() -> str:
-    """The page of the docs, in English."""
-    lines = [
-        "# Answer each alert",
-        "",
-        "Alerts stand at `/operator/alerts/`, newest first; each links to the moment at which it happened and to its",
-        "run-book below. The same text stands on the page of each alert. `GET /api/alerts` tells them to programs.",
-        "",
-    ]
-    lines += [f"- [{book.label}](#{kind})" for kind, book in RUNBOOKS.items()]
-    for kind, book in RUNBOOKS.items():
-        lines += ["", f'<a id="{kind}"></a>', "", f"## {book.label}", "", str(book.means), ""]
-        lines += [f"**What is unharmed.** {book.unharmed}", ""]
-        lines += [f"{number}. {step}" for number, step in enumerate(book.steps, start=1)]
-        lines += ["", f"**When it ends.** {book.ends}"]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    import os
-
-    import django
-    from django.utils import translation
-
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
-    django.setup()
-    with translation.override("en"):
-        sys.stdout.write(markdown())
