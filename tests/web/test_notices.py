@@ -448,6 +448,6 @@ def test_a_person_watches_its_own_notices_and_nobody_elses(cast: Cast) -> None:
 def test_every_sentence_can_be_said() -> None:
     data = {"vm": "v", "host": "h", "count": 2, "pages": 1, "number": 3, "round": 1, "until": "noon", "party": "P1"}
     for code, word in wording.WORDS.items():
-        text = wording.text_of(code, {**data, "version": 4})
+        text = wording.text_of(code, {**data, "version": 4, "setting": "Page size", "start": "8", "end": "9"})
         assert word.kind in wording.KINDS and word.severity in wording.TONES
         assert "%" not in text and "!" not in text and text[-1] in ".?", code
