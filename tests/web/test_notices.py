@@ -450,6 +450,6 @@ def test_every_sentence_can_be_said() -> None:
     data |= {"target": "h1", "attack": "A03", "now": "SUCCEEDED", "before": "BLOCKED", "cell": "BLOCKED", "entry": 7}
     data |= {"digest": "ab", "other": "cd", "seconds": 12, "receiver": "hooks.example"}
     for code, word in wording.WORDS.items():
-        text = wording.text_of(code, {**data, "version": 4})
+        text = wording.text_of(code, {**data, "version": 4, "setting": "Page size", "start": "8", "end": "9"})
         assert word.kind in wording.KINDS and word.severity in wording.TONES
         assert "%" not in text and "!" not in text and text[-1] in ".?", code
