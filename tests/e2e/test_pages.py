@@ -41,6 +41,8 @@ PAGES = [
     ("alice", "/account/notifications/"),
     ("alice", "/account/second-factor/app/"),
     ("olga", "/operator/"),
+    ("olga", "/operator/wall/"),
+    ("olga", "/operator/screens/"),
     ("olga", "/operator/host/h2/"),
     ("olga", "/operator/host/h2/goals/"),
     ("olga", "/operator/agreements/"),

@@ -52,6 +52,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/", "operator", 12),
     # beside the four: what changed last, all hosts, which are bad, the cells of a page of them, four service levels
     ("/operator/wall/", "operator", 12),
+    # the same, with the playlist in place of the bell
+    ("/kiosk/hall/", "operator", 12),
+    ("/operator/screens/", "operator", 5),
     ("/operator/conflicts/", "operator", 6),
     ("/operator/conflicts/?show=all", "operator", 6),
     ("/operator/agreements/", "operator", 6),
@@ -103,6 +106,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/wall", "operator", 6),
     ("/api/levels", "operator", 7),
     ("/api/hosts/{host}/acts", "operator", 6),
+    ("/api/playlists", "operator", 4),
     ("/api/runs", "operator", 4),
     ("/api/audit", "operator", 5),
     ("/api/conflicts", "operator", 6),
@@ -127,9 +131,11 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
     from webapp.agreements.papers import agreements_of
     from webapp.agreements.selectors import negotiations_of
     from webapp.ops import scale
+    from webapp.ops.models import Playlist
 
     with transaction.atomic():
         scale.load(scale.Size(**size))
+        Playlist.objects.create(name="hall", panels=["wall"], token_digest="")
         seat = Seat.objects.filter(negotiation__agreement__isnull=False).select_related("vm__placement__host")[0]
         vm = seat.vm
         owner = User.objects.get(memberships__tenant=vm.tenant_id, memberships__role="owner")

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tests.web.test_runs import client_of, running, slices, vm  # noqa: F401  a fixture
 from webapp.fleet.models import Host
+from webapp.live.hub import _meant
 from webapp.live.topics import find
 from webapp.ops import story
 from webapp.runs import engine, fleet_wall, levels, services, wall
@@ -193,6 +194,7 @@ def test_a_socket_is_sent_the_cells_of_its_hosts_when_one_was_measured(cast: Any
     named = [pk for each in topics for pk in fleet_wall.hosts_named(each.removeprefix(wall.CELLS_TOPIC))]
     assert named == [place.pk for place in far] and len(topics) <= 5
     assert all(find(each) is not None for each in topics)
+    assert _meant(topic, {wall.CELLS_TOPIC}) and not _meant("wall", {wall.CELLS_TOPIC}) and _meant("wall", {"wall"})
     assert authorise_fleet(cast.alice, ident) is None and authorise_fleet(cast.olga, ident) == "operator"
     assert one.pk and three.pk
 

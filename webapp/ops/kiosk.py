@@ -143,8 +143,6 @@ class KioskMiddleware:
         name = request.session.get(LOCK)
         if name is None or request.path.startswith((f"/kiosk/{name}/", "/live/newest/")):
             return self.get_response(request)
-        if request.path == "/operator/wall/seen/":  # what the screen itself tells
-            return self.get_response(request)
         if request.method in ("GET", "HEAD") and not request.path.startswith("/api/"):
             return redirect("kiosk", name=name)
         reason = _("This screen is locked to its playlist. Leave it with its token first.")
