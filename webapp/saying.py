@@ -72,6 +72,9 @@ def _said(language: str, text: str, depth: int) -> str:
         return known
     if QUOTED.fullmatch(text):
         return gettext("“%(text)s”").replace("%(text)s", _said(language, text[1:-1], depth + 1))
+    name, _, value = text.partition(": ")  # "Who may look inside: Nobody": both are known, whatever else would fit
+    if value and (said := (gettext(name), gettext(value))) != (name, value) and name not in said and value not in said:
+        return ": ".join(said)
     for template in templates(language):
         if template.longest in text and (found := template.pattern.fullmatch(text)) and all(map(whole, found.groups())):
             return PLACE.sub(lambda place: _said(language, found[place[1]], depth + 1), template.said)

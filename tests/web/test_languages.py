@@ -144,6 +144,10 @@ SAID = [
     ("a-db is stopped; only a running VM can be moved.", "a-db ist angehalten; nur eine laufende VM kann umziehen."),
     ("Running: Never, No and Ask me", "Läuft: Nie, Nein und Mich fragen"),
     ("a-db gives 1,024 pages back", "a-db gibt 1.024 Seiten zurück"),
+    (
+        "Who else is on the host: VMs of the same trust class",
+        "Wer sonst auf dem Host ist: VMs derselben Vertrauensklasse",
+    ),
     ("61.2 %", "61,2 %"),
     ("engine 1.2.3, 0x1f", "engine 1.2.3, 0x1f"),
     ("Nobody said this before in 7 words", "Nobody said this before in 7 words"),

@@ -53,6 +53,8 @@ def timeline(request: HttpRequest, area: str) -> HttpResponse:
     for entry in page["entries"]:
         entry["kind"] = title(entry["type"])
         entry["says"] = sentence(entry["type"], entry["data"]) or title(entry["type"])
+        if entry["type"] == "conflict":  # its kind and its text are said each by itself
+            entry["says"], _, entry["more"] = entry["says"].partition(": ")
         entry["details"] = json.dumps(entry["data"], indent=2, ensure_ascii=False) if entry["data"] else ""
         entry["told"] = told(entry["data"])
     narrowed = {name: text for name, text in chosen.items() if text}
