@@ -85,7 +85,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/negotiation/{room}/", "operator", 8),
     # beside the four: one for each of the six kinds of jobs, and the workers
     ("/operator/jobs/", "operator", 12),
-    ("/operator/jobs/?show=finished", "operator", 12),
+    ("/operator/jobs/?show=finished", "operator", 11),
     ("/api/jobs", "operator", 10),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),

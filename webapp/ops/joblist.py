@@ -146,6 +146,11 @@ def _until(job: Any, at: dt.datetime | None) -> dict[str, Any]:
     return {"left": (0.0, seconds)} if seconds > 0 else {}
 
 
+def _negotiation_stage(row: Negotiation) -> tuple[str, str]:
+    word, look = CHIPS[Negotiation.State(row.state)]
+    return word, "progress" if look == "accent" else look
+
+
 def _negotiation_tail(row: Negotiation, user: Any) -> list[tuple[Any, str]]:
     return [(each["at"], each["words"]) for each in reversed(history_of(user=user, negotiation=row))][:TAIL]
 
@@ -190,7 +195,7 @@ _ROWS: Final = (
         lambda: Negotiation.objects.select_related("host", "requester").defer("protocol"),
         Q(state__in=Negotiation.OPEN), "created_at", "ended_at",
         lambda row: f"Start of {row.requester.name} on {row.host.name}",
-        lambda row: CHIPS[Negotiation.State(row.state)], lambda row: str(row.host.name),
+        _negotiation_stage, lambda row: str(row.host.name),
         lambda row: _until(row, row.deadline_at if row.state == Negotiation.State.PROPOSED else None),
         tail=_negotiation_tail,
     ),
