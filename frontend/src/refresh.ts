@@ -20,9 +20,10 @@ function begun(part: HTMLElement): boolean {
   });
 }
 
-export function follow(part: HTMLElement, store: Store, socket: LiveSocket): void {
+/** Follows; what comes back fetches the part anew although the topic has not moved: time passes without a message. */
+export function follow(part: HTMLElement, store: Store, socket: LiveSocket): () => void {
   const topic = part.dataset["refresh"];
-  if (topic === undefined || part.id === "") return;
+  if (topic === undefined || part.id === "") return () => undefined;
   let busy = false;
 
   const renew = async (force = false): Promise<void> => {
@@ -70,4 +71,8 @@ export function follow(part: HTMLElement, store: Store, socket: LiveSocket): voi
     else stop();
   });
   socket.watch(topic);
+  return () => {
+    part.dataset["seq"] = "";
+    void renew();
+  };
 }

@@ -26,6 +26,7 @@ class Wall {
   private topics: string[] = [];
   private drop: (() => void)[] = [];
   private paused = false;
+  private renew: () => void = () => undefined;
   private readonly delays: number[] = [];
   /** Topics that have been brought up to date since the connection stands: what comes first is as old as the break was long. */
   private readonly current = new Set<string>();
@@ -42,7 +43,8 @@ class Wall {
 
   start(): void {
     this.root.dataset["refresh"] = STATES_TOPIC;
-    follow(this.root, this.store, this.socket);
+    this.renew = follow(this.root, this.store, this.socket);
+    for (const part of document.querySelectorAll<HTMLElement>("[data-refresh]")) if (part !== this.root) follow(part, this.store, this.socket);
     this.listen();
     // The part is fetched anew when a state changes: other hosts may stand in it then.
     new MutationObserver(() => this.listen()).observe(this.root, { childList: true });
@@ -111,6 +113,8 @@ class Wall {
     if (face !== null && (face.textContent !== word || place.dataset["state"] !== state)) {
       face.className = `status status-${look}`;
       face.textContent = word;
+      // Counts and order are the server's: they follow when a cell turns unknown by the clock alone.
+      if (state === "unknown" && place.dataset["state"] !== "unknown") this.renew();
       place.dataset["state"] = state;
     }
     const age = place.querySelector(".wall-age");

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 LOCK: Final = "kiosk"  # the session's key: the name of the playlist that it is locked to
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,38}\Z")
-# ALERTS: the panel of open alerts joins these when webapp.notices has its strip.
-SINGLE: Final = ("wall", "matrix")
+SINGLE: Final = ("wall", "alerts", "matrix")
 MAP: Final = "map:"
 MOST_PANELS: Final = 12
 FASTEST, SLOWEST = 5, 3600  # seconds of a panel
@@ -66,7 +65,7 @@ def panels_checked(panels: Sequence[str], path: str = "$.panels") -> list[str]:
             [
                 Fault(
                     path,
-                    _("must be 1 to %(most)d of: wall, matrix, map: and the name of a host") % {"most": MOST_PANELS},
+                    _("must be 1 to %(most)d of: wall, alerts, matrix, map: and the name of a host") % {"most": MOST_PANELS},
                 )
             ]
         )
@@ -141,7 +140,7 @@ class KioskMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         name = request.session.get(LOCK)
-        if name is None or request.path.startswith((f"/kiosk/{name}/", "/live/newest/")):
+        if name is None or request.path.startswith((f"/kiosk/{name}/", "/live/newest/", "/operator/alerts/strip/")):
             return self.get_response(request)
         if request.method in ("GET", "HEAD") and not request.path.startswith("/api/"):
             return redirect("kiosk", name=name)

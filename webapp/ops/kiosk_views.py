@@ -28,8 +28,12 @@ from webapp.runs import overview, selectors
 from webapp.runs.picture import OPERATOR
 from webapp.runs.wall_views import wall_context
 
-TITLES: Final = {"wall": gettext_lazy("Wall"), "matrix": gettext_lazy("Attacks and architectures")}
-SCRIPTS: Final = {"wall": "src/wall.ts", "matrix": "src/main.ts", "map": "src/main.ts"}
+TITLES: Final = {
+    "wall": gettext_lazy("Wall"),
+    "alerts": gettext_lazy("Alerts"),
+    "matrix": gettext_lazy("Attacks and architectures"),
+}
+SCRIPTS: Final = {"wall": "src/wall.ts", "alerts": "src/main.ts", "matrix": "src/main.ts", "map": "src/main.ts"}
 
 
 def _asked(request: HttpRequest, row: Playlist) -> tuple[list[str], int, dict[str, str]]:
@@ -50,6 +54,8 @@ def _panel(user: Any, panel: str, playlist: str) -> dict[str, Any]:
     """What the template of this panel needs. Names of VMs and of organisations are nothing for passers-by."""
     if panel == "wall":
         return {"kind": "wall", "title": TITLES["wall"], **wall_context(user)}
+    if panel == "alerts":
+        return {"kind": "alerts", "title": TITLES["alerts"]}
     if panel == "matrix":
         return {"kind": "matrix", "title": TITLES["matrix"], **table_context(may_run=False)}
     name = panel.removeprefix(MAP)

@@ -48,7 +48,7 @@ class Playlist(models.Model):
     """What a screen on the wall shows in turn. Who stands before it leaves only with the token, kept as its digest."""
 
     name = models.SlugField(max_length=40, unique=True)
-    panels = models.JSONField()  # of webapp.ops.kiosk: wall, matrix, map:HOST
+    panels = models.JSONField()  # of webapp.ops.kiosk: wall, alerts, matrix, map:HOST
     rotate_seconds = models.PositiveSmallIntegerField(default=20)
     token_digest = models.CharField(max_length=64)
     made_at = models.DateTimeField(auto_now_add=True)
