@@ -83,10 +83,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/maintenance/", "owner", 5),
     ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
-    # beside the four: one for each of the six kinds of jobs, and the workers
+    # beside the four: one for each of the seven kinds of jobs, and the workers
     ("/operator/jobs/", "operator", 12),
-    ("/operator/jobs/?show=finished", "operator", 11),
-    ("/api/jobs", "operator", 10),
+    ("/operator/jobs/?show=finished", "operator", 12),
+    ("/api/jobs", "operator", 11),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),

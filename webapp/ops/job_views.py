@@ -21,14 +21,15 @@ def jobs(request: HttpRequest) -> HttpResponse:
     seq = topics.beat()  # read first: what comes later has the page fetched anew
     over = request.GET.get("show") == "finished"
     kind = request.GET.get("kind", "")
-    listed = joblist.jobs_finished if over else joblist.jobs_open
+    heard = services.workers()
+    finished, under_way = joblist.jobs_finished, joblist.jobs_open
     context = {
         "seq": seq,
-        "rows": listed(user=user, kind=kind),
+        "rows": finished(user=user, kind=kind) if over else under_way(user=user, kind=kind, heard=heard),
         "over": over,
         "kinds": joblist.KINDS.values(),
         "kind": kind if kind in joblist.KINDS else "",
-        "workers": services.workers(),
+        "workers": heard,
     }
     return render(request, "ops/jobs.html", context)
 

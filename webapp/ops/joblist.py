@@ -21,7 +21,7 @@ from webapp.agreements.models import Negotiation, Rung
 from webapp.agreements.selectors import history_of
 from webapp.agreements.wording import CHIPS, RUNGS
 from webapp.classroom import services as classroom
-from webapp.classroom.models import Cell
+from webapp.classroom.models import Cell, Drill
 from webapp.errors import VpmsError
 from webapp.jobs import Job
 from webapp.notices import outgoing, retries
@@ -217,6 +217,12 @@ _ROWS: Final = (
         act={"again": _cell_again}, tail=_cell_tail,
     ),
     Kind(
+        "drill", gettext_lazy("Attack drill"), lambda: Drill.objects.all(), Q(state="waiting"), "asked_at", "held_at",
+        lambda drill: f"Drill of {drill.target}", lambda drill: STAGES[drill.state],
+        lambda drill: str(drill.host), lambda drill: _until(drill, drill.due_at),
+        tail=lambda drill, user: [(drill.held_at or drill.asked_at, drill.reason)] if drill.reason else [],
+    ),
+    Kind(
         "mail", gettext_lazy("Mail"), lambda: Mail.objects.select_related("user"),
         Q(state__in=("waiting", "sending")), "made_at", "done_at",
         lambda mail: f"{'Digest' if mail.digest else 'Message'} to {mail.user.alias}",
@@ -236,11 +242,11 @@ KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _ROWS}
 # -- the list
 
 
-def jobs_open(*, user: User, kind: str = "") -> list[dict[str, Any]]:
+def jobs_open(*, user: User, kind: str = "", heard: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
     """What is under way: first what a worker holds, then what waits its turn in that order, then what waits for time or
-    people."""
+    people. `heard`: the workers, where they are asked for already."""
     _expect(user)
-    workers = {row["name"]: row for row in services.workers()}
+    workers = {row["name"]: row for row in (services.workers() if heard is None else heard)}
     chosen = [KINDS[kind]] if kind in KINDS else list(KINDS.values())
     found = [(each, job) for each in chosen for job in each.rows().filter(each.open).order_by("pk")[:OPEN_SHOWN]]
     now = timezone.now()

@@ -59,16 +59,10 @@ def _operator(by: User) -> None:
 def panels_checked(panels: Sequence[str], path: str = "$.panels") -> list[str]:
     """The panels, if each is one that there is; hosts are named as they are called."""
     known = set(Host.objects.filter(name__in=[each[len(MAP) :] for each in panels]).values_list("name", flat=True))
+    words = _("must be 1 to %(most)d of: wall, alerts, matrix, map: and the name of a host")
     wrong = [each for each in panels if each not in SINGLE and not (each.startswith(MAP) and each[len(MAP) :] in known)]
     if wrong or not 1 <= len(panels) <= MOST_PANELS:
-        raise BadInput(
-            [
-                Fault(
-                    path,
-                    _("must be 1 to %(most)d of: wall, alerts, matrix, map: and the name of a host") % {"most": MOST_PANELS},
-                )
-            ]
-        )
+        raise BadInput([Fault(path, words % {"most": MOST_PANELS})])
     return list(panels)
 
 

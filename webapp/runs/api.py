@@ -328,7 +328,7 @@ def host_detail(request: HttpRequest, name: str) -> Any:
     host = host_get(user=user, name=name)
     [row] = overview.hosts_shown(hosts=overview.hosts_of(hosts=hosts_of(user=user).filter(pk=host.pk)))
     agreement = agreed.agreement_in_force(host=host)
-    hosts = list(Host.objects.exclude(pk=host.pk).order_by("name")[:HOSTS_OFFERED])
+    hosts = list(hosts_open(user=user).exclude(pk=host.pk).order_by("name")[:HOSTS_OFFERED])
     asked = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
     guests = overview.vms_on(host=host, values=agreed.values_of(agreement) if agreement else {})
     return {

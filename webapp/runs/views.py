@@ -21,7 +21,7 @@ from webapp.agreements import selectors as agreed
 from webapp.agreements.models import Negotiation
 from webapp.errors import BadInput, Fault
 from webapp.fleet.models import Host
-from webapp.fleet.selectors import host_get
+from webapp.fleet.selectors import host_get, hosts_open
 from webapp.pages import window
 from webapp.roles import operator_required, tenant_required
 from webapp.runs import acts, bulk, overview, selectors, services
@@ -296,7 +296,7 @@ def move(request: HttpRequest, name: str, vm: str) -> HttpResponse:
     named = selectors.vm_on(user=user, host=found, name=vm)
     if run is None:
         raise missing()
-    hosts = Host.objects.exclude(pk=found.pk).order_by("name")[:HOSTS_OFFERED]
+    hosts = hosts_open(user=user).exclude(pk=found.pk).order_by("name")[:HOSTS_OFFERED]
     rows = overview.acts_before(run=run, host=found, agreement=found.terms, vms=[named], vm=vm, hosts=hosts)
     row = next((row for row in rows if row["kind"].name == "migrate"), None)
     live = named.state == VirtualMachine.State.RUNNING and run.state == Run.State.RUNNING
