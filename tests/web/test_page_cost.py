@@ -50,8 +50,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/host/{host}/goals/", "owner", 11),
     ("/tenant/negotiation/{room}/", "owner", 8),
     ("/operator/", "operator", 12),
-    # beside the four: what changed last, all hosts, which are bad, the cells of a page of them, four service levels
-    ("/operator/wall/", "operator", 12),
+    # beside the four: what changed last, all hosts, which are bad, the cells of a page of them, delays, what ended, alerts
+    ("/operator/wall/", "operator", 11),
     # the same, with the playlist in place of the bell
     ("/kiosk/hall/", "operator", 12),
     ("/operator/screens/", "operator", 5),
@@ -104,7 +104,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/hosts/{host}", "operator", 11),
     ("/api/hosts/{host}/goals", "operator", 8),
     ("/api/wall", "operator", 6),
-    ("/api/levels", "operator", 7),
+    ("/api/levels", "operator", 5),
     ("/api/hosts/{host}/acts", "operator", 6),
     ("/api/playlists", "operator", 4),
     ("/api/runs", "operator", 4),

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy, ngettext
 
-from webapp.fleet.selectors import hosts_of
+from webapp.fleet.selectors import hosts_open
 from webapp.runs import engine, wall
 from webapp.runs.models import HostCheck
 
@@ -169,7 +169,7 @@ def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
     bad = HostCheck.objects.filter(stale | Q(state__in=(S.DEGRADED, S.VIOLATION))).order_by()
     worst = dict(bad.values_list("host_id").annotate(worst=Max(rank)))
     runs = HostCheck.objects.filter(host=OuterRef("pk"), name="engine").exclude(state=S.IDLE)
-    hosts = hosts_of(user=user).order_by()
+    hosts = hosts_open(user=user).order_by()
     hosts = hosts.filter(name__icontains=text) if text else hosts
     rows = hosts.annotate(
         zone=_in_document("zone"), protection=_in_document("capabilities", "memory_protection"), live=Exists(runs)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet, Value
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -34,33 +35,52 @@ class Level(NamedTuple):
     words: Promise
     target: Promise
     share: float  # that must be good
-    measure: Callable[[dt.datetime], Measured]
+    measure: Callable[[Found], Measured]
 
 
-def _delays(kind: str, most: int) -> Callable[[dt.datetime], Measured]:
-    def measure(since: dt.datetime) -> Measured:
-        found = sorted(Delay.objects.filter(kind=kind, at__gte=since).values_list("ms", flat=True))
-        if not found:
+class Found(NamedTuple):
+    """What the window holds: delays in milliseconds by kind; of runs and negotiations how many ended, how many badly."""
+
+    delays: dict[str, list[int]]
+    ended: dict[str, tuple[int, int]]
+
+
+def _found(since: dt.datetime) -> Found:
+    """Two queries for all levels: a wall is looked at all day."""
+    delays: dict[str, list[int]] = defaultdict(list)
+    for kind, ms in Delay.objects.filter(at__gte=since).values_list("kind", "ms"):
+        delays[kind].append(ms)
+    # A run that somebody cancelled did what it was asked to; a negotiation that a deadline ended was not answered.
+    closed = Negotiation.objects.filter(ended_at__gte=since, round__gte=1).exclude(state=Negotiation.State.WITHDRAWN)
+    late = Q(state=Negotiation.State.NO_AGREEMENT, protocol__reason__startswith="deadline:")
+    runs = _counted("jobs", Run.objects.filter(ended_at__gte=since), Q(state=Run.State.FAILED))
+    rows = runs.union(_counted("answered", closed, late), all=True)
+    return Found(delays, {what: (n, bad) for what, n, bad in rows})
+
+
+def _counted(what: str, rows: QuerySet[Any], bad: Q) -> QuerySet[Any, Any]:
+    grouped = rows.order_by().annotate(what=Value(what)).values("what")
+    counted: QuerySet[Any, Any] = grouped.annotate(n=Count("pk"), bad=Count("pk", filter=bad))
+    return counted.values_list("what", "n", "bad")
+
+
+def _delays(kind: str, most: int) -> Callable[[Found], Measured]:
+    def measure(found: Found) -> Measured:
+        ms = sorted(found.delays.get(kind, []))
+        if not ms:
             return Measured(0, 0)
-        worst = found[min(len(found) - 1, int(0.95 * len(found)))]
-        return Measured(sum(ms <= most for ms in found), len(found), found[len(found) // 2], worst)
+        worst = ms[min(len(ms) - 1, int(0.95 * len(ms)))]
+        return Measured(sum(each <= most for each in ms), len(ms), ms[len(ms) // 2], worst)
 
     return measure
 
 
-def _jobs(since: dt.datetime) -> Measured:
-    """Runs that ended; one that somebody cancelled did what it was asked to."""
-    ended = Run.objects.filter(ended_at__gte=since)
-    found = ended.order_by().aggregate(n=Count("pk"), bad=Count("pk", filter=Q(state=Run.State.FAILED)))
-    return Measured(found["n"] - found["bad"], found["n"])
+def _ended(what: str) -> Callable[[Found], Measured]:
+    def measure(found: Found) -> Measured:
+        n, bad = found.ended.get(what, (0, 0))
+        return Measured(n - bad, n)
 
-
-def _answered(since: dt.datetime) -> Measured:
-    """Negotiations that were proposed and are over; one that a deadline ended was not answered."""
-    closed = Negotiation.objects.filter(ended_at__gte=since, round__gte=1).exclude(state=Negotiation.State.WITHDRAWN)
-    late = Count("pk", filter=Q(state=Negotiation.State.NO_AGREEMENT, protocol__reason__startswith="deadline:"))
-    found = closed.order_by().aggregate(n=Count("pk"), late=late)
-    return Measured(found["n"] - found["late"], found["n"])
+    return measure
 
 
 LEVELS: Final = (
@@ -78,21 +98,21 @@ LEVELS: Final = (
         0.95,
         _delays("screen", SCREEN_MS),
     ),
-    Level("jobs", gettext_lazy("Runs that ended well"), gettext_lazy("99 % did not fail"), 0.99, _jobs),
+    Level("jobs", gettext_lazy("Runs that ended well"), gettext_lazy("99 % did not fail"), 0.99, _ended("jobs")),
     Level(
         "answered",
         gettext_lazy("Negotiations answered in time"),
         gettext_lazy("90 % before their deadline"),
         0.90,
-        _answered,
+        _ended("answered"),
     ),
 )
 
 
 def levels_shown() -> list[dict[str, Any]]:
     """Each level with what was measured and what is left of its error budget; of few values only how many there are."""
-    since = timezone.now() - WINDOW
-    return [_shown(level, level.measure(since)) for level in LEVELS]
+    found = _found(timezone.now() - WINDOW)
+    return [_shown(level, level.measure(found)) for level in LEVELS]
 
 
 def _shown(level: Level, found: Measured) -> dict[str, Any]:
