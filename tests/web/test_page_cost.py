@@ -50,7 +50,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/host/{host}/goals/", "owner", 11),
     ("/tenant/negotiation/{room}/", "owner", 8),
     ("/operator/", "operator", 12),
-    # beside the four: what changed last, all hosts, which are bad, the cells of a page of them, delays, what ended, alerts
+    # beside the four: what changed last, all hosts, which are bad, their cells, delays, what ended, alerts
     ("/operator/wall/", "operator", 11),
     # the same, with the playlist in place of the bell
     ("/kiosk/hall/", "operator", 12),

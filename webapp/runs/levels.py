@@ -39,7 +39,7 @@ class Level(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the window holds: delays in milliseconds by kind; of runs and negotiations how many ended, how many badly."""
+    """What the window holds: delays in milliseconds by kind; how many runs and negotiations ended, how many badly."""
 
     delays: dict[str, list[int]]
     ended: dict[str, tuple[int, int]]
