@@ -18,7 +18,7 @@ from webapp.audit.models import Entry
 from webapp.notices import payload, sending
 from webapp.notices.models import Delivery, Event, Mail, Notice
 from webapp.notices.services import choices_set, endpoint_create
-from webapp.notices.wording import KINDS
+from webapp.notices.wording import KINDS, kinds_for
 from webapp.runs import engine
 from webapp.tenants.models import Policy, VirtualMachine
 
@@ -49,7 +49,7 @@ def street(db: None, settings: Any, tmp_path: Any) -> Street:
         person.save(update_fields=["email"])
         both = {"page": "now", "mail": "now"}
         choices_set(by=person, choices=dict.fromkeys(KINDS, both), every="daily", hour=7)
-        endpoint_create(by=person, tenant=slug, url=f"https://hooks.example/{slug}", kinds=KINDS)
+        endpoint_create(by=person, tenant=slug, url=f"https://hooks.example/{slug}", kinds=list(kinds_for(slug)))
     for vm in TENANTS:
         found.wish(vm, 3, WISHES[vm], **labels(vm))
     return found
@@ -69,6 +69,7 @@ def place_of(secret: str, text: str) -> re.Match[str] | None:
     return re.search(secret if "canary" in secret else rf"(?<![\w-]){re.escape(secret)}(?![\w-])", text)
 
 
+NAMED = r"(\w+?)s?/<(?:\w+:)?name>"  # whose name it is that a route asks for
 UNFETCHED: set[str] = set()  # routes that answer no GET, found as they are met
 
 
@@ -85,10 +86,11 @@ def fetched(client: Any, person: Any, own: str = "") -> dict[str, str]:
         if "sign-out" in route or route in UNFETCHED or route.startswith(PUBLIC):
             continue
         for number in range(max(1, newest - 2), newest + 1) if re.search(r"pk>|number>", route) else [1]:
-            for name in named[re.findall(r"(\w+?)s?/<(?:str:)?name>", route)[0]] if "name>" in route else ["x"]:
-                path = re.sub(
-                    r"<(\w+:)?(\w+)>", lambda m, n=name, k=number: n if m[2] == "name" else str(k), route
-                ).translate({ord("$"): None, ord("^"): None})
+            for name in next((named[of] for of in re.findall(NAMED, route) if of in named), ["x"]):
+                values = {"name": name, "vm": machines[0]}
+                path = re.sub(r"<(\w+:)?(\w+)>", lambda m, v=values, k=number: v.get(m[2], str(k)), route).translate(
+                    {ord("$"): None, ord("^"): None}
+                )
                 answer = client.get(path) if route not in UNFETCHED else None
                 if answer is None or answer.status_code == 405:
                     UNFETCHED.add(route)
