@@ -47,7 +47,8 @@ def filled(route: str, negotiation: int) -> str:
     def value(found: re.Match[str]) -> str:
         return str(values.get(found[2], 1 if found[1] == "int:" else "a-db"))
 
-    return re.sub(r"<(\w+:)?(\w+)>", value, route).replace("$", "").replace("^", "")
+    plain = re.sub(r"\(\?P<\w+>(\w+)[^)]*\)", r"\1", route)  # of a choice the first
+    return re.sub(r"<(\w+:)?(\w+)>", value, plain).replace("$", "").replace("^", "")
 
 
 def body_of(answer: Any) -> str:

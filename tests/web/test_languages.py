@@ -20,7 +20,7 @@ from webapp.saying import said_parts, say
 NAMES = """
     a-db b-web alpha beta Alpha Clinic Beta Shop h1 alice bob olga ines sqlite3 gzip z1 JSON YAML VPMS H-SVM MiB English
     Deutsch Accents DOI hsvm hsvm-smm check disclosure rwx rw owner_check zero_on_release tlb_shootdown swap_version
-    swap_binding context_protection dma_check hv_access_check db
+    swap_binding context_protection dma_check hv_access_check db web nested shadow
 """
 # What is no page for people, or English on purpose.
 UNTRANSLATED = ("/api/", "/styleguide/", "/live/newest/", "/sign-out/")

@@ -17,7 +17,7 @@ MEMBERS: Final = {
     "agreement": "Agreement",
 }
 CAPACITY: Final = {
-    "cores": "Cores",
+    "cores": "Number of cores",
     "memory_mib": "Memory in MiB",
     "hugepage_mib": "Memory in huge pages, in MiB",
     "cache_ways": "Parts of the cache",
