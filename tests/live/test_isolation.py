@@ -17,7 +17,7 @@ from webapp.tenants.models import VirtualMachine
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
 PUBLIC = {"matrix!"}
-OF_THE_OPERATOR = {"fleet!", "run/{}/tlb"}
+OF_THE_OPERATOR = {"jobs!", "alerts!", "wall!", "wall-hosts", "fleet!", "run/{}/tlb"}
 
 
 def vm(name: str) -> VirtualMachine:

@@ -139,7 +139,9 @@ def test_the_tour_goes_on_where_it_was_left(cast: Cast, client) -> None:
 
 
 def test_another_area_than_ones_own_is_refused_and_nothing_is_kept(cast: Cast, client) -> None:
-    assert client.post("/guide/", {"area": "tenant", "stop": "1"}).status_code == 401  # what was typed waits for the sign-in
+    assert (
+        client.post("/guide/", {"area": "tenant", "stop": "1"}).status_code == 401
+    )  # what was typed waits for the sign-in
     client.force_login(cast.alice)
     assert client.post("/guide/", {"area": "operator", "stop": "1"}).status_code == 422
     assert not Guide.objects.exists()
