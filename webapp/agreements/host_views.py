@@ -20,7 +20,7 @@ from webapp.fleet.changes import changes
 from webapp.fleet.selectors import document_of, site_host, version_get, versions_of
 from webapp.roles import operator_required
 from webapp.tenants import yamltext
-from webapp.tenants.editing import TEXTS, Typed, faults_of, number
+from webapp.tenants.editing import TEXTS, Typed, faults_of, number, taken_away
 from webapp.tenants.selectors import missing
 from webapp.typed import typed_for
 from webapp.vpms import documents
@@ -189,10 +189,7 @@ def host_file(request: HttpRequest, name: str, kind: str) -> HttpResponse:
     version = version_get(user=user, host=host, version=number(text) or 0) if text else host
     if kind not in TEXTS:
         raise missing()
-    body = version.document if kind == "json" else yamltext.write(document_of(version))
-    answer = HttpResponse(body, content_type="application/json" if kind == "json" else "application/yaml")
-    answer["Content-Disposition"] = f'attachment; filename="{host.name}-host-{version.version}.{kind}"'
-    return answer
+    return taken_away(version.document, kind=kind, name=f"{host.name}-host-{version.version}")
 
 
 @require_POST

@@ -20,7 +20,7 @@ from webapp.fleet.selectors import hosts_open
 from webapp.roles import must, tenant_required
 from webapp.tenants import forms, yamltext
 from webapp.tenants.changes import Change, changes
-from webapp.tenants.editing import TEXTS, Typed, faults_of, number
+from webapp.tenants.editing import TEXTS, Typed, faults_of, number, taken_away
 from webapp.tenants.models import Policy, VirtualMachine
 from webapp.tenants.selectors import missing, policies_of, policy_get, programs_of, tenants_of, vm_get
 from webapp.tenants.services import document_of, policy_read
@@ -237,10 +237,7 @@ def wishes_file(request: HttpRequest, name: str, kind: str) -> HttpResponse:
     policy = policy_get(user=user, vm=vm, version=number(text) or 0) if text else policies_of(user=user, vm=vm).first()
     if policy is None or kind not in TEXTS:
         raise missing()
-    body = policy.document if kind == "json" else yamltext.write(document_of(policy))
-    answer = HttpResponse(body, content_type="application/json" if kind == "json" else "application/yaml")
-    answer["Content-Disposition"] = f'attachment; filename="{vm.name}-wishes-{policy.version}.{kind}"'
-    return answer
+    return taken_away(policy.document, kind=kind, name=f"{vm.name}-wishes-{policy.version}")
 
 
 @tenant_required
@@ -256,7 +253,8 @@ def revert(request: HttpRequest, name: str) -> HttpResponse:
         return editor.page(status=412)
     document = {**document_of(old), "version": editor.next_version}
     policy = declaring.wishes_declare(by=editor.user, vm=editor.vm, document=document, seen=editor.seen())
-    messages.success(request, f"Version {old.version} was saved again as version {policy.version}.")
+    words = _("Version %(old)s was saved again as version %(version)s.")
+    messages.success(request, words % {"old": old.version, "version": policy.version})
     return redirect("vm-preferences", name=name)
 
 

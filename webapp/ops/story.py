@@ -23,6 +23,7 @@ from webapp.agreements.models import Negotiation
 from webapp.classroom import services as classroom
 from webapp.errors import VpmsError
 from webapp.fleet import services as fleet
+from webapp.fleet.forms import blank
 from webapp.fleet.models import Host
 from webapp.runs import recording
 from webapp.runs import services as runs
@@ -88,32 +89,9 @@ GIVES: Final = {
 
 def host_document(name: str) -> dict[str, Any]:
     """A host of 64 MiB with two cores that can protect memory and may ask guests for memory back."""
-    return {
-        "format": "vpms-host/1",
-        "host": name,
-        "zone": "z1",
-        "attested": True,
-        "capabilities": {"memory_protection": ["hsvm", "none"], "hugepages": ["2m", "4k"]},
-        "capacity": {
-            "cores": 2,
-            "memory_mib": 64,
-            "hugepage_mib": 0,
-            "cache_ways": 12,
-            "bandwidth_pct": 100,
-            "key_slots": 0,
-        },
-        "operator": {
-            "law": {"audit_level": ["full", "metadata"]},
-            "offers": {},
-            "actions": ["reclaim"],
-            "maintenance_min": 0,
-            "preferences": None,
-            "prices": {"relocate": 5, "dedicated_host": 40},
-        },
-        "running": [],
-        "departed": [],
-        "agreement": None,
-    }
+    new = blank(name)
+    said = {"law": {"audit_level": ["full", "metadata"]}, "actions": ["reclaim"]}
+    return {**new, "operator": {**new["operator"], **said, "prices": {"relocate": 5, "dedicated_host": 40}}}
 
 
 def wishes(vm: str, tenant: str, host: str, answers: dict[str, dict[str, str]], version: int = 1) -> dict[str, Any]:

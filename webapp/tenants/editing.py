@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.tenants import yamltext
 
 TEXTS = {"json": "JSON", "yaml": "YAML"}  # tabs that show the document itself
+
+
+def taken_away(document: str, *, kind: str, name: str) -> HttpResponse:
+    """A stored document as a file: JSON exactly as it is stored, or YAML."""
+    body = document if kind == "json" else yamltext.write(json.loads(document))
+    answer = HttpResponse(body, content_type="application/json" if kind == "json" else "application/yaml")
+    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return answer
 
 
 def faults_of(refused: VpmsError) -> list[Fault]:
