@@ -87,6 +87,7 @@ SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
+    "webapp.courses",
     "webapp.classroom",
     "webapp.runs",
     "webapp.agreements",

@@ -17,6 +17,7 @@ urlpatterns = [
             "agreements",
             "runs",
             "classroom",
+            "courses",
             "ops",
             "live",
         )

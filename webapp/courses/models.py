@@ -1,0 +1,122 @@
+"""Teach and learn: courses, who takes part, what they hold, and what each student's work was worth.
+
+Beside `classroom`, which executes attacks and shows them: here is who learns from them. What a student did is a row
+that refers to a Member, never to an account alone, so that everything of a course goes with its course.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from webapp.accounts.models import User
+
+
+class CourseQuerySet(models.QuerySet["Course"]):
+    def visible_to(self, user: User) -> CourseQuerySet:
+        """The courses in which the person takes part, as a teacher or a student."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(members__user=user, members__left_at__isnull=True).distinct()
+
+
+class Course(models.Model):
+    """A course of one or more teachers."""
+
+    title = models.CharField(max_length=120)
+    summary = models.CharField(max_length=500, blank=True, default="")
+    made_at = models.DateTimeField(auto_now_add=True)
+    copied_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="copies")
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CourseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Member(models.Model):
+    """A person in a course. The nickname is what the others in the class see; it need not tell who somebody is."""
+
+    class Role(models.TextChoices):
+        TEACHER = "teacher", _("teacher")
+        STUDENT = "student", _("student")
+
+    course = models.ForeignKey(Course, models.CASCADE, related_name="members")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="courses")
+    role = models.CharField(max_length=8, choices=Role.choices, default=Role.STUDENT)
+    nickname = models.CharField(max_length=40)
+    # The one graded seed of this student, drawn when the member is made and told to nobody. Each item mixes it with
+    # its own number, so that no two of a student's tasks have the same.
+    seed = models.PositiveBigIntegerField()
+    joined_at = models.DateTimeField(auto_now_add=True)
+    left_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["course", "user"], name="courses_member_once"),
+            models.UniqueConstraint(fields=["course", "nickname"], name="courses_nickname_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.nickname
+
+    @property
+    def teaches(self) -> bool:
+        return self.role == self.Role.TEACHER
+
+
+class Item(models.Model):
+    """One thing to do in a course. `text` is its definition in the language of its kind (webapp/courses/kinds.py),
+    exactly as the teacher wrote it; `version` rises with every change of the text."""
+
+    class Late(models.TextChoices):
+        FULL = "full", _("counts in full")
+        DAILY = "daily", _("loses a part for each day begun")
+        NONE = "none", _("counts nothing")
+
+    course = models.ForeignKey(Course, models.CASCADE, related_name="items")
+    place = models.PositiveSmallIntegerField()  # from 1, in the order of the course's page
+    kind = models.CharField(max_length=16)
+    title = models.CharField(max_length=120)
+    text = models.TextField(blank=True, default="")
+    version = models.PositiveIntegerField(default=1)
+    points = models.PositiveSmallIntegerField(default=0)  # what all of it is worth; 0: it is not graded
+    shown = models.BooleanField(default=False)  # to students
+    due_at = models.DateTimeField(null=True, blank=True)
+    late = models.CharField(max_length=8, choices=Late.choices, default=Late.FULL)
+    late_percent = models.PositiveSmallIntegerField(default=0)  # of the points, for each day begun (`daily`)
+
+    class Meta:
+        ordering = ["place", "id"]
+        constraints = [models.CheckConstraint(condition=Q(late_percent__lte=100), name="courses_late_percent")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Mark(models.Model):
+    """What a student's work on an item is worth: the best that counted. `reasons` are sentences, one a predicate."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="marks")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="marks")
+    earned = models.FloatField()  # points before lateness
+    points = models.FloatField()  # points that count
+    reasons = models.JSONField(default=list)  # [{"name": str, "points": float, "of": float, "says": str}]
+    days_late = models.PositiveSmallIntegerField(default=0)
+    item_version = models.PositiveIntegerField(default=1)
+    handed_in_at = models.DateTimeField()
+    marked_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["item", "member"], name="courses_mark_once")]
