@@ -192,8 +192,10 @@ def painted(base: str) -> dict[str, float]:
                 for _ in range(3):
                     page = context.new_page()
                     page.goto(base + path)
-                    page.wait_for_function(f"({script})() !== null")
-                    times.append(page.evaluate(script))
+                    # Asked again and again: a function that the page itself would wait for is an eval to its CSP.
+                    while (at := page.evaluate(script)) is None:
+                        page.wait_for_timeout(20)
+                    times.append(at)
                     page.close()
                 found[path] = round(statistics.median(times), 1)
         browser.close()
@@ -224,10 +226,11 @@ def main() -> int:
         loaded = time.monotonic() - began
         story.prepare(dict.fromkeys(story.PEOPLE, "correct horse battery staple"))
         scale.welcome(story.User.objects.get(username="alice"))
-        report = {"bench": "pages_speed", "load_s": round(loaded, 1), **measured(given.rounds)}
-        if not given.no_browser:
+        report = {"bench": "pages_speed", "load_s": round(loaded, 1)}
+        if not given.no_browser:  # first: the rest takes minutes
             with served(settings.RUN_DIR) as base:
                 report["fcp_ms"] = painted(base)
+        report |= measured(given.rounds)
     print(json.dumps(report))
     return 0
 

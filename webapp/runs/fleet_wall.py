@@ -6,17 +6,15 @@ import datetime as dt
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from django.db.models import Case, Exists, IntegerField, JSONField, Max, OuterRef, Q, Value, When
-from django.db.models.fields.json import KeyTextTransform, KeyTransform
-from django.db.models.functions import Cast
+from django.db.models import Case, Exists, IntegerField, Max, OuterRef, Q, Value, When
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy, ngettext
 
+from webapp.fleet.models import Host
 from webapp.fleet.selectors import hosts_open
 from webapp.runs import engine, wall
 from webapp.runs.models import HostCheck
@@ -144,21 +142,36 @@ class Place(NamedTuple):
     rank: int
 
 
-def _in_document(*path: str) -> KeyTextTransform:
-    """A part of the host's document, read by the database."""
-    found: Any = Cast("document", JSONField())
-    for name in path:
-        found = KeyTextTransform(name, found) if name == path[-1] else KeyTransform(name, found)
-    return found  # type: ignore[no-any-return]
+class Facts(NamedTuple):
+    """What the wall takes from a host's document."""
+
+    zone: str
+    architecture: str
 
 
-@lru_cache(maxsize=64)
-def _architecture(protection: str | None) -> str:
-    return engine.architecture_of({"capabilities": {"memory_protection": json.loads(protection or "[]")}})
+MOST_FACTS: Final = 20_000
+MOST_ASKED: Final = 500
+_facts: dict[str, Facts] = {}  # by the document's SHA-256: what a text says never changes, so nothing here grows old
+
+
+def _facts_of(digests: Iterable[str]) -> dict[str, Facts]:
+    """The facts of these documents. Only those that this process has not read yet are fetched."""
+    wanted = set(digests)
+    unread = wanted - _facts.keys()
+    if unread:
+        if len(_facts) > MOST_FACTS:
+            _facts.clear()
+            unread = wanted
+        # All hosts at once when most are new: a list of thousands of digests is more than a database takes.
+        hosts = Host.objects.filter(sha256__in=unread) if len(unread) < MOST_ASKED else Host.objects.all()
+        for digest, text in hosts.order_by().values_list("sha256", "document"):
+            document = json.loads(text)
+            _facts[digest] = Facts(document["zone"], engine.architecture_of(document))
+    return _facts
 
 
 def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
-    """Every host with its worst cell, worst first, then by name; two queries, however many there are."""
+    """Every host with its worst cell, worst first, then by name; two queries, however many there are, and one for documents that are new."""
     stale = Q(measured_at__lt=cutoff(now)) & ~Q(state=S.IDLE)
     rank = Case(
         When(measured_at__lt=cutoff(now), then=Value(RANKS[UNKNOWN])),
@@ -171,12 +184,11 @@ def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
     runs = HostCheck.objects.filter(host=OuterRef("pk"), name="engine").exclude(state=S.IDLE)
     hosts = hosts_open(user=user).order_by()
     hosts = hosts.filter(name__icontains=text) if text else hosts
-    rows = hosts.annotate(
-        zone=_in_document("zone"), protection=_in_document("capabilities", "memory_protection"), live=Exists(runs)
-    ).values_list("pk", "name", "zone", "protection", "live")
+    rows = list(hosts.annotate(live=Exists(runs)).values_list("pk", "name", "sha256", "live"))
+    facts = _facts_of(digest for _, _, digest, _ in rows)
     found = [
-        Place(pk, name, zone, _architecture(protection), worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
-        for pk, name, zone, protection, live in rows
+        Place(pk, name, *facts[digest], worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
+        for pk, name, digest, live in rows
     ]
     return sorted(found, key=lambda place: (-place.rank, place.name))
 
