@@ -171,7 +171,7 @@ def _facts_of(digests: Iterable[str]) -> dict[str, Facts]:
 
 
 def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
-    """Every host with its worst cell, worst first, then by name; two queries, however many there are, and one for documents that are new."""
+    """Every host with its worst cell, worst first, then by name; two queries, and one more for new documents."""
     stale = Q(measured_at__lt=cutoff(now)) & ~Q(state=S.IDLE)
     rank = Case(
         When(measured_at__lt=cutoff(now), then=Value(RANKS[UNKNOWN])),
