@@ -31,9 +31,9 @@ TARGETS = {"protect a VM": 180, "answer a negotiation": 60}
 PROPOSAL = (  # what must be read of a room before one can answer: the rest is there for who asks further
     ".page-header h1",
     "#room > .panel:nth-of-type(1)",
-    ".compare tbody th",  # the contested settings, what is proposed for each, what one gives up
-    ".compare tbody [data-label='Proposal']",
-    ".compare tbody [data-label='You give up']",
+    "#contested tbody th",  # the contested settings, what is proposed for each, what one gives up
+    "#contested tbody [data-label='Proposal']",
+    "#contested tbody [data-label='You give up']",
     "#answer > p",
     "#answer form:first-of-type",
 )

@@ -171,7 +171,7 @@ class Room:
             ],
             "you_want": best if mind else "no preference",
             "strength": strength if mind else "",
-            "you_give": f"“{best}”: {lost / 10_000:.1f} % of your wishes" if lost else "nothing",
+            "you_give": f"“{best}”: {lost / 10_000:.1f} %" if lost else "nothing",
         }
 
     @property
