@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from django.db import transaction
@@ -17,7 +17,7 @@ from webapp import strictjson
 from webapp.audit.models import Audience, Entry, Head
 from webapp.strictjson import canonical
 from webapp.strictjson import digest as digest_of
-from webapp.vpms.auditlog import FIELDS, GENESIS
+from webapp.vpms.auditlog import FIELDS, GENESIS, entries_plain
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -141,6 +141,21 @@ def fault_of(entry: Entry, *, seq: int, prev: str) -> str:
     return f"its column {differ[0]} is not what its line says" if differ else ""
 
 
+Row = tuple[int, dt.datetime, str, str, str, str, str]  # the columns of an entry in the order of COLUMNS
+COLUMNS = ("seq", "at", "type", "actor", "subject", "line", "hash")
+
+
+def all_right(rows: Sequence[Row], *, first: int, prev: str) -> bool:
+    """Whether these rows are plainly the entries that follow `prev`. False: look at them one by one, to find out; what
+    this says is right `fault_of` would say too, in several times the time."""
+    found = entries_plain([row[5].encode() for row in rows], first, prev)
+    return found is not None and all(
+        (seq, kind, actor, subject, digest) == (body["seq"], body["type"], body["actor"], body["subject"], body["hash"])
+        and f"{at:%Y-%m-%dT%H:%M:%SZ}" == body["at"]
+        for (seq, at, kind, actor, subject, _, digest), body in zip(rows, found, strict=True)
+    )
+
+
 def verify() -> Verdict:
     """Read the whole chain once. `first_bad` is the number of the first entry that is changed, missing or misplaced.
 
@@ -149,11 +164,17 @@ def verify() -> Verdict:
     """
     head = Head.objects.filter(pk=1).first() or Head()
     count, prev = 0, GENESIS
-    for entry in Entry.objects.filter(seq__lt=head.length).order_by("seq").iterator(chunk_size=1000):
-        if why := fault_of(entry, seq=count, prev=prev):
-            return broken("chain_broken", count, prev, why)
-        prev = entry.hash
-        count += 1
+    # Rows, not entries: of 100,000 most of the time would go into making objects.
+    stored = Entry.objects.filter(seq__lt=head.length).order_by("seq").values_list(*COLUMNS)
+    rows = stored.iterator(chunk_size=TOGETHER)
+    while several := list(itertools.islice(rows, TOGETHER)):
+        if all_right(several, first=count, prev=prev):
+            count, prev = count + len(several), several[-1][-1]
+            continue
+        for row in several:
+            if why := fault_of(Entry(**dict(zip(COLUMNS, row, strict=True))), seq=count, prev=prev):
+                return broken("chain_broken", count, prev, why)
+            count, prev = count + 1, row[-1]
     if (count, prev) != (head.length, head.hash):
         return broken("truncated", count, prev, f"the log ends there, and {head.length} entries were written")
     past = (

@@ -18,10 +18,12 @@ from webapp import strictjson
 from webapp.errors import BadInput, Fault
 
 GENESIS: Final = "0" * 64
-TOGETHER: Final = 500  # lines that are read at once while all is well
+TOGETHER: Final = 500  # lines that are read at once while all is well, here and by the site from its rows
 # A number that may be a fraction, after a name and, where there are lists, after a comma or a bracket.
 _FRACTION: Final = re.compile(rb":-?[0-9]+[.eE]")
 _FRACTION_IN_LIST: Final = re.compile(rb"[,\[]-?[0-9]+[.eE]")
+# Control characters past ASCII, and those of which UTF-16, by which RFC 8785 sorts, makes two units.
+_RARE: Final = re.compile(rb"\xc2[\x80-\x9f]|[\xf0-\xff]")
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER  # integers as everywhere here: within 53 bits
 FIELDS: Final = frozenset(("seq", "at", "type", "actor", "subject", "data", "prev", "hash"))
 
@@ -46,7 +48,7 @@ def verify_log(data: bytes, *, head: str | None = None, keys: Mapping[str, str] 
     previous, known = GENESIS, {hashlib.sha256(base64.b64decode(k)).hexdigest(): k for k in (keys or {}).values()}
     for start in range(0, len(lines), TOGETHER):
         several = lines[start : start + TOGETHER]
-        quick = _entries(several, start, previous)
+        quick = entries_plain(several, start, previous)
         for number, line in enumerate(several, start):
             entry = _entry(line, number, previous) if quick is None else quick[number - start]
             if entry is None or (keys is not None and not _checkpoint_holds(entry, known)):
@@ -85,7 +87,7 @@ def _entry(line: bytes, number: int, previous: str) -> dict[str, Any] | None:
     return entry if right else None
 
 
-def _entries(lines: Sequence[bytes], first: int, previous: str) -> list[dict[str, Any]] | None:
+def entries_plain(lines: Sequence[bytes], first: int, previous: str) -> list[dict[str, Any]] | None:
     """The entries of these lines if plainly all are right; None: read them with care, one by one, to find out.
 
     Lines that are each one JSON value and together equal their sorted, shortest form are canonical. The hash of an
@@ -99,8 +101,10 @@ def _entries(lines: Sequence[bytes], first: int, previous: str) -> list[dict[str
         return None
     if max(map(len, lines)) > strictjson.MIB:
         return None
-    if not joined.isascii() or b"\\" in joined or b"\x7f" in joined or _FRACTION.search(joined):
+    if b"\\" in joined or b"\x7f" in joined or _FRACTION.search(joined):
         return None  # escapes, a control character or a fraction: for the careful reader
+    if not joined.isascii() and _RARE.search(joined):
+        return None
     if lists and _FRACTION_IN_LIST.search(joined):
         return None
     try:
