@@ -368,6 +368,16 @@ def test_the_strip_names_the_serious_first_and_counts_the_rest(olga: Client, cas
     assert selectors.strip_of(user=cast.alice) == {"alerts": [], "more": 0}
 
 
+def test_the_strip_keeps_a_violation_that_was_over_before_anybody_looked(olga: Client, cast: Cast) -> None:
+    row = planted()
+    assert alerts.resolve(key=row.key)
+    assert [each.pk for each in selectors.strip_of(user=cast.olga)["alerts"]] == [row.pk]
+    strip = olga.get("/operator/alerts/strip/").content.decode()
+    assert "over by itself at" in strip and 'value="acknowledge"' not in strip
+    Alert.objects.update(resolved_at=timezone.now() - selectors.PASSED)
+    assert selectors.strip_of(user=cast.olga)["alerts"] == []
+
+
 def test_the_list_is_filtered_and_grouped(olga: Client, cast: Cast) -> None:
     planted("w1"), planted("w2")
     run = alerts.raise_("run.failed", key="run:w1", link="/operator/", host="w1")

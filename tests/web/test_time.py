@@ -217,5 +217,6 @@ def test_pages_that_break_a_rule_are_an_event_of_the_log(cast: Any) -> None:
     assert Event.objects.filter(title="No page breaks a rule of ownership any more").exists()
     assert run.wrong == 0
     alert = Alert.objects.get()  # told to operators with the moment, and over as soon as it was cleared up
-    assert (alert.code, alert.host, alert.state, alert.told) == ("rule.broken", "h1", "resolved", True)
+    assert (alert.code, alert.host, alert.state, alert.told) == ("rule.broken.after", "h1", "resolved", True)
     assert alert.link == f"/operator/host/h1/?run={run.pk}&op={event.op}" and alert.has_moment
+    assert alert.text.endswith("after an attack drill: A03 map VM A's frame into VM B.")

@@ -14,6 +14,7 @@ from webapp.notices.models import Alert
 from webapp.notices.selectors import missing as missing
 
 STRIP: Final = 5  # alerts that the strip names
+PASSED: Final = dt.timedelta(minutes=10)  # so long the strip still names a serious one that was over by itself
 MOST_COUNTED: Final = 100
 WEIGHT: Final = Case(
     When(severity="serious", then=Value(0)),
@@ -75,8 +76,10 @@ def ordered(found: QuerySet[Alert], *, group: str) -> QuerySet[Alert]:
 
 
 def strip_of(*, user: User) -> Strip:
-    """The newest that nobody has acknowledged, the serious ones first; how many more there are."""
-    found = alerts_of(user=user).filter(loud(timezone.now()))
+    """The newest that nobody has acknowledged, the serious ones first; how many more there are. A serious one that was
+    over before anybody looked stays for a while: its cause is still to be found."""
+    now = timezone.now()
+    found = alerts_of(user=user).filter(loud(now) | passed(now))
     rows = list(found.annotate(weight=WEIGHT).order_by("weight", "-last_at")[:MOST_COUNTED])
     return {"alerts": rows[:STRIP], "more": max(0, len(rows) - STRIP)}
 
@@ -84,6 +87,13 @@ def strip_of(*, user: User) -> Strip:
 def loud(now: dt.datetime) -> Q:
     """Open and not silenced."""
     return Q(state=Alert.State.OPEN) & (Q(silenced_until__isnull=True) | Q(silenced_until__lte=now))
+
+
+def passed(now: dt.datetime) -> Q:
+    """Serious, ended by itself a moment ago, and acknowledged by nobody."""
+    ended = Q(state=Alert.State.RESOLVED, resolved_by__isnull=True, resolved_at__gt=now - PASSED)
+    unseen = Q(severity="serious", acknowledged_at__isnull=True)
+    return ended & unseen & (Q(silenced_until__isnull=True) | Q(silenced_until__lte=now))
 
 
 def hosts_named() -> list[str]:

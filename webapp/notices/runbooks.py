@@ -161,6 +161,7 @@ RUNBOOKS: Final = {
 }  # fmt: skip
 KIND_OF: Final = {
     "rule.broken": "violation",
+    "rule.broken.after": "violation",
     "act.denied": "denied",
     "run.failed": "run",
     "drill.differs": "drill",

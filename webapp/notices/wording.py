@@ -9,6 +9,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from webapp.saying import say
+
 NOW, DIGEST, OFF = "now", "digest", "off"
 
 
@@ -135,6 +137,11 @@ WORDS: Final = {
         ),
     ),
     "rule.broken": Word("alert", "serious", _("Pages on host %(host)s break a rule of ownership.")),
+    "rule.broken.after": Word(
+        "alert",
+        "serious",
+        _("Pages on host %(host)s break a rule of ownership, after an attack drill: %(attack)s."),
+    ),
     "proposal": Word(
         "proposal",
         "warning",
@@ -289,7 +296,8 @@ WORDS: Final = {
 
 def text_of(code: str, data: Mapping[str, Any]) -> str:
     """The sentence of an event in the language that is active now."""
-    return str(WORDS[code].text % dict(data))
+    filled = {**data, "attack": say(data["attack"])} if "attack" in data else dict(data)
+    return str(WORDS[code].text % filled)
 
 
 def kind_label(kind: str) -> str:

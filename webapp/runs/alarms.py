@@ -25,7 +25,9 @@ def raised(*, run: Run, events: Sequence[Event], mended: bool) -> None:
     host = run.host.name
     for event in events:
         if event.kind == "violation":
-            alerts.raise_("rule.broken", key=f"violation:{host}", link=moment_of(run, event.op), host=host)
+            drill = drill_before(event, events)
+            code, more = ("rule.broken.after", {"attack": drill.title}) if drill else ("rule.broken", {})
+            alerts.raise_(code, key=f"violation:{host}", link=moment_of(run, event.op), host=host, **more)
     if mended:
         alerts.resolve(key=f"violation:{host}")
     denied = [event for event in events if event.kind == "denied"]
@@ -34,6 +36,12 @@ def raised(*, run: Run, events: Sequence[Event], mended: bool) -> None:
         if count >= MANY:
             link = moment_of(run, denied[-1].op)
             alerts.raise_("act.denied", key=f"denied:{host}", link=link, host=host, count=count)
+
+
+def drill_before(event: Event, events: Sequence[Event]) -> Event | None:
+    """The attack drill of the same slice that came last before this event: whoever reads the alert has the cause."""
+    drills = [each for each in events if each.kind == "drill" and each.op <= event.op]
+    return max(drills, key=lambda each: each.op, default=None)
 
 
 def ended(*, run: Run, failed: bool) -> None:
