@@ -176,6 +176,7 @@ TWINS = {
     "teach-compare": "verdict",
     "teach-verdict": "verdict",
     "my-drill": "drill_get",
+    "course-item": "- each kind of item has operations of its own",
     "walk": "walk_get",
     "walk-file": "walk_get",
 }
