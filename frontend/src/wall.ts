@@ -54,7 +54,7 @@ class Wall {
       this.socket.setHidden(document.hidden);
     });
     addEventListener("online", () => this.socket.reconnectNow());
-    setInterval(() => this.status(), 1000);
+    setInterval(() => this.status(), 250);
     setInterval(() => void this.tell(), TELL_EVERY);
     this.status();
   }

@@ -110,18 +110,30 @@ def age_words(seconds: float) -> str:
     return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
 
 
-def cell_shown(cell: HostCheck | None, name: str, now: dt.datetime) -> dict[str, Any]:
+class Said(NamedTuple):
+    """The words of the wall in the reader's language, looked up once for hundreds of cells."""
+
+    words: dict[str, str]
+    checks: dict[str, str]
+
+
+def said() -> Said:
+    return Said(
+        {state: str(word) for state, (word, _look) in WORDS.items()}, {name: str(it) for name, it in CHECKS.items()}
+    )
+
+
+def cell_shown(cell: HostCheck | None, name: str, now: dt.datetime, said: Said) -> dict[str, Any]:
     state: str = S.IDLE if cell is None else state_of(cell, now)
-    word, look = WORDS[state]
     told = cell is not None and state != S.IDLE
     return {
         "name": name,
-        "check": CHECKS[name],
-        "state": state,
-        "word": word,
-        "look": look,
-        "was": WORDS[cell.state][0] if cell is not None and state == UNKNOWN else "",
-        "measured": cell.state if cell is not None and told else "",
+        "check": said.checks[name],
+        "state": str(state),
+        "word": said.words[state],
+        "look": WORDS[state][1],
+        "was": said.words[cell.state] if cell is not None and state == UNKNOWN else "",
+        "measured": str(cell.state) if cell is not None and told else "",
         "why": why(cell.code, cell.data) if cell is not None and told else "",
         "at": ms(cell.measured_at) if cell is not None and told else None,
         "age_words": age_words((now - cell.measured_at).total_seconds()) if cell is not None and told else "",
@@ -196,13 +208,14 @@ def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
 def rows_of(*, shown: Sequence[Place], now: dt.datetime) -> list[dict[str, Any]]:
     """These hosts with all their cells, in the order given."""
     cells: dict[int, dict[str, HostCheck]] = {place.pk: {} for place in shown}
+    words = said()
     for cell in HostCheck.objects.filter(host__in=list(cells)):
         cells[cell.host_id][cell.name] = cell
     return [
         {
             "place": place,
             "state": BY_RANK[place.rank],
-            "cells": [cell_shown(cells[place.pk].get(name), name, now) for name in CHECKS],
+            "cells": [cell_shown(cells[place.pk].get(name), name, now, words) for name in CHECKS],
         }
         for place in shown
     ]
