@@ -122,6 +122,7 @@ def test_the_past_is_stepped_by_keyboard_and_every_view_shows_that_moment(sign_i
     page.goto("/operator/host/h2/")
     page.wait_for_selector('[data-view="ownership-map"][data-state="live"]')
     dock, said = page.locator('[data-view="timeline"]'), page.locator(".timeline-says")
+    page.wait_for_selector('[data-view="timeline"][aria-busy="false"]')  # it knows what can be looked at
     page.keyboard.press(",")
     page.wait_for_selector('[data-view="timeline"]:not([data-at="live"])')
     at = int(dock.get_attribute("data-at") or "")
