@@ -33,7 +33,7 @@ PROPOSAL = (  # what must be read of a room before one can answer: the rest is t
     "#room > .panel:nth-of-type(1)",
     "#contested tbody th",  # the contested settings, what is proposed for each, what one gives up
     "#contested tbody [data-label='Proposal']",
-    "#contested tbody [data-label='You give up']",
+    "#contested tbody [data-label='You give up, of your wishes']",
     "#answer > p",
     "#answer form:first-of-type",
 )

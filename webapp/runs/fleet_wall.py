@@ -162,6 +162,7 @@ class Facts(NamedTuple):
 
 
 MOST_FACTS: Final = 20_000
+UNREAD: Final = Facts("", "")  # of a document that was replaced while it was being looked for: the next look has it
 MOST_ASKED: Final = 500
 _facts: dict[str, Facts] = {}  # by the document's SHA-256: what a text says never changes, so nothing here grows old
 
@@ -199,7 +200,7 @@ def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
     rows = list(hosts.annotate(live=Exists(runs)).values_list("pk", "name", "sha256", "live"))
     facts = _facts_of(digest for _, _, digest, _ in rows)
     found = [
-        Place(pk, name, *facts[digest], worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
+        Place(pk, name, *facts.get(digest, UNREAD), worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
         for pk, name, digest, live in rows
     ]
     return sorted(found, key=lambda place: (-place.rank, place.name))

@@ -18,7 +18,7 @@ from webapp import strictjson
 from webapp.errors import BadInput, Fault
 
 GENESIS: Final = "0" * 64
-TOGETHER: Final = 500  # lines that are read at once while all is well, here and by the site from its rows
+TOGETHER: Final = 500  # lines that are read at once while all is well
 # A number that may be a fraction, after a name and, where there are lists, after a comma or a bracket.
 _FRACTION: Final = re.compile(rb":-?[0-9]+[.eE]")
 _FRACTION_IN_LIST: Final = re.compile(rb"[,\[]-?[0-9]+[.eE]")

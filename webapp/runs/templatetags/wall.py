@@ -1,4 +1,4 @@
-"""One cell of the wall as HTML. A page has hundreds, and a template takes ten times as long for each."""
+"""One cell of the wall as HTML. A page has hundreds, and template nodes for each took a good part of its time."""
 
 from __future__ import annotations
 
