@@ -24,6 +24,7 @@ from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.classroom.drill_api import router as drills
+from webapp.courses.lesson_api import router as lessons
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -56,7 +57,7 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
+    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens, lessons),
 ):
     api.add_router("", router)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hsvm_engine.attackfile import builtin_ids
+from hsvm_engine.attackfile import builtin, builtin_ids
 from webapp.classroom import replay, scenes, walk
 from webapp.classroom.replay import Execution
 from webapp.classroom.wording import ARCHITECTURES, OUTCOMES
@@ -68,7 +68,10 @@ def _walk_shown(block: Mapping[str, Any], step: int | None) -> dict[str, Any]:
     last = len(whole["references"])
     at = min(max(block["step"] if step is None else step, 0), last)
     seen = whole["references"][:at]
-    told = [row if row["order"] <= at else {**row, "says": "", "skipped": False, "fault": False} for row in whole["references"]]
+    told = [
+        row if row["order"] <= at else {**row, "says": "", "skipped": False, "fault": False}
+        for row in whole["references"]
+    ]
     spared = sum(row["skipped"] for row in seen)
     return {
         "walk": {**whole, "references": told},
@@ -145,8 +148,15 @@ def _matrix_shown(block: Mapping[str, Any], _step: int | None) -> dict[str, Any]
     rows = []
     for attack in block["attacks"]:
         cells = [replay.summary_of(Execution(attack, column)) for column in block["columns"]]
-        rows.append({"attack": attack, "cells": [(OUTCOMES[cell.outcome], cell.check) for cell in cells]})
-    return {"columns": block["columns"], "rows": rows}
+        told = zip(block["columns"], cells, strict=True)
+        rows.append(
+            {
+                "attack": attack,
+                "title": builtin(attack).title,
+                "cells": [(column, OUTCOMES[cell.outcome], cell.check) for column, cell in told],
+            }
+        )
+    return {"columns": block["columns"], "rows": rows, "step": 0}
 
 
 def _same(block: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,7 +200,7 @@ VIEWS: Final[Mapping[str, View]] = {
     "conflict": View(
         Anything(),
         lesson_conflict.read,
-        lambda definition, _step: lesson_conflict.render(definition),
+        lambda definition, _step: {**lesson_conflict.render(definition), "step": 0},
         "courses/_view_conflict.html",
     ),
 }

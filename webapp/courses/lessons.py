@@ -175,7 +175,9 @@ def _check(tokens: list[Token], first: int) -> None:
             if inner.type == "image":
                 raise at(line, 1, "pictures are not allowed: a view shows what the engine does")
             if inner.type == "link_open" and not LINK.fullmatch(str(inner.attrs.get("href", ""))):
-                raise at(line, 1, "a link must lead to a page of this site (/…), a heading (#…) or an address (https://…)")
+                raise at(
+                    line, 1, "a link must lead to a page of this site (/…), a heading (#…) or an address (https://…)"
+                )
 
 
 def _parts(
