@@ -32,6 +32,7 @@ TAGS = {
     "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
+    "attack lab": _("Attack lab"),
 }
 
 
