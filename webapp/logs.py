@@ -23,7 +23,7 @@ DENIED: Final = re.compile(
 )
 # The same inside a text: `password=…`, `"token": "…"`, `Authorization: Bearer …`, `Cookie: …`.
 IN_TEXT: Final = re.compile(
-    r"(?i)((?:[\w-]*(?:password|passwd|secret|token|cookie|authorization|sessionid|csrf)[\w-]*)"
+    r"(?i)((?:password|passwd|secret|token|cookie|authorization|sessionid|csrf)[\w-]{0,40}"
     r"[\"']?\s*[:=]\s*[\"']?(?:bearer\s+|basic\s+)?)[^\s\"',;&}]+"
 )
 TOKEN: Final = re.compile(r"\bvpms_[A-Za-z0-9_-]{16,}")  # an API token, wherever it stands
@@ -43,7 +43,8 @@ def working(**about: Any) -> AbstractContextManager[None]:
 
 
 def clean(text: str) -> str:
-    text = TOKEN.sub(REMOVED, IN_TEXT.sub(rf"\1{REMOVED}", text))
+    """The text without secrets, cut: what a stranger sends as a path must not cost more for being long."""
+    text = TOKEN.sub(REMOVED, IN_TEXT.sub(rf"\1{REMOVED}", text[: 2 * LONGEST]))
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 

@@ -75,10 +75,19 @@ def _said(language: str, text: str, depth: int) -> str:
     name, _, value = text.partition(": ")  # "Who may look inside: Nobody": both are known, whatever else would fit
     if value and (said := (gettext(name), gettext(value))) != (name, value) and name not in said and value not in said:
         return ": ".join(said)
+    fitted = _fitted(language, text, depth)
+    if fitted is None and text[-1].isalnum():  # a sentence within another lacks the full stop of its own template
+        fitted = _fitted(language, text + ".", depth)
+        fitted = fitted.removesuffix(".") if fitted else None
+    return _strung(language, text, depth) if fitted is None else fitted
+
+
+def _fitted(language: str, text: str, depth: int) -> str | None:
+    """The text by the first template that fits it; None: none does."""
     for template in templates(language):
         if template.longest in text and (found := template.pattern.fullmatch(text)) and all(map(whole, found.groups())):
             return PLACE.sub(lambda place: _said(language, found[place[1]], depth + 1), template.said)
-    return _strung(language, text, depth)
+    return None
 
 
 def whole(part: str) -> bool:

@@ -45,9 +45,30 @@ ALONE: Final = """
 """
 
 
+# What sentences of the engine and of a replay are strung from, and no literal of the site says by itself.
+PHRASES: Final = (
+    "the operator",
+    "the operator, %(others)s",
+    "the attacker",
+    "the victim",
+    "the victim meanwhile",
+    "encrypted",
+    "holds bytes",
+    "Step %(n)s of %(total)s, %(whose)s: %(what)s",
+    "The attacker's bytes contain the victim's %(count)s secret bytes",
+    "The attacker's %(count)s notes of what it saw are the victim's secret, bit by bit",
+    "The victim could run and made no progress for %(steps)s steps",
+    "VM %(letter)s (victim)",
+    "VM %(letter)s (attacker)",
+    "VM %(letter)s (victim) page %(page)s",
+    "VM %(letter)s (attacker) page %(page)s",
+)
+
+
 def sentences() -> Iterator[tuple[str, str]]:
     """File and template of every sentence, and the words that stand alone."""
     yield from (("webapp/runs/overview.py", word) for word in ALONE.split())
+    yield from (("webapp/classroom/replay.py", phrase) for phrase in PHRASES)
     for path in [*sorted((ROOT / "webapp").rglob("*.py")), *(ROOT / "hsvm_engine" / name for name in ENGINE)]:
         place = str(path.relative_to(ROOT))
         if not SILENT.fullmatch(place):

@@ -22,7 +22,7 @@ export class PlayerControls {
       player.seekTime(Number(this.slider.value));
     });
     this.marks = el("div", { class: "actions player-marks", role: "group", "aria-label": t("Chapters") },
-      ...player.marks.map((mark) => button(mark.name, () => player.seek(mark.index))));
+      ...player.marks.map((mark) => button(t(mark.name), () => player.seek(mark.index))));
     root.replaceChildren(
       this.caption,
       el("div", { class: "player-controls" }, this.toggle, button(t("Step back"), () => player.stepBack(), "step-back"),

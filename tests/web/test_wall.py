@@ -142,6 +142,7 @@ def many(count: int) -> list[Host]:
     for n, host in enumerate(made):
         document = {**story.host_document(host.name), "zone": f"z{n % 2}"}
         host.document, host.sha256 = json.dumps(document), f"{n:064}"
+        host.zone, host.architecture = document["zone"], "hsvm"
     Host.objects.bulk_create(made)
     for host in made:
         wall.cells_write(host=host, sights={name: Sight(OK) for name in wall.NAMES}, now=timezone.now())

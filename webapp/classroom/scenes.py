@@ -20,7 +20,7 @@ BESIDE: Final = "There is nothing like that to lay beside this cell."
 RULE_CHECKS: Final = ("slot_check", "busy_check", "owner_check")  # what the literal rule relaxes
 TILES_A_ROW: Final = 6
 TILE_WIDTH, TILE_HEIGHT = 92, 62
-TABLES: Final = (
+TABLE_TITLES: Final = (
     ("frames", "Frames that the attack touches", ("Frame", "Owner", "Mapped by", "Holds")),
     ("tlb", "TLB entries in use", ("Core", "Level", "Of", "Translation", "Allows", "Against the tables")),
     ("cpus", "Registers, as each guest would read them now", ("Vcpu", "Where", "Registers that are not zero")),
@@ -104,7 +104,7 @@ def scene(film: Mapping[str, Any], place: int) -> dict[str, Any]:
     numbers = [each["n"] for each in film["steps"]]
     return {
         "step": step,
-        "tables": [_table(part, caption, heads, shown[part]) for part, caption, heads in TABLES],
+        "tables": [_table(part, caption, heads, shown[part]) for part, caption, heads in TABLE_TITLES],
         "map": drawn(shown["frames"]),
         "phases": phases(film["steps"]),
         "back": numbers[max(place - 1, 0)],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
@@ -18,6 +21,9 @@ class Host(models.Model):
     document = models.TextField()
     sha256 = models.CharField(max_length=64)
     version = models.PositiveIntegerField(default=1)
+    # What the wall sorts and groups thousands of hosts by, as the document says it (columns_of).
+    zone = models.CharField(max_length=63, default="")
+    architecture = models.CharField(max_length=16, default="")
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
 
@@ -26,6 +32,16 @@ class Host(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+def architecture_of(document: Mapping[str, Any]) -> str:
+    """The row of the attack table that a host plays."""
+    return "hsvm" if "hsvm" in document["capabilities"].get("memory_protection", []) else "nested"
+
+
+def columns_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """What of a host's document stands in columns of its row."""
+    return {"zone": document["zone"], "architecture": architecture_of(document)}
 
 
 class HostVersion(models.Model):

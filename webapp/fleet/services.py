@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.changes import changes
-from webapp.fleet.models import Host, HostVersion, Placement
+from webapp.fleet.models import Host, HostVersion, Placement, columns_of
 from webapp.fleet.selectors import document_of
 from webapp.live import publish
 from webapp.roles import must
@@ -61,7 +61,8 @@ def host_read(document: bytes | dict[str, Any], *, host: Host | None = None) -> 
 def host_create(*, by: User | None, document: bytes | dict[str, Any]) -> Host:
     """Register a host by its vpms-host/1 document, for whoever may: people come through host_register."""
     parsed = host_read(document)
-    host = Host.objects.create(name=parsed.host, document=_text(document), sha256=parsed.sha256)
+    columns = columns_of(parsed.document)
+    host = Host.objects.create(name=parsed.host, document=_text(document), sha256=parsed.sha256, **columns)
     _keep_version(host, by=by, kind=HostVersion.Kind.EDIT, reason="")
     audit.record(by=by, type="host.created", subject=f"host:{host.name}", data={"sha256": host.sha256})
     publish.changed("fleet")
@@ -108,7 +109,9 @@ def host_save(
     parsed = host_read(document, host=host)
     before = host.sha256
     host.document, host.sha256, host.version = _text(document), parsed.sha256, host.version + 1
-    host.save(update_fields=["document", "sha256", "version"])
+    for column, value in columns_of(parsed.document).items():
+        setattr(host, column, value)
+    host.save(update_fields=["document", "sha256", "version", "zone", "architecture"])
     _keep_version(host, by=by, kind=kind, reason=reason)
     data = {"version": host.version, "sha256": host.sha256, "before": before}
     told = {**data, "reason": reason} if kind == HostVersion.Kind.FACT else data

@@ -194,6 +194,7 @@ class Delivery(Job):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name_plural = "deliveries"
         indexes = [models.Index(fields=["due_at"], name="notices_delivery_due")]
         constraints = [models.UniqueConstraint(fields=["endpoint", "event"], name="notices_delivery_once")]
 

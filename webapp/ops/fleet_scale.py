@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from webapp.audit import services as audit
 from webapp.audit.models import Entry
-from webapp.fleet.models import Host, Placement
+from webapp.fleet.models import Host, Placement, columns_of
 from webapp.live import publish
 from webapp.ops.scale import PAST, draft, fleet_document, slug_of, spread
 from webapp.runs import wall
@@ -87,7 +87,8 @@ def hosts_made(size: Size) -> list[Host]:
         if number % 5 == 4:
             document["capabilities"] = {**document["capabilities"], "memory_protection": ["none"]}
         text = canonical(document)
-        hosts.append(Host(name=document["host"], document=text.decode(), sha256=hashlib.sha256(text).hexdigest()))
+        sha256, columns = hashlib.sha256(text).hexdigest(), columns_of(document)
+        hosts.append(Host(name=document["host"], document=text.decode(), sha256=sha256, **columns))
     return Host.objects.bulk_create(hosts, batch_size=AT_ONCE)
 
 

@@ -40,14 +40,13 @@ OPEN_SHOWN: Final = 100  # of each kind
 FINISHED_SHOWN: Final = 200  # of all
 TAIL: Final = 20
 
-WAITING, DONE = ("Waits", "progress"), ("Done", "ok")
 STAGES: Final[Mapping[str, tuple[str, str]]] = {
     "asked": ("The owner is asked", "warning"),
-    "waiting": WAITING,
-    "queued": WAITING,
+    "waiting": ("Waits", "progress"),
+    "queued": ("Waits", "progress"),
     "sending": ("Being sent", "progress"),
     "running": ("Running", "progress"),
-    "done": DONE,
+    "done": ("Done", "ok"),
     "sent": ("Sent", "ok"),
     "delivered": ("Delivered", "ok"),
     "failed": ("Given up", "violation"),
@@ -225,7 +224,7 @@ _ROWS: Final = (
     Kind(
         "mail", gettext_lazy("Mail"), lambda: Mail.objects.select_related("user"),
         Q(state__in=("waiting", "sending")), "made_at", "done_at",
-        lambda mail: f"{'Digest' if mail.digest else 'Message'} to {mail.user.alias}",
+        lambda mail: f"Digest to {mail.user.alias}" if mail.digest else f"Message to {mail.user.alias}",
         lambda mail: STAGES[mail.state], acts=_message_acts, act=MESSAGE_ACTS,
         tail=lambda mail, user: [(mail.done_at or mail.made_at, mail.error)] if mail.error else [],
     ),

@@ -26,7 +26,7 @@ from webapp.agreements.models import Conflict, Negotiation
 from webapp.audit import services as audit
 from webapp.audit.models import Entry
 from webapp.audit.services import SYSTEM, Draft
-from webapp.fleet.models import Host, HostVersion, Placement
+from webapp.fleet.models import Host, HostVersion, Placement, columns_of
 from webapp.ops.story import CAREFUL, EASY, GIVES, KEEPS, QUICK, host_document
 from webapp.runs import engine
 from webapp.runs.models import Act, Event, Run
@@ -202,7 +202,8 @@ def hosts_made(size: Size, drafts: list[Draft]) -> list[Host]:
     for number in range(size.hosts):
         document = fleet_document(f"rack{number // 10 + 1:02}-{number % 10}")
         text = canonical(document)
-        hosts.append(Host(name=document["host"], document=text.decode(), sha256=hashlib.sha256(text).hexdigest()))
+        sha256, columns = hashlib.sha256(text).hexdigest(), columns_of(document)
+        hosts.append(Host(name=document["host"], document=text.decode(), sha256=sha256, **columns))
         drafts.append(draft("host.created", f"host:{hosts[-1].name}", {"sha256": hosts[-1].sha256}, by=operator))
     made = Host.objects.bulk_create(hosts)
     first = (HostVersion(host=host, version=1, document=host.document, sha256=host.sha256) for host in made)

@@ -39,6 +39,7 @@ from hsvm_engine.step import Step as Step
 from hsvm_engine.trace import import_trace
 from hsvm_engine.tracefile import MAGIC, Trace, TraceReader, builtin_trace, builtin_traces, make_trace
 from hsvm_engine.tracefile import TraceError as TraceError
+from webapp.fleet.models import architecture_of
 from webapp.tenants.models import UPLOAD
 from webapp.tenants.selectors import workload_content
 
@@ -119,11 +120,6 @@ def plan_of(*, rate: int | None, length: int | None, slice_no: int) -> Plan:
     if left >= steps * accesses:
         return Plan(steps, accesses)
     return Plan(left // accesses, accesses, left % accesses)
-
-
-def architecture_of(document: dict[str, Any]) -> str:
-    """The row of the attack table that a host plays."""
-    return "hsvm" if "hsvm" in document["capabilities"].get("memory_protection", []) else "nested"
 
 
 def scenario_of(*, document: dict[str, Any], seed: int) -> dict[str, Any]:

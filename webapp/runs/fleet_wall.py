@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.db.models import Case, Exists, IntegerField, Max, OuterRef, Q, Value, When
@@ -14,9 +13,8 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy, ngettext
 
-from webapp.fleet.models import Host
 from webapp.fleet.selectors import hosts_open
-from webapp.runs import engine, wall
+from webapp.runs import wall
 from webapp.runs.models import HostCheck
 
 if TYPE_CHECKING:
@@ -154,37 +152,8 @@ class Place(NamedTuple):
     rank: int
 
 
-class Facts(NamedTuple):
-    """What the wall takes from a host's document."""
-
-    zone: str
-    architecture: str
-
-
-MOST_FACTS: Final = 20_000
-UNREAD: Final = Facts("", "")  # of a document that was replaced while it was being looked for: the next look has it
-MOST_ASKED: Final = 500
-_facts: dict[str, Facts] = {}  # by the document's SHA-256: what a text says never changes, so nothing here grows old
-
-
-def _facts_of(digests: Iterable[str]) -> dict[str, Facts]:
-    """The facts of these documents. Only those that this process has not read yet are fetched."""
-    wanted = set(digests)
-    unread = wanted - _facts.keys()
-    if unread:
-        if len(_facts) > MOST_FACTS:
-            _facts.clear()
-            unread = wanted
-        # All hosts at once when most are new: a list of thousands of digests is more than a database takes.
-        hosts = Host.objects.filter(sha256__in=unread) if len(unread) < MOST_ASKED else Host.objects.all()
-        for digest, text in hosts.order_by().values_list("sha256", "document"):
-            document = json.loads(text)
-            _facts[digest] = Facts(document["zone"], engine.architecture_of(document))
-    return _facts
-
-
 def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
-    """Every host with its worst cell, worst first, then by name; two queries, and one more for new documents."""
+    """Every host with its worst cell, worst first, then by name; two queries."""
     stale = Q(measured_at__lt=cutoff(now)) & ~Q(state=S.IDLE)
     rank = Case(
         When(measured_at__lt=cutoff(now), then=Value(RANKS[UNKNOWN])),
@@ -197,11 +166,10 @@ def places(*, user: User, now: dt.datetime, text: str = "") -> list[Place]:
     runs = HostCheck.objects.filter(host=OuterRef("pk"), name="engine").exclude(state=S.IDLE)
     hosts = hosts_open(user=user).order_by()
     hosts = hosts.filter(name__icontains=text) if text else hosts
-    rows = list(hosts.annotate(live=Exists(runs)).values_list("pk", "name", "sha256", "live"))
-    facts = _facts_of(digest for _, _, digest, _ in rows)
+    rows = hosts.annotate(live=Exists(runs)).values_list("pk", "name", "zone", "architecture", "live")
     found = [
-        Place(pk, name, *facts.get(digest, UNREAD), worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
-        for pk, name, digest, live in rows
+        Place(pk, name, zone, architecture, worst.get(pk, RANKS[S.OK]) if live else RANKS[S.IDLE])
+        for pk, name, zone, architecture, live in rows
     ]
     return sorted(found, key=lambda place: (-place.rank, place.name))
 

@@ -265,14 +265,14 @@ def _by_terms(data: Mapping[str, Any]) -> str:
 
 
 def _refusal_recorded(run: Run, act: Act, vm: VirtualMachine, evidence: dict[str, Any]) -> None:
-    tried = acts.filled(acts.KINDS[act.kind].tried, vm.name, act.data)
+    tried = acts.filled(acts.KINDS[act.kind].tried, vm.name, act.data).removesuffix(".")
     conflict = agreements.conflict_record(
         host=run.host,
         vms=[vm],
         code=act.data["code"],
         severity="hard",
         switch=act.data["switch"],
-        text=f"{tried} {_by_terms(act.data)}, so the request was refused and nothing changed.",
+        text=f"{tried}. {_by_terms(act.data)}, so the request was refused and nothing changed.",
         evidence=evidence,
     )
     # The same refusal once more is the same open conflict: its people are told once.

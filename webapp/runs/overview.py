@@ -70,10 +70,11 @@ OUTCOME_LOOKS: Final = {
 def ago(at: dt.datetime) -> str:
     """`4 s ago`, `12 min ago`, `3 h ago`."""
     seconds = max(0, int((timezone.now() - at).total_seconds()))
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+    if seconds >= 3600:
+        return _("%(number)d h ago") % {"number": seconds // 3600}
+    if seconds >= 60:
+        return _("%(number)d min ago") % {"number": seconds // 60}
+    return _("%(number)d s ago") % {"number": seconds}
 
 
 # -- a tenant's VMs
@@ -454,8 +455,8 @@ def _act_row(
             {
                 "value": value,
                 "label": label,
-                "word": DECISIONS[decision][0],
-                "look": DECISIONS[decision][1],
+                "word": DECISION_WORDS[decision][0],
+                "look": DECISION_WORDS[decision][1],
                 **facts_told,
                 "words": words,
             }
@@ -481,7 +482,7 @@ def move_before(
     return answer
 
 
-DECISIONS: Final = {
+DECISION_WORDS: Final = {
     "allow": ("allowed", "ok"),
     "ask": ("the owner is asked", "warning"),
     "deny": ("forbidden", "violation"),
