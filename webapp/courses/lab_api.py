@@ -13,7 +13,7 @@ from webapp.courses import lab, lab_pages, selectors
 from webapp.courses.models import Attempt
 from webapp.rest.paging import Listed, Paging, Strict, pages
 
-router = Router(tags=["attack lab"])
+router = Router(tags=["labs"])
 Number = Annotated[int, Field(ge=1, lt=2**63)]
 Text = Annotated[str, Field(max_length=lab.LONGEST_FILE, description="An attack file, YAML in block style or JSON.")]
 EXAMPLE = "schema: 1\nid: my-attack\n..."

@@ -32,7 +32,7 @@ TAGS = {
     "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
-    "attack lab": _("Attack lab"),
+    "labs": _("Attack lab"),
 }
 
 
