@@ -33,6 +33,7 @@ TAGS = {
     "audit": _("Record"),
     "classroom": _("Attack table"),
     "lessons": _("Lessons"),
+    "labs": _("Attack lab"),
 }
 
 
