@@ -107,6 +107,8 @@ class Attack:
     evidence: dict[str, str] = field(default_factory=dict)
     declared: dict[str, tuple[str, str]] = field(default_factory=dict)
     expect: dict[str, str] = field(default_factory=dict)
+    port_line: int = 1
+    declared_line: int = 1
 
     def expected(self, architecture: str) -> str | None:
         return self.expect.get(architecture, self.expect.get("*"))
@@ -185,6 +187,8 @@ class _Reader(NodeReader):
             evidence=self.cells(top.get("evidence"), "evidence", EVIDENCE),
             declared=dict(self.declared(top.get("declared"))),
             expect=self.expect(top.get("expect")),
+            port_line=top["port"].start_mark.line + 1,
+            declared_line=top["declared"].start_mark.line if "declared" in top else 1,
         )
 
     def ports(self, node: yaml.Node) -> frozenset[str]:

@@ -16,6 +16,8 @@ ENGINE_USERS = {
     "webapp/classroom/checks.py",
     "webapp/classroom/replay.py",
     "webapp/classroom/walk.py",
+    "webapp/courses/lab.py",
+    "webapp/courses/lab_pages.py",
 }
 GUARD = """
 import importlib, pkgutil, sys

@@ -7,6 +7,7 @@ Signed in by the session cookie, with the CSRF token on every unsafe request, or
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -24,6 +25,7 @@ from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.classroom.drill_api import router as drills
+from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
@@ -46,18 +48,22 @@ from webapp.tenants.people_api import router as people
 log = logging.getLogger(__name__)
 
 
+FILES = re.compile(r"/api/(items|courses)/")  # where the member `text` of a body is a file of many lines
+
+
 class StrictParser(Parser):
     """Small bodies are read as strictly as documents: no NaN, no duplicate key, no deep nesting."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return strictjson.load(request.body)
+        return strictjson.load(request.body, file="text" if FILES.match(request.path) else "")
 
 
 api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictParser())
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens, lessons),
+    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
+    *(lessons, labs),
 ):
     api.add_router("", router)
 

@@ -22,6 +22,7 @@ SILENT: Final = re.compile(
     r"|webapp/rest/(document|paging)\.py|webapp/([a-z]+/)?[a-z_]*api\.py|.*/(apps|urls|topics)\.py"
     r"|webapp/vpms/(cli|explain|agreement|fleet|instance|vocabulary|reference)\.py|webapp/solver/.*"
 )
+ENGINE: Final = ("play.py", "goals.py", "labtask.py", "attackfile.py", "attackscope.py", "attacktext.py")
 LOGGED: Final = ("log", "logger", "logging")
 MARKED: Final = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy", "filter"}
 OURS: Final = {"VpmsError", "BadInput", "Fault", "ValidationError", "HttpError", "Refused"}
@@ -68,7 +69,7 @@ def sentences() -> Iterator[tuple[str, str]]:
     """File and template of every sentence, and the words that stand alone."""
     yield from (("webapp/runs/overview.py", word) for word in ALONE.split())
     yield from (("webapp/classroom/replay.py", phrase) for phrase in PHRASES)
-    for path in [*sorted((ROOT / "webapp").rglob("*.py")), ROOT / "hsvm_engine" / "play.py"]:
+    for path in [*sorted((ROOT / "webapp").rglob("*.py")), *(ROOT / "hsvm_engine" / name for name in ENGINE)]:
         place = str(path.relative_to(ROOT))
         if not SILENT.fullmatch(place):
             for text in said_in(path.read_text()):

@@ -19,6 +19,9 @@ MAX_INTEGER: Final = (1 << 53) - 1
 MAX_STRING: Final = 1000
 MAX_ARRAY: Final = 256
 
+MAX_FILE: Final = 256 * 1024  # characters of a file that stands in a string
+
+_LAYOUT: Final = dict.fromkeys(map(ord, "\t\n\r"), " ")
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -60,13 +63,21 @@ def load(
     max_array: int | None = MAX_ARRAY,
     max_string: int = MAX_STRING,
     decimals: bool = False,
+    file: str = "",
 ) -> Any:
     """The decoded value of a JSON text that keeps every common rule; otherwise BadInput and nothing else.
 
-    `decimals` allows finite numbers with a point: results have them, documents never.
+    `decimals` allows finite numbers with a point: results have them, documents never. `file`: the member of the whole
+    that holds a file's text, which has lines and may be as long as MAX_FILE.
     """
     value, faults = parse(
-        data, max_bytes=max_bytes, max_depth=max_depth, max_array=max_array, max_string=max_string, decimals=decimals
+        data,
+        max_bytes=max_bytes,
+        max_depth=max_depth,
+        max_array=max_array,
+        max_string=max_string,
+        decimals=decimals,
+        file=file,
     )
     if faults:
         raise BadInput(faults)
@@ -81,6 +92,7 @@ def parse(
     max_array: int | None = MAX_ARRAY,
     max_string: int = MAX_STRING,
     decimals: bool = False,
+    file: str = "",
 ) -> tuple[Any, list[Fault]]:
     """(value, faults): for readers that name further faults beside those of the common rules.
 
@@ -110,8 +122,13 @@ def parse(
         raise BadInput([Fault("$", reason)]) from None
     faults: list[Fault] = []
     limits = (max_depth, max_array, max_string)
+    lines = value.pop(file) if file and isinstance(value, dict) and isinstance(value.get(file), str) else None
     if not _plain(value, 0, limits):
         _walk(value, "$", 0, limits, faults)
+    if lines is not None:
+        value[file] = lines
+        wrong = _text_fault(lines.translate(_LAYOUT), MAX_FILE)
+        faults += [Fault(member("$", file), wrong)] if wrong else []
     return value, faults
 
 

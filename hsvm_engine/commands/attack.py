@@ -6,11 +6,13 @@ import argparse
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hsvm_engine import __version__
 from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import Attack, attacks, builtin_ids, load_attack
+from hsvm_engine.attacktext import MAX_BYTES, AttackFileError
 from hsvm_engine.commands.common import (
     DONE,
     FAILED,
@@ -22,8 +24,10 @@ from hsvm_engine.commands.common import (
     machine_options,
     print_json,
 )
+from hsvm_engine.goals import grade, grade_text
 from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.jsontext import TextError
+from hsvm_engine.labtask import read_answer, read_task
 
 ENGINE = f"hsvm_engine {__version__}"
 WIDTH = 100  # columns of the printed table
@@ -60,6 +64,17 @@ def _add_attack_run(subparsers: Any) -> None:
     )
     add_json(parser, "print the verdict with every step as one JSON object")
     add_machine_options(parser)
+    parser = command(
+        actions,
+        "grade",
+        "grade an attack file by the goals of a lab task",
+        _attack_grade,
+        "hsvm attack grade mine.yaml --task task.yaml --seed 7",
+    )
+    parser.add_argument("attack", metavar="FILE", help="the attack file to be graded")
+    parser.add_argument("--task", required=True, metavar="TASK", help="the file of the task")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the machine and of the secret (0)")
+    add_json(parser, "print the grade as one JSON object")
 
 
 def _attack_run(args: argparse.Namespace) -> int:
@@ -80,6 +95,34 @@ def _attack_run(args: argparse.Namespace) -> int:
         if missed:
             print(f"  expected: {_words(str(expected))}")
     return FAILED if missed or verdict.outcome == "ERROR" else DONE
+
+
+def _attack_grade(args: argparse.Namespace) -> int:
+    if args.seed < 0:
+        raise ValueError("--seed: must not be negative")
+    task = read_task(_bytes(args.task), args.task)
+    try:
+        graded = grade(task, read_answer(task, _bytes(args.attack), args.attack), args.seed)
+    except AttackFileError as wrong:
+        raise TextError(args.attack, wrong.line, wrong.column, wrong.reason) from None
+    print(grade_text(graded)) if args.json else print("\n".join(_graded(graded)))
+    return DONE if graded["points"] == graded["of"] else FAILED
+
+
+def _bytes(name: str) -> bytes:
+    with Path(name).open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def _graded(graded: dict[str, Any]) -> Iterator[str]:
+    yield f"{graded['task']}: {graded['points']:g} of {graded['of']} points, seed {graded['seed']}"
+    for number, row in enumerate(graded["hidden"], 1):
+        row["name"] = f"hidden test {number}"
+    for row in [*graded["goals"], *graded["hidden"]]:
+        yield f"  {row['points']:g} of {row['of']}  {row['name']}"
+        yield f"      {row['says']}"
+    for name, column in graded["columns"].items():
+        yield f"  {name}: {_words(column['outcome'])}, {column['reason']}"
 
 
 def _words(outcome: str) -> str:

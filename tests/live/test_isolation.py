@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from tests.web.lab import make_class
+from webapp.courses.services import member_add as add_student
 from webapp.live import topics
 from webapp.ops import story
 from webapp.runs import engine, services
@@ -32,7 +34,10 @@ def alone(live_cast: Any, valkey: Any) -> dict[str, str]:
     story.drain()
     run = Run.objects.get()
     negotiation = run.host.negotiations.get()
+    room = make_class()
+    learns = add_student(course=room.course, user=live_cast.alice, nickname="alice")
     idents = {"run": run.pk, "negotiation": negotiation.pk, "notices": live_cast.alice.pk}
+    idents["lab"] = f"{room.item.pk}-{learns.pk}"
     return {"tenant": "alpha", "vm": "a-db", **{kind: str(pk) for kind, pk in idents.items()}}
 
 

@@ -10,6 +10,9 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.web.lab import make_class, work_all
+from webapp.courses import lab
+
 pytestmark = pytest.mark.django_db
 MOST = 12
 FEW = {"tenants": 3, "people": 4, "hosts": 1, "vms": 10, "records": 120, "negotiations": 1}
@@ -84,6 +87,12 @@ PINNED: list[tuple[str, str, int]] = [
     ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
     # beside the four: one for each of the seven kinds of jobs, and the workers
+    # beside the four: the item and the person as a member of its course, what is in the editor, attempts, the mark
+    ("/learn/items/{item}/", "student", 9),
+    ("/learn/attempts/{attempt}/", "student", 8),
+    ("/learn/attempts/{attempt}/replay/nested/", "student", 7),
+    ("/api/items/{item}/lab", "student", 5),
+    ("/api/items/{item}/lab/attempts", "student", 5),
     ("/operator/jobs/", "operator", 12),
     ("/operator/jobs/?show=finished", "operator", 12),
     ("/api/jobs", "operator", 11),
@@ -147,8 +156,10 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             "host": vm.placement.host.name,
             "room": room.pk,
             "paper": agreements_of(user=owner)[0].pk,
+            **learning(size["hosts"]),
             **alarming(size["hosts"], User.objects.get(username=scale.OPERATOR)),
         }
+        people["student"] = User.objects.get(username="stu")
         clients = {who: Client() for who in people}
         for who, client in clients.items():
             client.force_login(people[who])
@@ -162,6 +173,15 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             found[path, who] = len(queries)
         transaction.set_rollback(True)
     return found
+
+
+def learning(hosts: int) -> dict[str, int]:
+    """A lab with attempts, the more the more hosts there are."""
+    room = make_class()
+    for seed in range(2 * hosts):
+        made = lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=room.solution, seed=seed)
+        work_all()
+    return {"item": room.item.pk, "attempt": made.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

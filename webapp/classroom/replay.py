@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from hsvm_engine.architectures import SKIPPABLE
-from hsvm_engine.attackfile import builtin
+from hsvm_engine.attackfile import Attack, builtin
 from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.replay import Frame, State, record
 from webapp.classroom import checks
@@ -93,9 +93,12 @@ def film_of(execution: Execution, also: tuple[int, ...] = ()) -> dict[str, Any]:
 
     `also`: steps that must be among those shown, with their neighbours.
     """
-    attack = builtin(execution.attack)
+    return filmed(builtin(execution.attack), execution, _verdict(execution), also)
+
+
+def filmed(attack: Attack, execution: Execution, verdict: Verdict, also: tuple[int, ...] = ()) -> dict[str, Any]:
+    """The film of any attack, also of one that a student wrote: carried out again, as `execution` says."""
     options = options_of(skip=execution.skip)
-    verdict = _verdict(execution)
     at = shown_steps(len(verdict.steps), verdict.step.number if verdict.step else 0, also)
     recording = record(attack, execution.architecture, seed=execution.seed, options=options, at=at)
     rows = _Rows()

@@ -5,7 +5,9 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import kinds, lesson_views
+        from webapp.courses import class_live, kinds, lab_views, lesson_views, live
 
-        for kind in (lesson_views.KIND,):
+        for kind in (lesson_views.KIND, lab_views.KIND):
             kinds.register(kind)
+        live.register_all()
+        class_live.register_all()

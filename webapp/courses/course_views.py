@@ -7,11 +7,12 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.courses import classes, selectors, services
-from webapp.courses.models import Item, Mark, Member
+from webapp.courses import classes, kinds, selectors, services
+from webapp.courses.models import Mark, Member
 from webapp.errors import BadInput, Fault
 from webapp.roles import only_reads, read_only, signed_in_required
 
@@ -42,7 +43,13 @@ def course(request: HttpRequest, pk: int) -> HttpResponse:
     member = selectors.member_of(user=user, course=found)
     marks = {mark.item_id: mark for mark in Mark.objects.filter(member=member, item__course=found)}
     items = [{"item": item, "mark": marks.get(item.pk)} for item in selectors.items_of(member=member)]
-    context = {"course": found, "member": member, "items": items, "class_": classes.open_of(course=found)}
+    context = {
+        "course": found,
+        "member": member,
+        "items": items,
+        "class_": classes.open_of(course=found),
+        "shipped": [(kind, kind.shipped(get_language() or "en")) for kind in kinds.kinds()] if member.teaches else [],
+    }
     return render(request, "courses/course.html", context)
 
 
@@ -56,7 +63,7 @@ def item_act(request: HttpRequest, pk: int) -> HttpResponse:
     if act in ("show", "hide"):
         services.item_shown(by=user, item=item, shown=act == "show")
     elif act in ("up", "down"):
-        services.item_move(by=user, item=item, by_places=-1 if act == "up" else 1)
+        services.item_move(by=user, item=item, places=-1 if act == "up" else 1)
     else:
         raise BadInput([Fault("$.act", _("must be show, hide, up or down"))])
     return redirect(f"/learn/courses/{item.course_id}/#item-{item.pk}")
@@ -64,10 +71,13 @@ def item_act(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @signed_in_required
-def lesson_add(request: HttpRequest, pk: int) -> HttpResponse:
-    """All shipped lessons that the course does not have yet, or one by its id."""
+def shipped_add(request: HttpRequest, pk: int) -> HttpResponse:
+    """Something that comes with the product, by `kind/name`."""
     user: Any = request.user
     found = selectors.course_get(user=user, pk=pk)
-    item: Item = services.shipped_add(by=user, course=found, what=request.POST.get("what", ""))
-    messages.success(request, _("%(title)s is in the course. Students see it once you show it.") % {"title": item.title})
+    kind, _slash, name = request.POST.get("what", "").partition("/")
+    language = get_language() or "en"
+    item = services.shipped_add(by=user, course=found, kind=kind, name=name, language=language)
+    told = _("%(title)s is in the course. Students see it once you show it.")
+    messages.success(request, told % {"title": item.title})
     return redirect("course", found.pk)

@@ -33,41 +33,41 @@ class LessonsOut(Schema):
     items: list[LessonRowOut]
 
 
-class ChoiceOut(Schema):
+class LessonChoiceOut(Schema):
     name: str
     text: str
 
 
-class AskedOut(Schema):
+class LessonAskedOut(Schema):
     key: str
     text: str
-    choices: list[ChoiceOut]
+    choices: list[LessonChoiceOut]
     answered: bool
     choice: str = Field("", description="What the person chose; empty: nothing, or passed.")
     right: str = Field("", description="Told once the question was answered or passed.")
     why: str = ""
 
 
-class ViewOut(Schema):
+class LessonViewOut(Schema):
     number: int
     title: str
     step: int = Field(description="The step that the lesson begins with.")
     says: str
 
 
-class PartOut(Schema):
+class LessonPartOut(Schema):
     """One of the three."""
 
     html: str = ""
-    view: ViewOut | None = None
-    question: AskedOut | None = None
+    view: LessonViewOut | None = None
+    question: LessonAskedOut | None = None
 
 
-class SectionOut(Schema):
+class LessonSectionOut(Schema):
     anchor: str
     title: str
     held: bool = Field(description="Something follows that opens when the last question is answered or passed.")
-    parts: list[PartOut]
+    parts: list[LessonPartOut]
 
 
 class LessonOut(Schema):
@@ -78,26 +78,26 @@ class LessonOut(Schema):
     language: str
     questions: int
     answered: int
-    sections: list[SectionOut]
+    sections: list[LessonSectionOut]
 
 
-class AnswerIn(Strict):
+class LessonAnswerIn(Strict):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"question": "q1", "choice": ""}]})
     question: Name
     choice: Name = Field("", description="Empty: read on without an answer.")
 
 
-class CopyIn(Strict):
+class LessonCopyIn(Strict):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"course": None}]})
     course: Annotated[int, Field(ge=1, lt=2**53)] | None = Field(None, description="null: a new course")
 
 
-class CopyOut(Schema):
+class LessonCopyOut(Schema):
     item: int
     course: int
 
 
-class PageOut(Schema):
+class LessonFileOut(Schema):
     html: str
 
 
@@ -167,21 +167,21 @@ def lesson_get(request: HttpRequest, name: str) -> Any:
 
 
 @router.post("/lessons/{name}/answers", response=LessonOut)
-def lesson_answer(request: HttpRequest, name: str, body: AnswerIn) -> Any:
+def lesson_answer(request: HttpRequest, name: str, body: LessonAnswerIn) -> Any:
     """Answer a question of a shipped lesson, or pass; the first answer stands."""
     found = of_shipped(request, name)
     reading.answer(found, key=body.question, choice=body.choice)
     return shown(found)
 
 
-@router.post("/lessons/{name}/copies", response={201: CopyOut})
-def lesson_copy(request: HttpRequest, name: str, body: CopyIn) -> Any:
+@router.post("/lessons/{name}/copies", response={201: LessonCopyOut})
+def lesson_copy(request: HttpRequest, name: str, body: LessonCopyIn) -> Any:
     """Put the lesson into a course of yours, where its text is yours to change. Teachers only."""
     item = reading.copied(request.user, of_shipped(request, name), str(body.course or "new"))
     return Status(201, {"item": item.pk, "course": item.course_id})
 
 
-@router.get("/lessons/{name}/export", response=PageOut)
+@router.get("/lessons/{name}/export", response=LessonFileOut)
 def lesson_export(request: HttpRequest, name: str, answers: bool = False) -> Any:
     """The lesson as one page that opens without a server, as far as it is open to you."""
     found = of_shipped(request, name)
@@ -195,14 +195,14 @@ def lesson_item_get(request: HttpRequest, pk: int) -> Any:
 
 
 @router.post("/courses/items/{int:pk}/answers", response=LessonOut)
-def lesson_item_answer(request: HttpRequest, pk: int, body: AnswerIn) -> Any:
+def lesson_item_answer(request: HttpRequest, pk: int, body: LessonAnswerIn) -> Any:
     """Answer a question of a lesson in a course, or pass; the first answer stands and counts for the mark."""
     found = of_item(request, pk)
     reading.answer(found, key=body.question, choice=body.choice)
     return shown(found)
 
 
-@router.get("/courses/items/{int:pk}/export", response=PageOut)
+@router.get("/courses/items/{int:pk}/export", response=LessonFileOut)
 def lesson_item_export(request: HttpRequest, pk: int, answers: bool = False) -> Any:
     """The same page of a lesson in a course."""
     found = of_item(request, pk)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hsvm_engine.attackfile import builtin, builtin_ids
-from webapp.classroom import replay, scenes, walk
+from webapp.classroom import replay, scenes, services, walk
 from webapp.classroom.replay import Execution
 from webapp.classroom.wording import ARCHITECTURES, OUTCOMES
 from webapp.courses import lesson_conflict
@@ -152,7 +151,7 @@ def _matrix_shown(block: Mapping[str, Any], _step: int | None) -> dict[str, Any]
         rows.append(
             {
                 "attack": attack,
-                "title": builtin(attack).title,
+                "title": services.titles()[attack],
                 "cells": [(column, OUTCOMES[cell.outcome], cell.check) for column, cell in told],
             }
         )
@@ -174,7 +173,7 @@ def _about(numbers: list[int], at: int) -> dict[str, Any]:
     }
 
 
-ATTACK: Final = OneOf(builtin_ids())
+ATTACK: Final = OneOf(sorted(services.titles()))
 COLUMN: Final = OneOf(list(ARCHITECTURES))
 STEP: Final = Integer(0, LARGEST_STEP)
 TITLE: Final = {"title": Text()}

@@ -43,35 +43,7 @@ QUESTION: Final = Object(
     {"key": NAME, "text": Text(), "choices": Array(CHOICE, least=2, most=6), "right": NAME, "why": Text()}
 )
 LINK: Final = re.compile(r"(/(?!/)|https://|#)[^\s]*")
-BLANK: Final = """---
-schema: vpms/lesson-1
-id: my-lesson
-title: "My lesson"
-minutes: 10
-summary: "One sentence that says what it is about."
-language: en
----
-## First section
-
-Write here.
-
-```question
-key: first
-text: "How many references does a nested walk make?"
-choices:
-  - {name: a, text: "4", misconception: "the host's tables cost nothing"}
-  - {name: b, text: "24"}
-right: b
-why: "Each of the guest's four tables, and the page, must itself be translated."
-```
-
-```view
-view: walk
-case: nested
-step: 24
-title: "All 24"
-```
-"""
+BLANK: Final = (Path(__file__).parent / "blanks" / "lesson.md").read_text()
 
 
 @dataclass(frozen=True)

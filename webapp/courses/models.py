@@ -13,6 +13,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from webapp.jobs import Job
+
 if TYPE_CHECKING:
     from webapp.accounts.models import User
 
@@ -143,6 +145,54 @@ class LessonAnswer(models.Model):
             models.UniqueConstraint(
                 fields=["user", "lesson", "key"], condition=Q(item__isnull=True), name="courses_answer_once_lesson"
             ),
+        ]
+
+
+class LabWork(models.Model):
+    """What a student has before a lab: the file as it was last left in the editor, and the hints that were taken."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="lab_works")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="lab_works")
+    text = models.TextField(blank=True, default="")
+    saved_at = models.DateTimeField(null=True, blank=True)
+    hints = models.PositiveSmallIntegerField(default=0)  # taken, in the order of the task
+    number = models.PositiveIntegerField(
+        default=0
+    )  # rises with every change of an attempt: the topic's sequence number
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["item", "member"], name="courses_lab_work_once")]
+
+
+class Attempt(Job):
+    """One attack file of a student, to be executed and graded by a worker. The row is its own outbox."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waiting")
+        DONE = "done", _("graded")
+        FAILED = "failed", _("given up")
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="attempts_at")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="attempts_of")
+    text = models.TextField()
+    digest = models.CharField(max_length=64)  # SHA-256 of the text
+    graded = models.BooleanField(default=False)  # handed in, else practice
+    seed = models.PositiveBigIntegerField(null=True, blank=True)  # null: handed in; that seed is told to nobody
+    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
+    item_version = models.PositiveIntegerField()  # of the task when it was handed in, then of the one it was graded by
+    hints = models.PositiveSmallIntegerField(default=0)  # taken before
+    points = models.FloatField(null=True, blank=True)  # of the task, before hints and lateness
+    result = models.JSONField(default=dict)  # the grade as the engine tells it; of one handed in without its seed
+    reason = models.CharField(max_length=400, blank=True, default="")  # why it was given up
+    made_at = models.DateTimeField(auto_now_add=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["due_at"], name="courses_attempt_due"),
+            models.Index(fields=["item", "member"], name="courses_attempt_whose"),
         ]
 
 

@@ -44,6 +44,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "step": 10,
     "job": "run",
     "act": "pause",
+    "architecture": "nested",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {

@@ -1,0 +1,39 @@
+"""The topic of a lab: says to one member that an attempt of theirs has moved; it tells none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from webapp.courses import selectors
+from webapp.courses.models import LabWork
+from webapp.errors import VpmsError
+from webapp.live.topics import register
+
+
+def authorise(user: Any, ident: str) -> str | None:
+    """Only the member whose attempts they are."""
+    item, _, member = ident.partition("-")
+    if not user.is_authenticated or not _number(item) or not _number(member):
+        return None
+    try:
+        own = selectors.item_get(user=user, pk=int(item))[1]
+    except VpmsError:
+        return None
+    return member if str(own.pk) == member else None
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 18
+
+
+def messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
+    item, _, member = ident.partition("-")
+    row = LabWork.objects.filter(item=int(item), member=int(member)).only("number").first()
+    now = row.number if row else 0
+    if last is not None and now <= last:
+        return []
+    return [{"topic": f"lab/{ident}", "kind": "keyframe", "seq": now, "base": now, "op": 0, "data": {}}]
+
+
+def register_all() -> None:
+    register("lab", authorise=authorise, messages=messages)

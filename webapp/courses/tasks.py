@@ -1,0 +1,10 @@
+"""Doors for Celery: names of services, ids only."""
+
+from celery import shared_task
+
+from webapp.courses import lab
+
+
+@shared_task
+def attempt_work(attempt_id: int) -> None:
+    lab.attempt_work(attempt_id=attempt_id)
