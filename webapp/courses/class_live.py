@@ -1,4 +1,4 @@
-"""Topics of a class: `class/<code>` carries the stage to all who sit in it, `class/<code>/desk` tells its teacher to look."""
+"""Topics of a class: `class/<code>` carries the stage to all in it, `class/<code>/desk` tells its teacher to look."""
 
 from __future__ import annotations
 

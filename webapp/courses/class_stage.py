@@ -201,9 +201,5 @@ def lesson_question(*, course: Course, item: int, key: str) -> dict[str, Any]:
     question = found[1].questions.get(key) if found else None
     if question is None:
         raise BadInput([Fault("$.key", _("is no question of this lesson"))])
-    choices = [
-        {"name": each.name, "text": each.text, "misconception": each.misconception} for each in question.choices
-    ]
+    choices = [{"name": each.name, "text": each.text, "misconception": each.misconception} for each in question.choices]
     return {"key": key, "text": question.text, "choices": choices, "right": question.right, "why": question.why}
-
-

@@ -78,9 +78,8 @@ def _session(request: HttpRequest, code: str) -> ClassSession:
     address = request.META.get("REMOTE_ADDR", "")
     classes.guess_checked(address)
     try:
-        return classes.session_get(code=code)
+        return classes.session_counted(code=code, address=address)
     except VpmsError:
-        classes.guess_failed(address)
         raise BadInput([Fault("$.code", _("is no code of a class that is open now"))]) from None
 
 

@@ -65,6 +65,15 @@ def guess_failed(address: str) -> None:
     call_counted(key=_guesses(address), most=MOST_GUESSES)
 
 
+def session_counted(*, code: str, address: str) -> ClassSession:
+    """The open class; a code that is none is counted against this address."""
+    try:
+        return session_get(code=code)
+    except VpmsError:
+        guess_failed(address)
+        raise
+
+
 def _guesses(address: str) -> str:
     return "class:" + hashlib.sha256(address.encode()).hexdigest()[:32]
 
@@ -340,7 +349,9 @@ def board_set(*, by: User, session: ClassSession, board: str) -> ClassSession:
 
 def _rows(session: ClassSession) -> list[list[Any]]:
     """Nickname and points of those who allow it, best first."""
-    seated = Seat.objects.filter(session=session, removed_at__isnull=True, on_board=True, member__role=Member.Role.STUDENT)
+    seated = Seat.objects.filter(
+        session=session, removed_at__isnull=True, on_board=True, member__role=Member.Role.STUDENT
+    )
     points = dict(
         Mark.objects.filter(member__in=seated.values("member"))
         .order_by()
@@ -352,7 +363,7 @@ def _rows(session: ClassSession) -> list[list[Any]]:
     return sorted(rows, key=lambda row: (-row[1], row[0]))[:BOARD_ROWS]
 
 
-def marked(*, course_id: int) -> None:
+def marked(course_id: int) -> None:
     """A mark of the course has changed: a live scoreboard is drawn anew."""
     row = (
         ClassSession.objects.select_for_update()
@@ -389,4 +400,3 @@ def _moved(row: ClassSession, *fields: str) -> None:
 def _desk(row: ClassSession) -> None:
     ClassSession.objects.filter(pk=row.pk).update(desk_version=F("desk_version") + 1)
     publish.changed(f"{topic(row.code)}/desk")
-

@@ -214,7 +214,8 @@ class ClassSession(models.Model):
     desk_version = models.PositiveIntegerField(default=1)
     frozen = models.BooleanField(default=False)
     cursor = models.JSONField(default=dict)  # {"kind": a row of class_stage.CURSORS, …}; empty: nothing is shown yet
-    question = models.JSONField(default=dict)  # {"number", "key", "text", "choices", "right", "why", "state": open | told}
+    # {"number", "key", "text", "choices", "right", "why", "state": "open" or "told", "counts"}; empty: none was asked
+    question = models.JSONField(default=dict)
     board = models.CharField(max_length=8, choices=Board.choices, default=Board.OFF)
     board_rows = models.JSONField(default=list)  # as it was when it was last drawn: [nickname, points]
 

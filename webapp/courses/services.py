@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -126,6 +126,9 @@ def counted(item: Item, earned: float, days: int) -> float:
     return round(earned * max(0.0, 1 - days * item.late_percent / 100), 4)
 
 
+on_marked: list[Callable[[int], None]] = []  # told the course of a mark that has changed, in its transaction
+
+
 @transaction.atomic
 def mark_put(
     *, item: Item, member: Member, earned: float, reasons: Sequence[Any], handed_in_at: dt.datetime | None = None
@@ -149,4 +152,6 @@ def mark_put(
             "handed_in_at": at,
         },
     )
+    for tell in on_marked:
+        tell(item.course_id)
     return mark
