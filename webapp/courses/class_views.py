@@ -40,13 +40,15 @@ def join(request: HttpRequest, code: str = "") -> HttpResponse:
     """By code and nickname, with or without an account; a guest comes back by the word."""
     form = {"code": code, "nickname": "", "word": ""}
     faults: list[Fault] = []
-    if request.method == "POST":
-        form = {name: request.POST.get(name, "").strip()[:60] for name in form}
-        try:
+    try:
+        if request.method == "POST":
+            form = {name: request.POST.get(name, "").strip()[:60] for name in form}
             return _joined(request, form)
-        except BadInput as refused:
-            faults = refused.faults
-    elif request.user.is_authenticated:
+        if code:  # a link with a code that is none says so at once, and counts as a guess
+            form["code"] = _session(request, code).code
+    except BadInput as refused:
+        faults = refused.faults
+    if request.method == "GET" and request.user.is_authenticated:
         form["nickname"] = request.user.username if not getattr(request.user, "guest", False) else ""
     context = {"form": form, "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults}}
     return render(request, "courses/join.html", context, status=422 if faults else 200)
