@@ -48,6 +48,7 @@ def join(request: HttpRequest, code: str = "") -> HttpResponse:
             form["code"] = _session(request, code).code
     except BadInput as refused:
         faults = refused.faults
+        form["code"] = form["code"] if request.method == "POST" else ""
     if request.method == "GET" and request.user.is_authenticated:
         form["nickname"] = request.user.username if not getattr(request.user, "guest", False) else ""
     context = {"form": form, "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults}}
