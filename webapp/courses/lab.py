@@ -25,6 +25,7 @@ from webapp import jobs
 from webapp.audit import services as audit
 from webapp.courses import selectors, services
 from webapp.courses.kinds import Earned
+from webapp.courses.lab_similarity import Alike, alike
 from webapp.courses.models import Attempt, Item, LabWork, Member
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
@@ -298,6 +299,15 @@ def attempt_failed(attempt_id: int, *, reason: str) -> None:
         done_at=timezone.now(),
     )
     _count(Attempt.objects.get(pk=attempt_id))
+
+
+# -- for teachers
+
+
+def alike_of(item: Item) -> list[Alike]:
+    """Pairs of members whose files, as they handed them in last, are much alike: a reason to look, no verdict."""
+    handed_in = Attempt.objects.filter(item=item, graded=True).order_by("pk").values_list("member_id", "text")
+    return alike(dict(handed_in), starter=task_of(item).starter)
 
 
 # -- what it is worth
