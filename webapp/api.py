@@ -26,6 +26,7 @@ from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.classroom.drill_api import router as drills
 from webapp.courses.lab_api import router as labs
+from webapp.courses.lesson_api import router as lessons
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -61,7 +62,8 @@ api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictPa
 api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
-    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, labs, jobs, screens),
+    *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
+    *(lessons, labs),
 ):
     api.add_router("", router)
 

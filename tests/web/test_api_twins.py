@@ -182,6 +182,13 @@ TWINS = {
     "teach-verdict": "verdict",
     "my-drill": "drill_get",
     "course-item": "- each kind of item has operations of its own",
+    "lessons": "lesson_list",
+    "lesson": "lesson_get",
+    "lesson-answer": "lesson_answer",
+    "lesson-copy": "lesson_copy",
+    "lesson-export": "lesson_export",
+    "lesson-item-answer": "lesson_item_answer lesson_item_get",
+    "lesson-item-export": "lesson_item_export",
     "walk": "walk_get",
     "walk-file": "walk_get",
 }

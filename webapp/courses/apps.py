@@ -5,7 +5,8 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import kinds, lab_views, live
+        from webapp.courses import kinds, lab_views, lesson_views, live
 
-        kinds.register(lab_views.KIND)
+        for kind in (lesson_views.KIND, lab_views.KIND):
+            kinds.register(kind)
         live.register_all()

@@ -124,6 +124,30 @@ class Mark(models.Model):
         constraints = [models.UniqueConstraint(fields=["item", "member"], name="courses_mark_once")]
 
 
+class LessonAnswer(models.Model):
+    """What a person answered to a question of a lesson: once. Of a lesson in a course `item`, of a shipped one its id
+    in `lesson`. An empty choice: the person passed."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="lesson_answers")
+    item = models.ForeignKey(Item, models.CASCADE, null=True, blank=True, related_name="lesson_answers")
+    lesson = models.CharField(max_length=63, blank=True, default="")
+    key = models.CharField(max_length=63)
+    choice = models.CharField(max_length=63, blank=True, default="")
+    right = models.BooleanField()
+    answered_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "item", "key"], condition=Q(item__isnull=False), name="courses_answer_once_item"
+            ),
+            models.UniqueConstraint(
+                fields=["user", "lesson", "key"], condition=Q(item__isnull=True), name="courses_answer_once_lesson"
+            ),
+        ]
+
+
 class LabWork(models.Model):
     """What a student has before a lab: the file as it was last left in the editor, and the hints that were taken."""
 

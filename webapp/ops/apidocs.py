@@ -32,6 +32,7 @@ TAGS = {
     "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
+    "lessons": _("Lessons"),
     "labs": _("Attack lab"),
 }
 

@@ -52,6 +52,7 @@ GROUPS: Final[tuple[Group, ...]] = (
         _piece("Quiet text, numbers of the machine, text for screen readers, the word simulation.", '<p class="muted">Old news reads unknown, never healthy.</p>', '<p>Page <span class="mono">0x1a2f3</span> at op <span class="num nowrap">48,112</span><span class="visually-hidden"> of run 7</span></p>', '<p class="simulation">Simulation: outcomes are observed by the engine.</p>', '<p>Read in the paper <sup class="evidence">d</sup></p>'),
         _piece("A text to copy.", '<pre class="code" tabindex="0">vpms verify agreement.json --keys keys.json</pre>'),
         _piece("A term with its tip: closed, and as it opens.", '<p>The <button type="button" class="term" popovertarget="styleguide-tip">TLB</button><span class="term-tip" id="styleguide-tip" popover>The processor\'s small memory of translations that were used lately. <a href="#content">From the paper, 2.1</a></span> is asked first.</p>', '<div class="term-tip">The processor\'s small memory of translations that were used lately. <a href="#content">From the paper, 2.1 Hardware-Assisted Virtualization</a></div>'),
+        _piece("A hint for narrow screens alone.", '<p class="narrow muted">Scroll the drawing sideways, or read the table below.</p>'),
         _piece("More, when asked for.", '<details class="more" open><summary>Why we ask</summary><p>Whoever reads memory reads passwords and keys.</p></details>'),
     )),
     Group("Buttons", (

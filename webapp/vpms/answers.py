@@ -145,7 +145,7 @@ def _candidates(
     found: list[dict[str, str] | None] = []
     for index, answer in enumerate(QUESTIONS[question].answers):
         for strength in ("must", "prefer"):
-            scores = (_scores(switch, _chosen(switch, index, offers), strength) for switch in switches)
+            scores = (scores_of(switch, _chosen(switch, index, offers), strength) for switch in switches)
             if all(wishes[switch.name]["values"] == score for switch, score in zip(switches, scores, strict=True)):
                 found.append({"answer": answer.name, "strength": strength})
     return found
@@ -162,7 +162,7 @@ def _wishes(answers: Answers, offers: Offers, among: Collection[str] = ORDER) ->
     rows.sort(key=lambda row: ORDER[row[0].name])
     weights = largest_remainder(1000, [STRENGTHS[strength] for _, _, strength in rows])
     return {
-        switch.name: {"weight": weight, "values": _scores(switch, _chosen(switch, index, offers), strength)}
+        switch.name: {"weight": weight, "values": scores_of(switch, _chosen(switch, index, offers), strength)}
         for (switch, index, strength), weight in zip(rows, weights, strict=True)
     }
 
@@ -176,7 +176,7 @@ def _chosen(switch: Switch, answer: int, offers: Offers) -> str:
     return switch.names[max(stricter) if stricter else min(possible)]
 
 
-def _scores(switch: Switch, chosen: str, strength: str) -> dict[str, int | str]:
+def scores_of(switch: Switch, chosen: str, strength: str) -> dict[str, int | str]:
     """1000 for the chosen value, less by distance for the others; a must vetoes the laxer ones."""
     at, greatest = switch.names.index(chosen), len(switch.names) - 1
     return {

@@ -79,7 +79,7 @@ def check(
             if joint is None:
                 not_checked.append("joint_feasibility")
             elif not joint:
-                findings.append(_joint(situation, limits))
+                findings.append(joint_finding(*joint_core(situation, limits)))
     if trigger == "run":
         findings += at_run(situation)
     else:
@@ -385,8 +385,8 @@ def joint_core(situation: Situation, limits: Limits | None = None) -> tuple[list
     )
 
 
-def _joint(situation: Situation, limits: Limits | None) -> Finding:
-    core, background = joint_core(situation, limits)
+def joint_finding(core: Sequence[str], background: Sequence[str]) -> Finding:
+    """C28 for this core."""
     parties = tuple(sorted({demand.split(":")[1] for demand in core}))
     text = "Each demand could be met, but not all together."
     return Finding("C28", "start", "hard", parties, None, text, core=tuple(core), background=tuple(background))
