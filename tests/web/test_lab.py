@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from django.utils.html import escape
 
 from tests.web.lab import MODELS, Class, make_class, work_all
+from webapp import jobs
 from webapp.courses import lab, services
 from webapp.courses.models import Attempt, LabWork, Mark
 from webapp.errors import BadInput, VpmsError
@@ -161,6 +163,28 @@ def test_a_message_that_comes_twice_or_late_changes_nothing(room: Class) -> None
     before = Attempt.objects.values().get()
     lab.attempt_work(attempt_id=made.pk)
     assert Attempt.objects.values().get() == before and Mark.objects.count() == 1
+
+
+def test_a_student_has_one_worker_at_a_time(room: Class) -> None:
+    first, second = make(room, seed=1), make(room, seed=2)
+    token = jobs.claim(Attempt, first.pk)
+    assert token is not None
+    Attempt.objects.filter(pk=second.pk).update(enqueued_at=timezone.now())
+    lab.attempt_work(attempt_id=second.pk)
+    second.refresh_from_db()
+    assert second.state == Attempt.State.WAITING and second.attempts == 0
+    lab._keep(Attempt.objects.select_related("item", "member").get(pk=first.pk), token, {"points": 0})
+    second.refresh_from_db()
+    assert second.enqueued_at is None  # the keeper sends it again at once
+    lab.attempt_work(attempt_id=second.pk)
+    second.refresh_from_db()
+    assert second.state == Attempt.State.DONE
+
+
+def test_a_faulty_task_is_refused_with_its_place(room: Class) -> None:
+    with pytest.raises(BadInput) as refused:
+        services.item_add(by=room.ines, course=room.course, kind="attack", title="x", text="schema: hsvm/lab-1\nx: 1\n")
+    assert refused.value.faults[0] == ("line 2, column 1", "unknown key x in the task")
 
 
 def test_an_attempt_that_is_given_up_says_so_and_counts_nothing(room: Class) -> None:

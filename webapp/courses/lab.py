@@ -57,7 +57,7 @@ def read(text: str) -> Task:
     try:
         return _task(text)
     except AttackFileError as wrong:
-        raise _bad(wrong) from None
+        raise BadInput([Fault(f"line {wrong.line}, column {wrong.column}", wrong.reason)]) from None
 
 
 @lru_cache(maxsize=64)
@@ -235,7 +235,11 @@ def attempt_get(*, user: Any, pk: int) -> tuple[Attempt, Member]:
 
 
 def attempt_work(*, attempt_id: int) -> None:
-    """Execute and grade one attempt and keep what it came to. A repeated or late message changes nothing."""
+    """Execute and grade one attempt and keep what it came to. A repeated or late message changes nothing. A student has
+    one worker at a time: whoever hands in what takes long keeps nobody else waiting."""
+    busy = Attempt.objects.filter(member__attempts_of=attempt_id, lease_until__gte=timezone.now())
+    if busy.exclude(pk=attempt_id).exists():
+        return
     token = jobs.claim(Attempt, attempt_id, state=Attempt.State.WAITING)
     if token is None:
         return
@@ -283,6 +287,8 @@ def _keep(attempt: Attempt, token: str, result: Mapping[str, Any]) -> None:
             handed_in_at=attempt.made_at,
         )
     _count(attempt)
+    waiting = Attempt.objects.filter(member=attempt.member, state=Attempt.State.WAITING, lease_until__isnull=True)
+    waiting.update(enqueued_at=None)  # what was passed over meanwhile
     publish.wake_keeper()  # the next in the queue need not wait for a tick
 
 
