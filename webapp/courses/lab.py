@@ -27,6 +27,7 @@ from webapp.courses import selectors, services
 from webapp.courses.kinds import Earned
 from webapp.courses.lab_similarity import Alike, alike
 from webapp.courses.models import Attempt, Item, LabWork, Member
+from webapp.courses.texts import at
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 
@@ -57,7 +58,7 @@ def read(text: str) -> Task:
     try:
         return _task(text)
     except AttackFileError as wrong:
-        raise BadInput([Fault(f"line {wrong.line}, column {wrong.column}", wrong.reason)]) from None
+        raise at(wrong.line, wrong.column, wrong.reason) from None
 
 
 @lru_cache(maxsize=64)
