@@ -44,10 +44,10 @@ export default defineConfig({
     manifest: true,
     target: "es2022",
     rollupOptions: {
-      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts", consequences: "src/consequences.ts", wall: "src/wall.ts", lesson: "src/lesson.ts", class: "src/class.ts", kiosk: "src/kiosk.ts" },
+      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts", consequences: "src/consequences.ts", lab: "src/lab.ts", wall: "src/wall.ts", lesson: "src/lesson.ts", class: "src/class.ts", kiosk: "src/kiosk.ts" },
       output: {
-        // These two are on every page, live or not, so their names are known without the manifest.
-        entryFileNames: (chunk) => (chunk.name === "theme" || chunk.name === "guide" ? "[name].js" : "[name]-[hash].js"),
+        // Their names are known without the manifest: two are on every page, live or not; the lab's page works without its script.
+        entryFileNames: (chunk) => (["theme", "guide", "lab"].includes(chunk.name) ? "[name].js" : "[name]-[hash].js"),
         assetFileNames: "[name]-[hash][extname]",
         chunkFileNames: "[name]-[hash].js",
       },

@@ -10,6 +10,7 @@ it("only the socket opens connections, only plot.ts knows uPlot, nothing imports
   expect(using(/new WebSocket\(/)).toEqual(["socket.ts"]);
   expect(using(/from "uplot"/)).toEqual(["plot.ts"]);
   expect(using(/from "\.\/main"/)).toEqual([]);
+  expect(using(/from "@codemirror\//)).toEqual(["lab_editor.ts"]);
 });
 
 it("byte offsets are known to the wire and the recording's record heads alone", () => {

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from django.utils.html import escape
 
 from tests.web.lab import MODELS, Class, make_class, work_all
+from webapp import jobs
 from webapp.courses import lab, services
 from webapp.courses.models import Attempt, LabWork, Mark
 from webapp.errors import BadInput, VpmsError
@@ -163,6 +165,28 @@ def test_a_message_that_comes_twice_or_late_changes_nothing(room: Class) -> None
     assert Attempt.objects.values().get() == before and Mark.objects.count() == 1
 
 
+def test_a_student_has_one_worker_at_a_time(room: Class) -> None:
+    first, second = make(room, seed=1), make(room, seed=2)
+    token = jobs.claim(Attempt, first.pk)
+    assert token is not None
+    Attempt.objects.filter(pk=second.pk).update(enqueued_at=timezone.now())
+    lab.attempt_work(attempt_id=second.pk)
+    second.refresh_from_db()
+    assert second.state == Attempt.State.WAITING and second.attempts == 0
+    lab._keep(Attempt.objects.select_related("item", "member").get(pk=first.pk), token, {"points": 0})
+    second.refresh_from_db()
+    assert second.enqueued_at is None  # the keeper sends it again at once
+    lab.attempt_work(attempt_id=second.pk)
+    second.refresh_from_db()
+    assert second.state == Attempt.State.DONE
+
+
+def test_a_faulty_task_is_refused_with_its_place(room: Class) -> None:
+    with pytest.raises(BadInput) as refused:
+        services.item_add(by=room.ines, course=room.course, kind="attack", title="x", text="schema: hsvm/lab-1\nx: 1\n")
+    assert refused.value.faults[0] == ("line 2, column 1", "unknown key x in the task")
+
+
 def test_an_attempt_that_is_given_up_says_so_and_counts_nothing(room: Class) -> None:
     made = make(room, graded=True)
     lab.attempt_failed(made.pk, reason="It was tried three times and never got on")
@@ -303,3 +327,63 @@ def test_the_topic_of_a_lab_is_for_its_member_alone(room: Class) -> None:
     [message] = live.messages(ident, str(room.member.pk), None)
     assert message["data"] == {} and message["seq"] == 2
     assert live.messages(ident, str(room.member.pk), 2) == []
+
+
+def test_the_file_of_a_body_may_have_lines_and_nothing_else_may() -> None:
+    from webapp import strictjson
+
+    text = "a:\n\tb\r\n"
+    body = json.dumps({"text": text, "graded": True})
+    assert strictjson.load(body, file="text") == {"text": text, "graded": True}
+    for wrong in (
+        {"text": "a\0b"},
+        {"text": "x" * (256 * 1024 + 1)},
+        {"text": "a", "more": "a\nb"},
+        {"in": {"text": "\n"}},
+    ):
+        with pytest.raises(BadInput):
+            strictjson.load(json.dumps(wrong), file="text")
+    with pytest.raises(BadInput):
+        strictjson.load('{"text": "a", "text": "b"}', file="text")
+
+
+# -- files that are much alike
+
+OWN = """  - op: page_map
+    vm: $attacker
+    gpn: 7
+    mfn: $frame
+    perm: r
+    size: 1
+  - op: hv_read_context
+    vm: $victim
+    vcpu: 0
+    as: {name}
+  - op: context_save
+    core: 0
+"""
+
+
+def test_a_copied_file_is_flagged_however_it_is_dressed_and_two_of_ones_own_are_not() -> None:
+    from webapp.courses.lab_similarity import alike, flagged
+
+    starter = lab.read(dict(lab.shipped())["three-refusals"]).starter
+    first = starter + OWN.format(name="seen_there")
+    copied = "# mine\n" + first.replace("seen_there", "loot").replace("id: my-attack", "id: other").replace(
+        "perm: r\n", "perm:   r\n"
+    )
+    other = (
+        starter
+        + "  - repeat: 3\n    steps:\n      - op: claim\n        mfn: 77\n      - op: release\n        mfn: 78\n"
+    )
+    [pair] = alike({1: first, 2: copied, 3: other}, starter=starter)
+    assert (pair.one, pair.other) == (1, 2) and pair.share >= 0.95
+    assert flagged({1: first, 2: copied, 3: other}, starter=starter) == [1, 2]
+    assert alike({1: starter, 2: starter}, starter=starter) == []
+
+
+def test_what_was_handed_in_last_is_compared(room: Class) -> None:
+    for user, member in ((room.stu, room.member), (room.mia, room.other)):
+        make(room, by=user, member=member, graded=True)
+        work_all()
+    assert lab.alike_of(room.item) == []  # the one obvious line differs from the starter too little to say anything

@@ -21,13 +21,14 @@ from hsvm_engine.architectures import ARCHITECTURES
 from hsvm_engine.attackfile import builtin
 from webapp.classroom import replay, walk
 from webapp.classroom.replay import Execution
-from webapp.courses import lesson_conflict
+from webapp.courses import lesson_conflict, lessons
 from webapp.errors import BadInput
 from webapp.vpms import documents
 from webapp.vpms.negotiation import negotiate
 
 FOLDER = Path(lesson_conflict.__file__).parent / "lessons"
 FILES = sorted(FOLDER.glob("*.md"))
+GERMAN = sorted(FOLDER.glob("de/*.md"))
 FENCE = re.compile(r"^```(view|question)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN = {"script", "map", "tlb", "registers"}
 
@@ -80,6 +81,36 @@ def test_a_lesson_is_read_within_its_minutes(path: Path) -> None:
     words = len(re.sub(r"^```view\n.*?^```$", "", lesson(path)["body"], flags=re.MULTILINE | re.DOTALL).split())
     needed = words / 200 + 1.5 * len(blocks(path, "view")) + 0.5 * len(blocks(path, "question"))
     assert needed <= lesson(path)["minutes"] <= needed + 4
+
+
+@pytest.mark.parametrize("path", [*FILES, *GERMAN], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_reader_of_lessons_takes_it(path: Path) -> None:
+    read = lessons.read(path.read_text())
+    shown = [part.view.shown() for section in read.sections for part in section.parts if part.view]
+    assert len(shown) == len(blocks(path, "view"))
+    assert list(read.questions) == [question["key"] for question in blocks(path, "question")]
+
+
+def bare(kind: str, block: dict[str, Any]) -> Any:
+    """What must be the same in every language."""
+    if kind == "view":
+        return {name: value for name, value in block.items() if name != "title"}
+    return block["key"], block["right"], [choice["name"] for choice in block["choices"]]
+
+
+@pytest.mark.parametrize("path", GERMAN, ids=lambda path: path.stem)
+def test_the_german_lesson_has_the_same_questions_answers_and_views(path: Path) -> None:
+    german, english = lesson(path), lesson(FOLDER / path.name)
+    assert german["language"] == "de"
+    assert (german["id"], german["minutes"]) == (english["id"], english["minutes"])
+    assert [(kind, bare(kind, block)) for kind, block in german["blocks"]] == [
+        (kind, bare(kind, block)) for kind, block in english["blocks"]
+    ]
+    assert german["title"] != english["title"] and german["body"] != english["body"]
+    for one, other in zip(blocks(path, "question"), blocks(FOLDER / path.name, "question"), strict=True):
+        for mine, theirs in zip(one["choices"], other["choices"], strict=True):
+            assert ("misconception" in mine) == ("misconception" in theirs)
+    assert lessons.shipped()[german["id"]].keys() >= {"en", "de"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -25,7 +25,9 @@ from webapp import jobs
 from webapp.audit import services as audit
 from webapp.courses import selectors, services
 from webapp.courses.kinds import Earned
+from webapp.courses.lab_similarity import Alike, alike
 from webapp.courses.models import Attempt, Item, LabWork, Member
+from webapp.courses.texts import at
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 
@@ -56,7 +58,7 @@ def read(text: str) -> Task:
     try:
         return _task(text)
     except AttackFileError as wrong:
-        raise _bad(wrong) from None
+        raise at(wrong.line, wrong.column, wrong.reason) from None
 
 
 @lru_cache(maxsize=64)
@@ -234,7 +236,11 @@ def attempt_get(*, user: Any, pk: int) -> tuple[Attempt, Member]:
 
 
 def attempt_work(*, attempt_id: int) -> None:
-    """Execute and grade one attempt and keep what it came to. A repeated or late message changes nothing."""
+    """Execute and grade one attempt and keep what it came to. A repeated or late message changes nothing. A student has
+    one worker at a time: whoever hands in what takes long keeps nobody else waiting."""
+    busy = Attempt.objects.filter(member__attempts_of=attempt_id, lease_until__gte=timezone.now())
+    if busy.exclude(pk=attempt_id).exists():
+        return
     token = jobs.claim(Attempt, attempt_id, state=Attempt.State.WAITING)
     if token is None:
         return
@@ -282,6 +288,8 @@ def _keep(attempt: Attempt, token: str, result: Mapping[str, Any]) -> None:
             handed_in_at=attempt.made_at,
         )
     _count(attempt)
+    waiting = Attempt.objects.filter(member=attempt.member, state=Attempt.State.WAITING, lease_until__isnull=True)
+    waiting.update(enqueued_at=None)  # what was passed over meanwhile
     publish.wake_keeper()  # the next in the queue need not wait for a tick
 
 
@@ -298,6 +306,15 @@ def attempt_failed(attempt_id: int, *, reason: str) -> None:
         done_at=timezone.now(),
     )
     _count(Attempt.objects.get(pk=attempt_id))
+
+
+# -- for teachers
+
+
+def alike_of(item: Item) -> list[Alike]:
+    """Pairs of members whose files, as they handed them in last, are much alike: a reason to look, no verdict."""
+    handed_in = Attempt.objects.filter(item=item, graded=True).order_by("pk").values_list("member_id", "text")
+    return alike(dict(handed_in), starter=task_of(item).starter)
 
 
 # -- what it is worth

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 LENGTH: Final = 5  # tokens of one run
 FLAGGED: Final = 0.8  # of the smaller file's own runs
-FEWEST: Final = 8  # runs beside the starter's: of less there are few ways to write it
+FEWEST: Final = 20  # runs beside the starter's: of less there are few ways to write it
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
 _SAID: Final = re.compile(r"^(?:id|title|says|paper):.*(?:\n[ \t]+.*)*$", re.MULTILINE)
 _TOKEN: Final = re.compile(r"\$?[A-Za-z_][\w.-]*|0x[0-9a-f]+|-?\d+|:")

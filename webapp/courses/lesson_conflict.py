@@ -309,7 +309,7 @@ def _misreport(true: Situation, honest: Outcome, told: Policy) -> dict[str, Any]
     others = [policy for policy in true.policies if policy.vm != liar]
     lying = Situation([*others, told], true.host, NOW)
     before, after = honest.assignment, Problem(lying).solve(LIMITS).assignment
-    rows = []
+    rows: list[dict[str, Any]] = []
     for party in true.vms:
         was, now = (_true_points(true, party, assignment) for assignment in (before, after))
         rows.append({"party": party, "liar": party == liar, "honest": was, "lying": now, "change": _change(was, now)})
