@@ -65,7 +65,7 @@ class Person:
 
     @property
     def csrf(self) -> str:
-        return next(name for name in self.web.cookies if "csrf" in name)
+        return next(cookie.name for cookie in self.web.cookies if "csrf" in cookie.name)
 
     async def listen(self, topic: str, ready: asyncio.Event) -> None:
         cookies = "; ".join(f"{name}={value}" for name, value in self.web.cookies.items())

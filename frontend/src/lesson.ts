@@ -12,7 +12,11 @@ export function stepped(now: string, link: string, name: string): string {
   return url.href;
 }
 
-async function step(figure: HTMLElement, link: HTMLAnchorElement): Promise<void> {
+/** The figure and its button are looked for when their turn comes: a step before may have replaced both. */
+async function step(id: string, go: string): Promise<void> {
+  const figure = document.getElementById(id);
+  const link = figure?.querySelector<HTMLAnchorElement>(`a[data-go="${go}"]`) ?? null;
+  if (figure === null || link === null) return;
   const address = stepped(location.href, link.href, figure.dataset["swap"] ?? "");
   const answer = await fetch(address, { headers: { accept: "text/html", "X-Part": figure.id } });
   const fresh = page(await answer.text()).getElementById(figure.id);
@@ -21,7 +25,7 @@ async function step(figure: HTMLElement, link: HTMLAnchorElement): Promise<void>
   [...fresh.querySelectorAll("details")].forEach((each, i) => { each.open = opened[i] ?? each.open; });
   figure.replaceWith(fresh);
   history.replaceState(null, "", address);
-  fresh.querySelector<HTMLElement>(`[data-go="${link.dataset["go"] ?? "on"}"]`)?.focus({ preventScroll: true });
+  if (document.activeElement === document.body) fresh.querySelector<HTMLElement>(`[data-go="${go}"]`)?.focus({ preventScroll: true });
   for (const list of fresh.querySelectorAll<HTMLElement>(".replay-list")) {
     const now = list.querySelector<HTMLElement>("[aria-current]");
     if (now !== null) list.scrollTop = now.offsetTop - list.offsetTop - list.clientHeight / 2;
@@ -43,15 +47,10 @@ async function answer(form: HTMLFormElement, pressed: HTMLElement | null): Promi
   told?.scrollIntoView({ block: "nearest" });
 }
 
-let busy = false;
-async function once(work: () => Promise<void>): Promise<void> {
-  if (busy) return;
-  busy = true;
-  try {
-    await work();
-  } finally {
-    busy = false;
-  }
+let waiting: Promise<void> = Promise.resolve();
+/** One after the other: what is pressed while a step is on its way is not lost. */
+function inTurn(work: () => Promise<void>): void {
+  waiting = waiting.then(work, work);
 }
 
 if (typeof document !== "undefined") {
@@ -60,16 +59,15 @@ if (typeof document !== "undefined") {
     const figure = link?.closest<HTMLElement>("[data-swap]");
     if (link === null || figure == null || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    void once(() => step(figure, link));
+    inTurn(() => step(figure.id, link.dataset["go"] ?? "on"));
   });
   document.addEventListener("keydown", (event) => {
     const figure = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-swap]") : null;
     const go = { ArrowLeft: "back", ArrowRight: "on", ",": "back", ".": "on", Home: "first", End: "last" }[event.key];
-    const link = go === undefined ? null : figure?.querySelector<HTMLAnchorElement>(`a[data-go="${go}"]`) ?? null;
-    if (figure === null || link === null || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (figure === null || go === undefined || figure.querySelector(`a[data-go="${go}"]`) === null || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target instanceof Element && event.target.closest(".table-scroll, .replay-list, summary") !== null && event.key.length > 1) return;
     event.preventDefault();
-    void once(() => step(figure, link));
+    inTurn(() => step(figure.id, go));
   });
   document.addEventListener("submit", (event) => {
     const form = event.target instanceof HTMLFormElement && event.target.dataset["question"] !== undefined ? event.target : null;
@@ -77,6 +75,6 @@ if (typeof document !== "undefined") {
     const pressed = event.submitter;
     if (pressed?.getAttribute("name") !== "pass" && form.querySelector("input[name=choice]:checked") === null) return;
     event.preventDefault();
-    void once(() => answer(form, pressed));
+    inTurn(() => answer(form, pressed));
   });
 }
