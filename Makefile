@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-live bench-policy bench-pages bench-wall chaos-wall oracles stories fuzz api-fuzz test-asan coverage mutants clean
+.PHONY: help demo test setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,9 @@ bench-policy: setup $(VENV)/.stamp-dev $(VENV)-negmas/.stamp ## the solver, the 
 
 bench-pages: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every page with 5,000 VMs and 100,000 audit records: one JSON object
 	@$(PY) -m benchmarks.pages_speed
+
+bench-class: setup $(VENV)/.stamp-dev ## sixty students in one class, one web process and one worker: one JSON object
+	@$(PY) -m benchmarks.class_speed
 
 bench-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the operator's wall with 5,000 hosts, and 50 planted violations: one JSON object
 	@$(PY) -m benchmarks.wall_speed

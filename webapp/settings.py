@@ -124,6 +124,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "webapp.accounts.middleware.PersonMiddleware",
+    "webapp.courses.guests.GuestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "webapp.ops.kiosk.KioskMiddleware",
     "allauth.account.middleware.AccountMiddleware",

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import lab
+from webapp.courses import class_stage, classes, lab
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -86,13 +86,24 @@ PINNED: list[tuple[str, str, int]] = [
     ("/tenant/maintenance/", "owner", 5),
     ("/operator/host/{host}/move/{vm}/", "operator", 8),
     ("/operator/negotiation/{room}/", "operator", 8),
-    # beside the four: one for each of the seven kinds of jobs, and the workers
     # beside the four: the item and the person as a member of its course, what is in the editor, attempts, the mark
     ("/learn/items/{item}/", "student", 9),
     ("/learn/attempts/{attempt}/", "student", 8),
     ("/learn/attempts/{attempt}/replay/nested/", "student", 7),
     ("/api/items/{item}/lab", "student", 5),
     ("/api/items/{item}/lab/attempts", "student", 5),
+    ("/learn/lessons/", "student", 5),
+    ("/learn/lessons/stale-tlb-entries/", "student", 5),
+    ("/learn/items/{lesson}/", "student", 8),
+    ("/learn/courses/", "student", 5),
+    ("/learn/courses/{course}/", "student", 10),
+    ("/learn/courses/{course}/", "teacher", 10),
+    ("/learn/class/{code}/", "student", 9),
+    ("/learn/class/{code}/desk/", "teacher", 10),
+    ("/learn/class/{code}/wall/", "teacher", 8),
+    ("/api/courses/{course}/items", "student", 7),
+    ("/api/lessons", "student", 3),
+    # beside the four: one for each of the seven kinds of jobs, and the workers
     ("/operator/jobs/", "operator", 12),
     ("/operator/jobs/?show=finished", "operator", 12),
     ("/api/jobs", "operator", 11),
@@ -159,7 +170,7 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             **learning(size["hosts"]),
             **alarming(size["hosts"], User.objects.get(username=scale.OPERATOR)),
         }
-        people["student"] = User.objects.get(username="stu")
+        people["student"], people["teacher"] = (User.objects.get(username=name) for name in ("stu", "ines"))
         clients = {who: Client() for who in people}
         for who, client in clients.items():
             client.force_login(people[who])
@@ -181,7 +192,16 @@ def learning(hosts: int) -> dict[str, int]:
     for seed in range(2 * hosts):
         made = lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=room.solution, seed=seed)
         work_all()
-    return {"item": room.item.pk, "attempt": made.pk}
+    session = classes.class_of_lesson(by=room.ines, name="two-translations", language="en")
+    classes.seat_take(session=session, user=room.stu, nickname="stu")
+    for number in range(4 * hosts):
+        seat, _word = classes.seat_take(session=session, user=None, nickname=f"guest {number}")
+    lesson = session.course.items.get()
+    ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
+    classes.ask(by=room.ines, session=session, question=ask)
+    classes.answer(seat=seat, choice="a")
+    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    return {"item": room.item.pk, "attempt": made.pk, **learns}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -30,6 +30,7 @@ class User(AbstractUser):
     rights_version = models.PositiveIntegerField(default=1)
     deleted_at = models.DateTimeField(null=True, blank=True)
     language = models.CharField(max_length=16, blank=True, default="")  # of mails; empty until the first sign-in
+    guest = models.BooleanField(default=False)  # came into a class by its code: has no password, and learns only
 
     _chooses = False  # whether this object stands for one organisation at a time, as in a request
     _wanted: str | None = None

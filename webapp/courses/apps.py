@@ -5,8 +5,10 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import kinds, lab_views, lesson_views, live
+        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, live, services
 
         for kind in (lesson_views.KIND, lab_views.KIND):
             kinds.register(kind)
         live.register_all()
+        class_live.register_all()
+        services.on_marked.append(classes.marked)

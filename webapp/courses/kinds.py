@@ -30,6 +30,15 @@ class Earned:
 
 
 @dataclass(frozen=True)
+class Shipped:
+    """Something of a kind that comes with the product: a teacher copies it into a course."""
+
+    name: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of item.
 
@@ -46,6 +55,8 @@ class Kind:
     page: Callable[[HttpRequest, Item, Member], HttpResponse]
     blank: str = ""
     grade: Callable[[Item, Any, Member], Earned | None] | None = None
+    shipped: Callable[[str], Sequence[Shipped]] = lambda _language: ()  # in the language, where there is one
+    points: int = 0  # of a new item
 
 
 _kinds: dict[str, Kind] = {}

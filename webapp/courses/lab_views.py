@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
 from webapp.courses import lab, lab_pages, selectors
-from webapp.courses.kinds import Kind
+from webapp.courses.kinds import Kind, Shipped
 from webapp.courses.models import Item, Member
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.roles import signed_in_required
@@ -31,6 +31,8 @@ KIND: Final = Kind(
     page=page,
     blank=lab.shipped()[0][1],
     grade=lab.kind_grade,
+    shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
+    points=10,
 )
 
 

@@ -152,4 +152,5 @@ KIND: Final = kinds.Kind(
     page=item_page,
     blank=lessons.BLANK,
     grade=reading.grade,
+    shipped=reading.shipped_in,
 )

@@ -194,3 +194,65 @@ class Attempt(Job):
             models.Index(fields=["due_at"], name="courses_attempt_due"),
             models.Index(fields=["item", "member"], name="courses_attempt_whose"),
         ]
+
+
+class ClassSession(models.Model):
+    """A class in session: what its teacher shows to all at this moment. `version` rises with every change of it, and
+    `desk_version` with what only the teacher sees (who is there, what was answered)."""
+
+    class Board(models.TextChoices):
+        OFF = "off", _("not shown")
+        LIVE = "live", _("live")
+        FROZEN = "frozen", _("held still")
+
+    course = models.ForeignKey(Course, models.CASCADE, related_name="sessions")
+    teacher = models.ForeignKey(Member, models.CASCADE, related_name="sessions")
+    code = models.CharField(max_length=6)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    version = models.PositiveIntegerField(default=1)
+    desk_version = models.PositiveIntegerField(default=1)
+    frozen = models.BooleanField(default=False)
+    cursor = models.JSONField(default=dict)  # {"kind": a row of class_stage.CURSORS, …}; empty: nothing is shown yet
+    # {"number", "key", "text", "choices", "right", "why", "state": "open" or "told", "counts"}; empty: none was asked
+    question = models.JSONField(default=dict)
+    board = models.CharField(max_length=8, choices=Board.choices, default=Board.OFF)
+    board_rows = models.JSONField(default=list)  # as it was when it was last drawn: [nickname, points]
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["code"], condition=Q(ended_at__isnull=True), name="courses_class_code_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Seat(models.Model):
+    """A member in a class. `word` (its SHA-256) lets a guest come back from another device."""
+
+    session = models.ForeignKey(ClassSession, models.CASCADE, related_name="seats")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="seats")
+    word_sha256 = models.CharField(max_length=64, blank=True, default="")
+    following = models.BooleanField(default=True)
+    on_board = models.BooleanField(default=True)
+    taken_at = models.DateTimeField(auto_now_add=True)
+    removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["session", "member"], name="courses_seat_once")]
+
+
+class ClassAnswer(models.Model):
+    """A seat's answer to a question of the class, by the question's number in it: one, and it stands."""
+
+    seat = models.ForeignKey(Seat, models.CASCADE, related_name="answers")
+    number = models.PositiveSmallIntegerField()
+    choice = models.CharField(max_length=63)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["seat", "number"], name="courses_class_answer_once")]

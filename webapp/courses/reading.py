@@ -18,7 +18,7 @@ from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from webapp.courses import lessons, selectors, services
-from webapp.courses.kinds import Earned
+from webapp.courses.kinds import Earned, Shipped
 from webapp.courses.lessons import Lesson, Part
 from webapp.courses.models import Item, LessonAnswer, Member
 from webapp.courses.questions import Question
@@ -72,6 +72,15 @@ def of_shipped(*, user: Any, name: str, language: str) -> Reading:
     if texts is None:
         raise selectors.missing()
     return Reading(user, lessons.known(texts.get(language.split("-")[0], texts["en"])))
+
+
+def shipped_in(language: str) -> list[Shipped]:
+    """The shipped lessons in a language, or in English."""
+    found = []
+    for name, texts in lessons.shipped().items():
+        text = texts.get(language.split("-")[0], texts["en"])
+        found.append(Shipped(name, lessons.known(text).title, text))
+    return found
 
 
 def of_item(*, item: Item, member: Member) -> Reading:

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -77,6 +77,39 @@ def item_add(*, by: User, course: Course, kind: str, title: str, text: str, **se
     return item
 
 
+@transaction.atomic
+def shipped_add(*, by: User, course: Course, kind: str, name: str, language: str) -> Item:
+    """A copy of what comes with the product as an item of the course; BadInput for a name that is none."""
+    row = kinds.kind_of(kind)
+    found = next((each for each in row.shipped(language) if each.name == name), None)
+    if found is None:
+        raise BadInput([Fault("$.name", f"{name[:32]!r} is nothing of this kind that comes with the product")])
+    return item_add(by=by, course=course, kind=kind, title=found.title[:120], text=found.text, points=row.points)
+
+
+@transaction.atomic
+def item_shown(*, by: User, item: Item, shown: bool) -> Item:
+    """Students see the item from now on, or no longer."""
+    selectors.must_teach(user=by, course=item.course)
+    item.shown = shown
+    item.save(update_fields=["shown"])
+    told = {"item": item.pk, "shown": shown}
+    audit.record(by=by, type="course.item", subject=f"course:{item.course_id}", data=told)
+    return item
+
+
+@transaction.atomic
+def item_move(*, by: User, item: Item, places: int) -> None:
+    """The item stands so many places later in its course; places are counted anew from 1."""
+    selectors.must_teach(user=by, course=item.course)
+    rows = list(Item.objects.select_for_update().filter(course=item.course))
+    at = rows.index(item)
+    rows.insert(max(0, min(len(rows) - 1, at + places)), rows.pop(at))
+    for place, row in enumerate(rows, 1):
+        if row.place != place:
+            Item.objects.filter(pk=row.pk).update(place=place)
+
+
 def days_late(item: Item, at: dt.datetime) -> int:
     """Days begun after the due time; 0: in time."""
     if item.due_at is None or at <= item.due_at:
@@ -91,6 +124,9 @@ def counted(item: Item, earned: float, days: int) -> float:
     if item.late == Item.Late.NONE:
         return 0.0
     return round(earned * max(0.0, 1 - days * item.late_percent / 100), 4)
+
+
+on_marked: list[Callable[[int], None]] = []  # told the course of a mark that has changed, in its transaction
 
 
 @transaction.atomic
@@ -116,4 +152,6 @@ def mark_put(
             "handed_in_at": at,
         },
     )
+    for tell in on_marked:
+        tell(item.course_id)
     return mark

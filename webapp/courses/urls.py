@@ -1,8 +1,22 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import lab_views, lesson_views, views
+from webapp.courses import class_views, course_views, lab_views, lesson_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("learn/courses/", course_views.mine, name="courses"),
+    path("learn/courses/<int:pk>/", course_views.course, name="course"),
+    path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
+    path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
+    path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
+    path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
+    path("join/", class_views.join, name="join"),
+    path("join/<slug:code>/", class_views.join, name="join-code"),
+    path("learn/class/<slug:code>/", class_views.show, name="class"),
+    path("learn/class/<slug:code>/answer/", class_views.answer, name="class-answer"),
+    path("learn/class/<slug:code>/seat/", class_views.seat_act, name="class-seat"),
+    path("learn/class/<slug:code>/desk/", class_views.desk, name="class-desk"),
+    path("learn/class/<slug:code>/act/", class_views.desk_act, name="class-act"),
+    path("learn/class/<slug:code>/wall/", class_views.wall, name="class-wall"),
     path("learn/items/<int:pk>/", views.item, name="course-item"),
     path("learn/items/<int:pk>/answer/", lesson_views.item_answer, name="lesson-item-answer"),
     path("learn/items/<int:pk>/export/", lesson_views.item_export, name="lesson-item-export"),

@@ -32,6 +32,7 @@ TAGS = {
     "drills": _("Drills"),
     "audit": _("Record"),
     "classroom": _("Attack table"),
+    "courses": _("Courses and classes"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
 }

@@ -156,6 +156,9 @@ CODES: Final[Mapping[str, Code]] = {
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
+    "too_many_tries": Code(_("Too many wrong codes"), _("Wait a minute, then ask the teacher for the code again.")),
+    "class_held": Code(_("The class is held still"), _("Wait until the teacher lets it go on. Nothing was kept.")),
+    "class_over": Code(_("The class is over"), _("Open another class of the course. Nothing was changed.")),
     "too_many_calls": Code(
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),

@@ -45,6 +45,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "job": "run",
     "act": "pause",
     "architecture": "nested",
+    "code": "K7QP2X",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {
