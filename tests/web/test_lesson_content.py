@@ -52,6 +52,7 @@ def by_id(name: str) -> Path:
 def test_there_are_ten_lessons() -> None:
     assert [path.name[:2] for path in FILES] == [f"{n:02}" for n in range(1, 11)]
     assert len({lesson(path)["id"] for path in FILES}) == 10
+    assert [path.name for path in GERMAN] == [path.name for path in FILES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
