@@ -107,8 +107,8 @@ class Attack:
     evidence: dict[str, str] = field(default_factory=dict)
     declared: dict[str, tuple[str, str]] = field(default_factory=dict)
     expect: dict[str, str] = field(default_factory=dict)
-    port_line: int = 1
-    declared_line: int = 1
+    port_line: int = field(default=1, compare=False)
+    declared_line: int = field(default=1, compare=False)
 
     def expected(self, architecture: str) -> str | None:
         return self.expect.get(architecture, self.expect.get("*"))

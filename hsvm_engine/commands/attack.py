@@ -29,6 +29,8 @@ from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.jsontext import TextError
 from hsvm_engine.labtask import read_answer, read_task
 
+HERE = Path(__file__).parent.parent
+TASKS = {path.stem: path for path in sorted((HERE / "labs").glob("*.yaml"))}
 ENGINE = f"hsvm_engine {__version__}"
 WIDTH = 100  # columns of the printed table
 LETTERS = {"derived": "d", "own": "o", "modelled": "m"}
@@ -69,10 +71,10 @@ def _add_attack_run(subparsers: Any) -> None:
         "grade",
         "grade an attack file by the goals of a lab task",
         _attack_grade,
-        "hsvm attack grade mine.yaml --task task.yaml --seed 7",
+        "hsvm attack grade A01 --task read-a-frame --seed 7",
     )
-    parser.add_argument("attack", metavar="FILE", help="the attack file to be graded")
-    parser.add_argument("--task", required=True, metavar="TASK", help="the file of the task")
+    parser.add_argument("attack", metavar="FILE|ID", help="the file to be graded, or a built-in attack by its id")
+    parser.add_argument("--task", required=True, metavar="TASK", help=f"the task's file, or {', '.join(TASKS)}")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the machine and of the secret (0)")
     add_json(parser, "print the grade as one JSON object")
 
@@ -110,7 +112,9 @@ def _attack_grade(args: argparse.Namespace) -> int:
 
 
 def _bytes(name: str) -> bytes:
-    with Path(name).open("rb") as stream:
+    """A file's content; a built-in attack or task is named without its ending."""
+    known = TASKS.get(name) or (HERE / "attacks" / f"{name}.yaml" if name in builtin_ids() else Path(name))
+    with known.open("rb") as stream:
         return stream.read(MAX_BYTES + 1)
 
 
