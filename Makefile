@@ -52,7 +52,6 @@ bench-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the operator's wa
 	@$(PY) -m benchmarks.wall_speed
 
 chaos-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## kill worker, web process and broker under an open wall: screenshots in .run/chaos-wall
-	@CHAOS=1 $(PY) -m pytest tests/faults/test_wall_unknown.py
 	@$(PY) -m tests.e2e.chaos_wall
 
 # A peer with many dependencies of its own: it lives apart, so that it cannot change ours.

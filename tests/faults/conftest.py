@@ -136,6 +136,14 @@ class Stack:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def watch(self) -> bool:
+        """Start again what ended by itself, as the product's supervisor and systemd do. A worker does when its broker
+        goes in the middle of a read: kombu's channel has no connection then, which Celery holds for unrecoverable."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None:
+                self.start(name)
+        return True
+
     def stop(self) -> None:
         for name in list(self.processes):
             process = self.processes[name]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
-from webapp.courses.models import Course, Item, Member
+from webapp.courses.models import ClassSession, Course, Item, Member
 from webapp.errors import VpmsError
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ def missing() -> VpmsError:
 
 def courses_of(*, user: Any) -> QuerySet[Course]:
     return Course.objects.visible_to(user)
+
+
+def members_of(*, user: Any) -> QuerySet[Member]:
+    """The person's memberships with their courses, and the code of the class that is open (`class_code`)."""
+    open_ = ClassSession.objects.filter(course=OuterRef("course"), ended_at__isnull=True).values("code")[:1]
+    found = Member.objects.filter(user=user, left_at__isnull=True) if user.pk else Member.objects.none()
+    return found.select_related("course").annotate(class_code=Subquery(open_)).order_by("-course")
 
 
 def course_get(*, user: Any, pk: int) -> Course:
