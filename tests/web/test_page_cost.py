@@ -11,7 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import class_stage, classes, lab
+from tests.web.policy import make_lab
+from tests.web.policy import work_all as work_tables
+from webapp.accounts.models import User
+from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table
+from webapp.courses.models import PolicySeat
+from webapp.courses.services import member_add
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -98,6 +103,16 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/", "student", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
+    # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, others, who
+    # has spoken, the mark, earlier games
+    ("/learn/items/{policy}/", "student", 12),
+    ("/learn/items/{policy}/", "teacher", 11),
+    ("/learn/tables/{table}/", "student", 9),
+    ("/learn/games/{game}/wall/", "teacher", 11),
+    ("/api/items/{policy}/game", "student", 9),
+    ("/api/tables/{seat}", "student", 9),
+    ("/api/tables/{table}", "student", 9),
+    ("/api/games/{game}", "teacher", 9),
     ("/learn/class/{code}/", "student", 9),
     ("/learn/class/{code}/desk/", "teacher", 10),
     ("/learn/class/{code}/wall/", "teacher", 8),
@@ -201,7 +216,31 @@ def learning(hosts: int) -> dict[str, int]:
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    return {"item": room.item.pk, "attempt": made.pk, **learns}
+    return {"item": room.item.pk, "attempt": made.pk, **learns, **settling(hosts)}
+
+
+def settling(hosts: int) -> dict[str, int]:
+    """A policy game, with the more tables the more hosts there are: one answers, the others declare; and one that is
+    over."""
+    room = make_lab()
+    game = policy_play.game_open(by=room.ines, item=room.item)
+    seat = policy_play.seat_take(game=game, member=room.members["stu"])
+    for number in range(4 * hosts):
+        user = User.objects.create(username=f"player-{number}")
+        member = member_add(course=room.course, user=user, nickname=f"player {number}")
+        policy_play.seat_take(game=game, member=member)
+    policy_play.game_begin(by=room.ines, game=game)
+    for each in PolicySeat.objects.filter(table=seat.table, member__isnull=False).select_related("game", "table"):
+        claim = policy_table.truth(policy_game.read(game.text), each.tenant)
+        policy_play.claim_put(seat=each, declaration=1, claim=claim)
+    work_tables()
+    over = make_lab()
+    ended = policy_play.game_open(by=over.ines, item=over.item)
+    last = policy_play.seat_take(game=ended, member=over.members["stu"])
+    policy_play.game_begin(by=over.ines, game=ended)
+    policy_play.game_end(by=over.ines, game=ended)
+    work_tables()
+    return {"policy": room.item.pk, "seat": seat.table_id, "table": last.table_id, "game": game.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -5,10 +5,21 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, live, services
+        from webapp.courses import (
+            class_live,
+            classes,
+            kinds,
+            lab_views,
+            lesson_views,
+            live,
+            policy_live,
+            policy_views,
+            services,
+        )
 
-        for kind in (lesson_views.KIND, lab_views.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
+        policy_live.register_all()
         services.on_marked.append(classes.marked)
