@@ -48,7 +48,7 @@ def alone(live_cast: Any, valkey: Any) -> dict[str, str]:
     session = classes.class_of_lesson(by=tom, name="two-translations", language="en")
     classes.seat_take(session=session, user=live_cast.alice, nickname="alice")
     idents["class"] = session.code
-    policy = make_lab()
+    policy = make_lab(teacher="tom")
     plays = add_student(course=policy.course, user=live_cast.alice, nickname="alice")
     policy_play.seat_take(game=policy_play.game_open(by=policy.ines, item=policy.item), member=plays)
     idents |= {"policy": f"{policy.item.pk}-{plays.pk}", "policy-desk": policy.item.pk}

@@ -10,7 +10,7 @@ from django.test import Client
 
 @dataclass
 class Lab:
-    """ines teaches; stu, mia and zoe learn; the item is the shipped game of that name."""
+    """ines teaches, or who is named; stu, mia and zoe learn; the item is the shipped game of that name."""
 
     ines: Any
     people: dict[str, Any]
@@ -24,12 +24,12 @@ class Lab:
         return client
 
 
-def make_lab(name: str = "3-liars-paradise", *, text: str | None = None) -> Lab:
+def make_lab(name: str = "3-liars-paradise", *, text: str | None = None, teacher: str = "ines") -> Lab:
     from webapp.accounts.models import User
     from webapp.courses import policy_game, services
     from webapp.tenants.services import membership_add
 
-    ines = User.objects.get_or_create(username="ines")[0]
+    ines = User.objects.get_or_create(username=teacher)[0]
     people = {each: User.objects.get_or_create(username=each)[0] for each in ("stu", "mia", "zoe")}
     membership_add(by=None, user=ines, role="teacher")
     course = services.course_create(by=ines, title="Settling")

@@ -103,16 +103,16 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/", "student", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
-    # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, others, who
-    # has spoken, the mark, earlier games
+    # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, who else
+    # sits there, and the mark
     ("/learn/items/{policy}/", "student", 12),
     ("/learn/items/{policy}/", "teacher", 11),
     ("/learn/tables/{table}/", "student", 9),
-    ("/learn/games/{game}/wall/", "teacher", 11),
+    ("/learn/games/{game}/wall/", "teacher", 12),
     ("/api/items/{policy}/game", "student", 9),
-    ("/api/tables/{seat}", "student", 9),
-    ("/api/tables/{table}", "student", 9),
-    ("/api/games/{game}", "teacher", 9),
+    ("/api/tables/{seat}", "student", 10),
+    ("/api/tables/{table}", "student", 10),
+    ("/api/games/{game}", "teacher", 11),
     ("/learn/class/{code}/", "student", 9),
     ("/learn/class/{code}/desk/", "teacher", 10),
     ("/learn/class/{code}/wall/", "teacher", 8),
