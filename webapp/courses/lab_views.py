@@ -31,7 +31,7 @@ KIND: Final = Kind(
     page=page,
     blank=lab.shipped()[0][1],
     grade=lab.kind_grade,
-    shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
+    shipped=lambda language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped(language)],
     points=10,
 )
 
