@@ -185,6 +185,8 @@ TWINS = {
     "courses": "course_list course_make",
     "course": "course_list item_list",
     "course-add": "item_copy",
+    "course-import": "bundle_import",
+    "course-bundle": "bundle_get",
     "item-act": "item_place",
     "join": "class_join",
     "join-code": "class_join",

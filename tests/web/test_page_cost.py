@@ -96,6 +96,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/lessons/stale-tlb-entries/", "student", 5),
     ("/learn/items/{lesson}/", "student", 8),
     ("/learn/courses/", "student", 5),
+    ("/learn/courses/bundle/", "teacher", 4),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
     ("/learn/class/{code}/", "student", 9),
