@@ -195,8 +195,10 @@ TWINS = {
     "class": "class_get",
     "class-answer": "class_answer",
     "class-seat": "class_seat",
+    "class-spotlight": "spotlight_get spotlight_answer spotlight_end",
     "class-desk": "desk_get",
-    "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end",
+    "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end "
+    "spotlight_ask spotlight_end",
     "class-wall": "class_get",
     "lessons": "lesson_list",
     "lesson": "lesson_get",

@@ -99,9 +99,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/bundle/", "teacher", 4),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
-    ("/learn/class/{code}/", "student", 9),
-    ("/learn/class/{code}/desk/", "teacher", 10),
-    ("/learn/class/{code}/wall/", "teacher", 8),
+    ("/learn/class/{code}/", "student", 11),
+    ("/learn/class/{code}/desk/", "teacher", 11),
+    ("/learn/class/{code}/wall/", "teacher", 9),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
     # beside the four: one for each of the seven kinds of jobs, and the workers

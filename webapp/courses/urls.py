@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/class/<slug:code>/", class_views.show, name="class"),
     path("learn/class/<slug:code>/answer/", class_views.answer, name="class-answer"),
     path("learn/class/<slug:code>/seat/", class_views.seat_act, name="class-seat"),
+    path("learn/class/<slug:code>/spotlight/", class_views.spotlight_act, name="class-spotlight"),
     path("learn/class/<slug:code>/desk/", class_views.desk, name="class-desk"),
     path("learn/class/<slug:code>/act/", class_views.desk_act, name="class-act"),
     path("learn/class/<slug:code>/wall/", class_views.wall, name="class-wall"),
