@@ -130,5 +130,6 @@ def placed(kind: str, name: str, text: str) -> str:
     block = next((each for each in kinds.kind_of(kind).blocks if each.name == name), None)
     if block is None:
         raise BadInput([Fault("$.block", f"{name[:32]!r} is nothing that can be placed in a text of this kind")])
-    number = next(n for n in range(1, 1000) if f"key: question-{n}\n" not in f"{text}\n")
-    return text.rstrip("\n") + "\n\n" + block.text.replace(FREE_KEY, f"question-{number}")
+    stem = FREE_KEY.rstrip("1")
+    key = next(key for key in (stem + str(n) for n in range(1, 1000)) if not re.search(rf"(?m)^key: {key}$", text))
+    return text.rstrip("\n") + "\n\n" + block.text.replace(FREE_KEY, key)
