@@ -25,6 +25,7 @@ KEPT: Final = 100  # versions of one item, the newest
 MOST_LINES: Final = 400  # of a comparison
 AROUND: Final = 2  # unchanged lines beside each change
 PLACE: Final = re.compile(r"line (\d+), column (\d+)")
+KEYS: Final = re.compile(r"^key: (\S+)$", re.MULTILINE)
 FREE_KEY: Final = "question-1"  # in a block: stands for the first key that is free
 
 
@@ -130,6 +131,6 @@ def placed(kind: str, name: str, text: str) -> str:
     block = next((each for each in kinds.kind_of(kind).blocks if each.name == name), None)
     if block is None:
         raise BadInput([Fault("$.block", f"{name[:32]!r} is nothing that can be placed in a text of this kind")])
-    stem = FREE_KEY.rstrip("1")
-    key = next(key for key in (stem + str(n) for n in range(1, 1000)) if not re.search(rf"(?m)^key: {key}$", text))
+    stem, taken = FREE_KEY.rstrip("1"), set(KEYS.findall(text))
+    key = next(key for key in (stem + str(n) for n in range(1, 1000)) if key not in taken)
     return text.rstrip("\n") + "\n\n" + block.text.replace(FREE_KEY, key)
