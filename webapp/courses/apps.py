@@ -11,13 +11,14 @@ class CoursesConfig(AppConfig):
             kinds,
             lab_views,
             lesson_views,
+            link,
             live,
             policy_live,
             policy_views,
             services,
         )
 
-        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
