@@ -2,7 +2,7 @@
 
 Prints one JSON line for each goal and exits 1 if one is not ok. Every goal works in a process and a directory of its
 own and is ended after five minutes. All lines, with date and machine, are added to RUN_DIR/goals/report.jsonl; what
-the processes of a missed goal said stands beside it. `--few` tries the kit with small numbers: its figures prove nothing.
+the processes of a missed goal said stands beside it. `--few` only tries the kit: its figures prove nothing.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_each_fault_of_the_proxy_happens(echo: int, tmp_path: Path) -> None:
 
 
 def test_a_doubled_effect_and_a_lost_one_both_show() -> None:
-    assert differing([[1, "a"], [2, "b"]], [[1, "a"], [1, "a"], [3, "c"]]) == [[[2, "b"]], [[3, "c"]]]
+    assert differing([[1, "a"], [2, "b"]], [[1, "a"], [1, "a"], [3, "c"]]) == [[[2, "b"]], [[1, "a"], [3, "c"]]]
     assert differing([[1]], [[1], [1]]) == [[], [[1]]]
 
 
