@@ -211,12 +211,12 @@ def watched_under(place: Place, acts: list[str]) -> dict[str, Any]:
             time.sleep(place.random.uniform(1, 2))
             disturb(place, site, act, redis_way, web_way)
             heads = dict(Run.objects.values_list("pk", "seq"))
-            at = time.monotonic()
-            back.append(within(lambda heads=heads: caught_up(watchers, heads), RIGHT_SECONDS))
-            went.append(within(lambda heads=heads, at=at: all_on(heads, at), RESUMED_SECONDS))
+            back.append(within(lambda heads=heads: caught_up(watchers, heads, news=1), RIGHT_SECONDS))
+            went.append(within(lambda heads=heads: all_on(heads), RESUMED_SECONDS))
         over = within(lambda: not Run.objects.filter(state=Run.State.RUNNING).exists(), 120)
         heads = dict(Run.objects.values_list("pk", "seq"))
         at_end = within(lambda: caught_up(watchers, heads), RIGHT_SECONDS)
+        reconnects = sum(client.drops for client in watchers.clients)
     wrong, shown = wrongly_shown(watchers, rows)
     lost = Run.objects.exclude(state=Run.State.DONE).count()
     return {
@@ -230,7 +230,7 @@ def watched_under(place: Place, acts: list[str]) -> dict[str, Any]:
         "pictures_compared": shown,
         "wrong_pictures": wrong,
         "final_digests": at_end is not None,
-        "reconnects": sum(client.drops for client in watchers.clients),
+        "reconnects": reconnects,
     }
 
 
@@ -256,11 +256,12 @@ def disturb(place: Place, site: Site, act: str, redis_way: FaultProxy, web_way: 
         raise ValueError(act)
 
 
-def caught_up(watchers: Watchers, heads: dict[int, int]) -> bool:
-    return all((client.seq or 0) >= heads[client.run] for client in watchers.clients)
+def caught_up(watchers: Watchers, heads: dict[int, int], *, news: int = 0) -> bool:
+    """Whether every client shows the step that its run stood at, or so many steps more."""
+    return all((client.seq or 0) >= heads[client.run] + news for client in watchers.clients)
 
 
-def all_on(heads: dict[int, int], at: float) -> bool:
+def all_on(heads: dict[int, int]) -> bool:
     """Whether every run has done a slice since, or is over."""
     from webapp.runs.models import Run
 
