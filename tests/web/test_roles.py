@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 PASSWORD = "a long and quiet password"
 READING = ("/tenant/audit/", "/operator/audit/")  # to verify the chain changes nothing
 OWN = ("/account/", "/home/", "/sign-", "/theme/", "/organisation/", "/password/", "/invitation/")
-OWN += ("/language/", "/guide/", "/notices/read/")  # the person's own things
+OWN += ("/language/", "/guide/", "/notices/read/", "/learn/preview/end/")  # the person's own things
 
 
 @pytest.fixture(autouse=True)
