@@ -26,6 +26,7 @@ from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.classroom.drill_api import router as drills
 from webapp.courses.class_api import router as courses
+from webapp.courses.grade_api import router as grades
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
 from webapp.errors import VpmsError
@@ -64,7 +65,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, lessons, labs),
+    *(courses, lessons, labs, grades),
 ):
     api.add_router("", router)
 

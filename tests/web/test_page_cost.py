@@ -98,6 +98,13 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/", "student", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
+    # beside the four: the teacher with the course, items, students, marks, tries
+    ("/learn/courses/{book}/grades/", "teacher", 9),
+    ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
+    ("/learn/courses/{book}/alike/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/grades/mine/", "student", 9),
+    ("/api/courses/{book}/grades", "teacher", 8),
+    ("/api/courses/{book}/grades/document", "teacher", 10),
     ("/learn/class/{code}/", "student", 9),
     ("/learn/class/{code}/desk/", "teacher", 10),
     ("/learn/class/{code}/wall/", "teacher", 8),
@@ -201,7 +208,8 @@ def learning(hosts: int) -> dict[str, int]:
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    return {"item": room.item.pk, "attempt": made.pk, **learns}
+    book = {"book": room.course.pk, "member": room.member.pk}
+    return {"item": room.item.pk, "attempt": made.pk, **book, **learns}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -31,6 +31,8 @@ KIND: Final = Kind(
     page=page,
     blank=lab.shipped()[0][1],
     grade=lab.kind_grade,
+    files=lab.kind_files,
+    hints=lab.kind_hints,
     shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
     points=10,
 )

@@ -126,7 +126,15 @@ def counted(item: Item, earned: float, days: int) -> float:
     return round(earned * max(0.0, 1 - days * item.late_percent / 100), 4)
 
 
+def by_work(mark: Mark) -> float:
+    """What the work itself counts, whatever a teacher set; less than nothing where there is no work."""
+    if not mark.item_version:
+        return -1.0
+    return mark.points if mark.computed is None else mark.computed
+
+
 on_marked: list[Callable[[int], None]] = []  # told the course of a mark that has changed, in its transaction
+on_member_marked: list[Callable[[int, int], None]] = []  # the same, told the item and the member
 
 
 @transaction.atomic
@@ -138,20 +146,28 @@ def mark_put(
     days = days_late(item, at)
     points = counted(item, earned, days)
     held = Mark.objects.select_for_update().filter(item=item, member=member).first()
-    if held is not None and held.points >= points:
+    if held is not None and by_work(held) >= points:
         return held
+    by_hand = held is not None and held.computed is not None  # then the teacher's points stand, and the work is kept
     mark, _ = Mark.objects.update_or_create(
         item=item,
         member=member,
         defaults={
             "earned": earned,
-            "points": points,
+            "computed" if by_hand else "points": points,
             "reasons": list(reasons),
             "days_late": days,
             "item_version": item.version,
             "handed_in_at": at,
         },
     )
+    marked(item, member)
+    return mark
+
+
+def marked(item: Item, member: Member) -> None:
+    """Whoever wants to know is told that a mark has changed, inside the caller's transaction."""
     for tell in on_marked:
         tell(item.course_id)
-    return mark
+    for hear in on_member_marked:
+        hear(item.pk, member.pk)

@@ -1,12 +1,19 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import class_views, course_views, lab_views, lesson_views, views
+from webapp.courses import class_views, course_views, grade_views, lab_views, lesson_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
     path("learn/courses/<int:pk>/", course_views.course, name="course"),
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
+    path("learn/courses/<int:pk>/grades/", grade_views.book, name="grades"),
+    path("learn/courses/<int:pk>/grades/mine/", grade_views.mine, name="grades-mine"),
+    path("learn/courses/<int:pk>/grades.<slug:form>", grade_views.export, name="grades-export"),
+    path("learn/courses/<int:pk>/grades/<int:member>/<int:item>/", grade_views.cell, name="grade"),
+    path("learn/courses/<int:pk>/alike/<int:item>/", grade_views.alike, name="grades-alike"),
+    path("learn/courses/<int:pk>/alike/<int:item>/<int:one>/<int:other>/", grade_views.beside, name="grades-beside"),
+    path("api/schemas/gradebook.json", grade_views.schema, name="grades-schema"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),
