@@ -101,7 +101,7 @@ PINNED: list[tuple[str, str, int]] = [
     # beside the four: the teacher with the course, items, students, marks, tries
     ("/learn/courses/{book}/grades/", "teacher", 9),
     ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
-    ("/learn/courses/{book}/alike/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
     ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
     ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
     ("/learn/courses/{book}/grades/mine/", "student", 9),

@@ -151,9 +151,10 @@ def test_points_by_hand_go_on_counting_and_the_work_behind_them_is_graded_again(
     Notice.objects.all().delete()
     corrected(room)
     regrade = work(begun(room))
-    assert "set by hand" in signed_in(room.ines).get(
-        f"/learn/courses/{room.course.pk}/regrades/{regrade.pk}/"
-    ).content.decode()
+    assert (
+        "set by hand"
+        in signed_in(room.ines).get(f"/learn/courses/{room.course.pk}/regrades/{regrade.pk}/").content.decode()
+    )
     regrades.regrade_apply(by=room.ines, regrade=regrade)
     mark = Mark.objects.get(member=room.other)
     assert mark.points == 11 and mark.computed not in (None, 16) and not Notice.objects.exists()

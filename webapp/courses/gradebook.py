@@ -20,6 +20,7 @@ from webapp.errors import BadInput, Fault
 
 PAGE: Final = 100  # students at once
 SHOWS: Final = ("all", "missing", "late", "adjusted", "outdated", "left")
+LARGEST: Final = 1 << 53  # that is the number of anything
 MOST_LINES: Final = 2000  # of a file that is compared line by line
 TRIES_SHOWN: Final = 12
 
@@ -69,7 +70,7 @@ def teacher_of(*, user: Any, pk: int) -> Member:
     """The person as a teacher of this course; 404 for everybody else, students of the course too."""
     found = (
         Member.objects.select_related("course").filter(course=pk, user=user, left_at__isnull=True).first()
-        if user.pk
+        if user.pk and pk < LARGEST
         else None
     )
     if found is None or not found.teaches or not user.is_teacher:
@@ -152,6 +153,8 @@ def account_of(member: Member) -> str:
 
 def cell_of(*, teacher: Member, member_id: int, item_id: int) -> dict[str, Any]:
     """All that a teacher sees of one student at one item."""
+    if max(member_id, item_id) >= LARGEST:
+        raise selectors.missing()
     item = Item.objects.filter(course=teacher.course, pk=item_id, points__gt=0).first()
     students = Member.objects.filter(course=teacher.course, role=Member.Role.STUDENT)
     member = students.select_related("user").filter(pk=member_id).first()
@@ -238,12 +241,16 @@ def _aligned(left: list[str], right: list[str]) -> list[dict[str, Any]]:
 
 def students_of(*, teacher: Member, pks: Sequence[int]) -> list[Member]:
     """These students of the course, in this order; 404 if one is none."""
-    found = {
-        each.pk: each
-        for each in Member.objects.select_related("user").filter(
-            course=teacher.course, role=Member.Role.STUDENT, pk__in=pks
-        )
-    }
+    found = (
+        {}
+        if max(pks) >= LARGEST
+        else {
+            each.pk: each
+            for each in Member.objects.select_related("user").filter(
+                course=teacher.course, role=Member.Role.STUDENT, pk__in=pks
+            )
+        }
+    )
     if set(found) != set(pks):
         raise selectors.missing()
     return [found[pk] for pk in pks]

@@ -200,7 +200,7 @@ def snapshot(item: Item, member: Member, mark: Mark | None = None, newest: int |
 
 def _newest(item: Item, **which: Any) -> dict[int, int]:
     graded = Attempt.objects.filter(item=item, graded=True, state=Attempt.State.DONE, **which).order_by()
-    return {member: pk for member, pk in graded.values_list("member").annotate(newest=Max("pk"))}
+    return dict(graded.values_list("member").annotate(newest=Max("pk")))
 
 
 def regrade_failed(regrade_id: int, *, reason: str) -> None:
@@ -245,7 +245,9 @@ def _expect_unmoved(item: Item, rows: list[RegradeRow], marks: dict[int, Mark]) 
     if moved:
         told = ", ".join(moved[:NAMED]) + (f" and {len(moved) - NAMED} others" if len(moved) > NAMED else "")
         raise VpmsError(
-            "marks_changed", 409, message=f"Meanwhile something was changed for {told}. Nothing was applied; begin again."
+            "marks_changed",
+            409,
+            message=f"Meanwhile something was changed for {told}. Nothing was applied; begin again.",
         )
 
 
