@@ -207,6 +207,8 @@ TWINS = {
     "grade": "grade_get grade_points_put",
     "grades-alike": "grades_alike",
     "grades-beside": "grades_beside",
+    "regrade-item": "regrade_list regrade_begin",
+    "regrade": "regrade_get regrade_act",
     "lessons": "lesson_list",
     "lesson": "lesson_get",
     "lesson-answer": "lesson_answer",

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import class_stage, classes, lab
+from webapp.courses import class_stage, classes, lab, regrades
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -103,6 +103,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/{book}/grades/", "teacher", 9),
     ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
     ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
+    ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
     ("/learn/courses/{book}/grades/mine/", "student", 9),
     ("/api/courses/{book}/grades", "teacher", 8),
     ("/api/courses/{book}/grades/document", "teacher", 10),
@@ -209,7 +211,9 @@ def learning(hosts: int) -> dict[str, int]:
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    book = {"book": room.course.pk, "member": room.member.pk}
+    regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
+    regrades.regrade_work(regrade_id=regrade)
+    book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}
     return {"item": room.item.pk, "attempt": made.pk, **book, **learns}
 
 

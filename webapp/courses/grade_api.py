@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.courses import adjustments, grade_export, gradebook, kinds, selectors
-from webapp.courses.models import Adjustment, Item, Member
+from webapp.courses import adjustments, grade_export, gradebook, kinds, regrades, selectors
+from webapp.courses.models import Adjustment, Item, Member, Regrade
 from webapp.rest.paging import Strict
 
 router = Router(tags=["grades"])
@@ -136,6 +136,42 @@ class BesideOut(Schema):
 
 class GradesFileOut(Schema):
     csv: str
+
+
+class RegradeChangeOut(Schema):
+    member: int
+    nickname: str
+    was: float | None = Field(description="What the work counts; null: there was no mark.")
+    now: float | None
+    by_hand: bool = Field(description="A teacher set the points; they go on counting.")
+    why: list[dict[str, Any]] = Field(description="The predicates that count another number: name, was, now, says.")
+
+
+class RegradeRowOut(Schema):
+    id: int
+    item: int
+    version: int = Field(description="Of the text by which it is graded.")
+    state: str = Field(description="running, ready, applied, discarded, cancelled or failed")
+    total: int
+    done: int
+    reason: str
+    made_at: dt.datetime
+    ended_at: dt.datetime | None
+
+
+class RegradeOut(RegradeRowOut):
+    changes: list[RegradeChangeOut]
+    same: int
+    none: int = Field(description="Students who handed in nothing.")
+
+
+class RegradesOut(Schema):
+    regrades: list[RegradeRowOut]
+
+
+class RegradeActIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"act": "apply"}]})
+    act: Literal["apply", "discard", "cancel"]
 
 
 class BookAsked(Schema):
@@ -281,3 +317,55 @@ def grades_beside(request: HttpRequest, pk: Number, item: Number, one: Number, o
     found = gradebook.item_for(teacher=who, pk=item)
     left, right = gradebook.students_of(teacher=who, pks=[one, other])
     return gradebook.beside(item=found, one=left, other=right)
+
+
+# -- grading again
+
+
+def regrade_row(row: Regrade) -> dict[str, Any]:
+    plain = ("state", "total", "done", "reason", "made_at", "ended_at")
+    told = {"id": row.pk, "item": row.item_id, "version": row.item_version}
+    return {**told, **{name: getattr(row, name) for name in plain}}
+
+
+def regrade_shown(row: Regrade) -> dict[str, Any]:
+    told = regrades.shown(row)
+    changes = [
+        {
+            "member": each["member"].pk,
+            "nickname": each["member"].nickname,
+            **{name: each[name] for name in ("was", "now", "by_hand", "why")},
+        }
+        for each in told["changes"]
+    ]
+    return {**regrade_row(row), "changes": changes, "same": told["same"], "none": told["none"]}
+
+
+@router.get("/courses/{int:pk}/regrade/{int:item}", response=RegradesOut)
+def regrade_list(request: HttpRequest, pk: Number, item: Number) -> Any:
+    """When an item was graded again, the newest first."""
+    found = gradebook.item_for(teacher=teacher(request, pk), pk=item)
+    return {"regrades": [regrade_row(row) for row in Regrade.objects.filter(item=found)[:20]]}
+
+
+@router.post("/courses/{int:pk}/regrade/{int:item}", response={202: RegradeOut})
+def regrade_begin(request: HttpRequest, pk: Number, item: Number) -> Any:
+    """Grade what was handed in by the text as it is now, without changing a mark. A worker does it in a moment."""
+    found = gradebook.item_for(teacher=teacher(request, pk), pk=item)
+    person: Any = request.user
+    return Status(202, regrade_shown(regrades.regrade_start(by=person, item=found)))
+
+
+@router.get("/courses/{int:pk}/regrades/{int:number}", response=RegradeOut)
+def regrade_get(request: HttpRequest, pk: Number, number: Number) -> Any:
+    """Who would have other points, from what to what, and why."""
+    return regrade_shown(regrades.regrade_get(teacher=teacher(request, pk), pk=number))
+
+
+@router.post("/courses/{int:pk}/regrades/{int:number}", response=RegradeOut)
+def regrade_act(request: HttpRequest, pk: Number, number: Number, body: RegradeActIn) -> Any:
+    """Apply it as one act, discard it, or stop it. Applying is refused where a mark was changed meanwhile."""
+    found = regrades.regrade_get(teacher=teacher(request, pk), pk=number)
+    person: Any = request.user
+    act = {"apply": regrades.regrade_apply, "discard": regrades.regrade_discard, "cancel": regrades.regrade_cancel}
+    return regrade_shown(act[body.act](by=person, regrade=found))

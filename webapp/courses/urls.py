@@ -1,6 +1,15 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import bundle_views, class_views, course_views, grade_views, lab_views, lesson_views, views
+from webapp.courses import (
+    bundle_views,
+    class_views,
+    course_views,
+    grade_views,
+    lab_views,
+    lesson_views,
+    regrade_views,
+    views,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
@@ -15,6 +24,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/grades/<int:member>/<int:item>/", grade_views.cell, name="grade"),
     path("learn/courses/<int:pk>/alike/<int:item>/", grade_views.alike, name="grades-alike"),
     path("learn/courses/<int:pk>/alike/<int:item>/<int:one>/<int:other>/", grade_views.beside, name="grades-beside"),
+    path("learn/courses/<int:pk>/regrade/<int:item>/", regrade_views.item, name="regrade-item"),
+    path("learn/courses/<int:pk>/regrades/<int:number>/", regrade_views.regrade, name="regrade"),
     path("api/schemas/gradebook.json", grade_views.schema, name="grades-schema"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
