@@ -34,7 +34,7 @@ KIND: Final = Kind(
     grade=lab.kind_grade,
     files=lab.kind_files,
     hints=lab.kind_hints,
-    shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
+    shipped=lambda language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped(language)],
     points=10,
 )
 
