@@ -37,7 +37,7 @@ def messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
 
 def regrade_authorise(user: Any, ident: str) -> str | None:
     """Only teachers of its course."""
-    if not user.is_authenticated or not _number(ident):
+    if not user.is_authenticated or not is_number(ident):
         return None
     course = Regrade.objects.filter(pk=int(ident)).values_list("item__course", flat=True).first()
     try:
