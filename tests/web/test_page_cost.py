@@ -14,7 +14,7 @@ from tests.web.lab import make_class, work_all
 from tests.web.policy import make_lab
 from tests.web.policy import work_all as work_tables
 from webapp.accounts.models import User
-from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table
+from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table, regrades
 from webapp.courses.models import PolicySeat
 from webapp.courses.services import member_add
 
@@ -104,6 +104,15 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/bundle/", "teacher", 4),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
+    # beside the four: the teacher with the course, items, students, marks, tries
+    ("/learn/courses/{book}/grades/", "teacher", 9),
+    ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
+    ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
+    ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
+    ("/learn/courses/{book}/grades/mine/", "student", 9),
+    ("/api/courses/{book}/grades", "teacher", 8),
+    ("/api/courses/{book}/grades/document", "teacher", 10),
     # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, who else
     # sits there, and the mark
     ("/learn/items/{policy}/", "student", 12),
@@ -224,7 +233,10 @@ def learning(hosts: int) -> dict[str, int]:
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    return {"item": room.item.pk, "attempt": made.pk, **learns, **settling(hosts)}
+    regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
+    regrades.regrade_work(regrade_id=regrade)
+    book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}
+    return {"item": room.item.pk, "attempt": made.pk, **book, **learns, **settling(hosts)}
 
 
 def settling(hosts: int) -> dict[str, int]:

@@ -35,6 +35,7 @@ TAGS = {
     "courses": _("Courses and classes"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
+    "grades": _("Gradebook"),
     "policies": _("Policy games"),
 }
 
