@@ -50,6 +50,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "item": 5,
     "one": 4,
     "other": 9,
+    "first": "2026-10-01",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {

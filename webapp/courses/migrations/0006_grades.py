@@ -9,7 +9,7 @@ import webapp.logs
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0004_classes'),
+        ('courses', '0005_spotlight'),
     ]
 
     operations = [
