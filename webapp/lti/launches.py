@@ -127,7 +127,9 @@ def checked(*, token: str, state: str, browser: str) -> Launch:
     try:
         began = signing.loads(state, salt=SALT, max_age=STATE_SECONDS)
     except signing.BadSignature:
-        raise refused(_("The start did not begin here, or began too long ago. Start again from the platform.")) from None
+        raise refused(
+            _("The start did not begin here, or began too long ago. Start again from the platform.")
+        ) from None
     if not browser:
         raise NoCookie(began)
     if not constant_time_compare(began["browser"], digest(browser)):

@@ -106,5 +106,7 @@ class Return(Job):
         ordering = ["id"]
         indexes = [models.Index(fields=["due_at"], name="lti_return_due")]
         constraints = [
-            models.UniqueConstraint(fields=["issuer", "client_id", "subject", "line_item", "item"], name="lti_return_once")
+            models.UniqueConstraint(
+                fields=["issuer", "client_id", "subject", "line_item", "item"], name="lti_return_once"
+            )
         ]

@@ -46,19 +46,22 @@ class Platform:
 
     @property
     def callable(self) -> list[str]:
-        """Hosts with ports that we may call, and the networks they may lie in, as webapp.notices.outgoing reads them."""
+        """Hosts with ports that we may call, and networks they may lie in, as webapp.notices.outgoing reads them."""
         return [*sorted({_host(self.token_url), _host(self.jwks_url), *self.hosts}), *self.networks]
 
     def leads_back(self, url: str) -> bool:
         """Whether an address is the platform's own, for a browser that goes back there."""
-        parts = urlsplit(url)
-        origins = {_origin(self.auth_url), _origin(self.issuer), *(f"https://{host}" for host in self.hosts)}
-        return f"{parts.scheme}://{parts.netloc}" in origins
+        return origin(url) in origins(self)
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def origins(platform: Platform) -> list[str]:
+    """Where pages of the platform are."""
+    return sorted({origin(platform.auth_url), origin(platform.issuer), *(f"https://{host}" for host in platform.hosts)})
 
 
 def _host(url: str) -> str:
@@ -82,7 +85,11 @@ def _read(path: str, _changed: int) -> tuple[Platform, ...]:
         told = strictjson.load(content)
     except BadInput as faulty:
         raise ImproperlyConfigured(f"HSVM_LTI_PLATFORMS: {faulty.message}") from None
-    if not isinstance(told, dict) or set(told) - {"platforms", "networks"} or not isinstance(told.get("platforms"), list):
+    if (
+        not isinstance(told, dict)
+        or set(told) - {"platforms", "networks"}
+        or not isinstance(told.get("platforms"), list)
+    ):
         raise ImproperlyConfigured('HSVM_LTI_PLATFORMS: the file must hold {"platforms": […], "networks": […]}')
     networks = tuple(told.get("networks", ()))
     try:

@@ -125,7 +125,10 @@ def return_failed(return_id: int, *, reason: str) -> None:
 def score_of(row: Return, mark: Mark | None) -> dict[str, Any]:
     """What the platform is told; of a mark that is gone, that there is none."""
     at = row.changed_at or timezone.now()
-    told: dict[str, Any] = {"userId": row.subject, "timestamp": at.astimezone(dt.UTC).isoformat(timespec="milliseconds")}
+    told: dict[str, Any] = {
+        "userId": row.subject,
+        "timestamp": at.astimezone(dt.UTC).isoformat(timespec="milliseconds"),
+    }
     if mark is None:
         return {**told, "activityProgress": "Initialized", "gradingProgress": "NotReady"}
     points = {"scoreGiven": mark.points, "scoreMaximum": row.item.points or 1}

@@ -36,6 +36,7 @@ TAGS = {
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
     "grades": _("Gradebook"),
+    "lti": _("Learning platforms"),
 }
 
 

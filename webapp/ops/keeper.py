@@ -35,6 +35,8 @@ from webapp.courses import lab, regrades
 from webapp.courses.models import Attempt, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
+from webapp.lti import returns
+from webapp.lti.models import Return
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
 from webapp.ops import services, watching
@@ -83,6 +85,7 @@ KINDS: Final = (
     Kind(Attempt, "webapp.courses.tasks.attempt_work", ("pk",), "member_id", lab.attempt_failed),
     Kind(Regrade, "webapp.courses.tasks.regrade_work", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
+    Kind(Return, "webapp.lti.tasks.return_work", ("pk",), "issuer", returns.return_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
     Kind(Delivery, "webapp.notices.tasks.delivery_work", ("pk",), "endpoint_id", sending.delivery_failed, most=1),
