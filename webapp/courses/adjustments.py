@@ -27,7 +27,7 @@ def points_set(
 ) -> Mark | None:
     """From now on these points count, whatever is handed in, until they are taken back (`points` null). The same once
     more changes nothing. `seen`: what counted where the teacher looked; another by now is refused with 409."""
-    teacher = selectors.must_teach(user=by, course=item.course)
+    teacher = selectors.must_change(user=by, course=item.course)
     reason = _reason(reason, item, points)
     if member.course_id != item.course_id or member.teaches:
         raise selectors.missing()

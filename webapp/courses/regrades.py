@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from webapp import jobs
 from webapp.audit import services as audit
-from webapp.courses import adjustments, kinds, selectors, services
+from webapp.courses import adjustments, deadlines, kinds, selectors, services
 from webapp.courses.models import Attempt, Item, Mark, Member, Regrade, RegradeRow
 from webapp.errors import BadInput, VpmsError
 from webapp.live import publish
@@ -46,7 +46,7 @@ def regrade_get(*, teacher: Member, pk: int) -> Regrade:
 def regrade_start(*, by: User, item: Item) -> Regrade:
     """Everybody's work on the item is graded by its present text, to look at. One that is open for this text already is
     that one; one that is open for an older text is discarded."""
-    teacher = selectors.must_teach(user=by, course=item.course)
+    teacher = selectors.must_change(user=by, course=item.course)
     item = Item.objects.select_for_update().select_related("course").get(pk=item.pk)
     if kinds.kind_of(item.kind).grade is None or not item.points:
         raise VpmsError("not_possible", 409, message="Nothing of this item can be graded again.")
@@ -89,7 +89,7 @@ def _left(by: User, regrade: Regrade, before: Regrade.State, after: Regrade.Stat
 
 
 def _locked(by: User, regrade: Regrade) -> Regrade:
-    selectors.must_teach(user=by, course=regrade.item.course)
+    selectors.must_change(user=by, course=regrade.item.course)
     row = Regrade.objects.select_for_update().get(pk=regrade.pk)
     row.item = regrade.item
     return row
@@ -158,11 +158,12 @@ def _row(regrade: Regrade, token: str, row: RegradeRow, definition: Any) -> bool
     now = None
     if earned is not None:
         at = earned.at or (dt.datetime.fromisoformat(was["at"]) if was["at"] else timezone.now())
-        days = services.days_late(item, at)
+        days = deadlines.days_late(item, at)
+        late = deadlines.late_reason(item, earned.points, days, at)
         now = {
             "earned": earned.points,
-            "points": services.counted(item, earned.points, days),
-            "reasons": [dict(reason) for reason in earned.reasons],
+            "points": deadlines.counted(item, earned.points, days, at),
+            "reasons": [*map(dict, earned.reasons), *([late] if late else [])],
             "days_late": days,
             "at": at.isoformat(),
         }
@@ -312,7 +313,7 @@ def _row_shown(row: RegradeRow) -> dict[str, Any]:
 
 
 def differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The predicates that count another number of points, each with the sentence of now; and a change of lateness."""
+    """The predicates that count another number of points, each with the sentence of now; lateness is one of them."""
     before = {row["name"]: row for row in was.get("reasons", [])}
     after = {row["name"]: row for row in now["reasons"]}
     for name in [*after, *(name for name in before if name not in after)]:
@@ -323,5 +324,3 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[dict[str, 
                 "name": name, "was": one["points"] if one else None, "now": other["points"] if other else None,
                 "says": says,
             }  # fmt: skip
-    if was.get("days_late", 0) != now["days_late"]:
-        yield {"name": "Days late", "was": was.get("days_late", 0), "now": now["days_late"], "says": ""}

@@ -1,6 +1,7 @@
 from django.urls import URLPattern, URLResolver, path
 
 from webapp.courses import (
+    builder_views,
     bundle_views,
     class_views,
     course_views,
@@ -27,6 +28,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/regrade/<int:item>/", regrade_views.item, name="regrade-item"),
     path("learn/courses/<int:pk>/regrades/<int:number>/", regrade_views.regrade, name="regrade"),
     path("api/schemas/gradebook.json", grade_views.schema, name="grades-schema"),
+    path("learn/courses/<int:pk>/settings/", builder_views.course_settings, name="course-settings"),
+    path("learn/courses/<int:pk>/preview/", builder_views.preview_begin, name="course-preview"),
+    path("learn/preview/end/", builder_views.preview_end, name="preview-end"),
+    path("learn/items/<int:pk>/edit/", builder_views.item_edit, name="item-edit"),
+    path("learn/items/<int:pk>/versions/<int:version>/", builder_views.item_version, name="item-version"),
+    path("learn/items/<int:pk>/settings/", builder_views.item_settings, name="item-settings"),
+    path("learn/items/<int:pk>/delete/", builder_views.item_delete, name="item-delete"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),

@@ -113,7 +113,7 @@ def arrive(*, user: User, launch: Launch) -> Item:
         told = _("This link leads to nothing that a teacher put into this course of the platform. Put it in anew.")
         raise launches.refused(told)
     member = _take_part(user, item.course, launch)
-    if not member.teaches and not item.shown:
+    if not member.teaches and not item.open_to_students:
         raise launches.refused(_("This is not open yet."))
     if not member.teaches and launch.line_item:
         returns.way_keep(launch=launch, item=item, member=member)
@@ -179,7 +179,7 @@ def choices(*, user: User) -> list[Item]:
 @transaction.atomic
 def link_make(*, by: User, launch: Launch, item: Item) -> str:
     """The item's course is linked with that course of the platform; the signed answer for it."""
-    selectors.must_teach(user=by, course=item.course)
+    selectors.must_change(user=by, course=item.course)
     where = {name: getattr(launch, name) for name in ("issuer", "client_id", "deployment", "context")}
     _row, fresh = Context.objects.get_or_create(**where, course=item.course, defaults={"by": by})
     if fresh:

@@ -9,7 +9,7 @@ import webapp.logs
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0005_spotlight'),
+        ('courses', '0006_builder'),
     ]
 
     operations = [
