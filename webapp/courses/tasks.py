@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from webapp.courses import lab, regrades
+from webapp.courses import lab, policy_play, regrades
 
 
 @shared_task
@@ -13,3 +13,8 @@ def attempt_work(attempt_id: int) -> None:
 @shared_task
 def regrade_work(regrade_id: int) -> None:
     regrades.regrade_work(regrade_id=regrade_id)
+
+
+@shared_task
+def table_work(table_id: int) -> None:
+    policy_play.table_work(table_id=table_id)

@@ -36,6 +36,7 @@ TAGS = {
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
     "grades": _("Gradebook"),
+    "policies": _("Policy games"),
     "lti": _("Learning platforms"),
 }
 

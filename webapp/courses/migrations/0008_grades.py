@@ -9,7 +9,7 @@ import webapp.logs
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0006_builder'),
+        ('courses', '0007_policy_games'),
     ]
 
     operations = [
