@@ -7,6 +7,9 @@ prints its address. What a test wants of a launch is asked for at /launch; /stat
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import sys
 import time
@@ -17,11 +20,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 CLIENT, DEPLOYMENT = "vpms-tool", "d-1"
 CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
 AGS = "https://purl.imsglobal.org/spec/lti-ags/"
 ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
+
+
+def _part(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 class Platform:
@@ -75,8 +83,10 @@ class Platform:
         if spoil == "none":
             return {"id_token": jwt.encode(claims, None, algorithm="none", headers={"kid": "k1"})}
         if spoil == "hmac":  # signed with the public key as if it were a secret
-            public = json.dumps(self.keys()["keys"][0]).encode()
-            return {"id_token": jwt.encode(claims, public, algorithm="HS256", headers={"kid": "k1"})}
+            head, body = (_part(json.dumps(each).encode()) for each in ({"alg": "HS256", "kid": "k1"}, claims))
+            public = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            seal = hmac.new(public, f"{head}.{body}".encode(), hashlib.sha256).digest()
+            return {"id_token": f"{head}.{body}.{_part(seal)}"}
         key = self.other if spoil == "key" else self.key
         return {
             "id_token": jwt.encode(claims, key, algorithm="RS256", headers={"kid": "k9" if spoil == "kid" else "k1"})

@@ -110,6 +110,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
     ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
     ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
+    ("/learn/courses/{book}/returns/", "teacher", 7),
+    ("/operator/lti/", "operator", 5),
     ("/learn/courses/{book}/grades/mine/", "student", 9),
     ("/api/courses/{book}/grades", "teacher", 8),
     ("/api/courses/{book}/grades/document", "teacher", 10),

@@ -54,7 +54,7 @@ class NoCookie(Exception):
     """The browser did not send the cookie with which the launch began: it keeps none in a frame of another site."""
 
     def __init__(self, begun: dict[str, Any]) -> None:
-        super().__init__("no cookie")
+        super().__init__()
         self.begun = begun
 
 
@@ -162,7 +162,7 @@ def _claims(platform: Platform, token: str) -> dict[str, Any]:
             leeway=LEEWAY,
             options={"require": ["exp", "iat", "iss", "aud", "sub", "nonce"]},
         )
-    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         log.warning("a launch of %s is refused: %s", platform.issuer, type(error).__name__)
         raise refused(_("The platform's answer is not signed as it must be, or is not for us, or too old.")) from None
     several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1

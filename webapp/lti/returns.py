@@ -141,7 +141,7 @@ def _send(row: Return, mark: Mark | None) -> None:
     if platform is None:
         raise outgoing.Refused("The operator does not name this platform any more.")
     headers = {
-        "Authorization": f"Bearer {_token(platform)}",
+        "Authorization": "Bearer " + _token(platform),
         "Content-Type": "application/vnd.ims.lis.v1.score+json",
     }
     body = json.dumps(score_of(row, mark)).encode()

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_exempt
@@ -27,7 +28,7 @@ from webapp.roles import operator_required, role_required, signed_in_required
 
 COOKIE: Final = "lti"
 SECONDS: Final = 3600
-WORDS: Final = ("iss", "login_hint", "target_link_uri", "lti_message_hint", "client_id", "lti_deployment_id")
+GIVEN: Final = ("iss", "login_hint", "target_link_uri", "lti_message_hint", "client_id", "lti_deployment_id")
 LONGEST: Final = 4000
 
 
@@ -45,7 +46,7 @@ def refusal(request: HttpRequest, error: VpmsError) -> HttpResponse:
 def login(request: HttpRequest) -> HttpResponse:
     """A platform begins: on to where it says who it is. Nothing is stored here; a cookie names the browser."""
     given = request.POST if request.method == "POST" else request.GET
-    words = {name: given[name][:LONGEST] for name in WORDS if name in given}
+    words = {name: given[name][:LONGEST] for name in GIVEN if name in given}
     browser = request.COOKIES.get(COOKIE, "") or secrets.token_urlsafe(24)
     try:
         address, platform = launches.begun(words, browser=browser)
@@ -172,7 +173,7 @@ def pick(request: HttpRequest, token: str) -> HttpResponse:
 def jwks(request: HttpRequest) -> JsonResponse:
     """Our public keys, for platforms that check what we sign."""
     answer = JsonResponse({"keys": keys.published()})
-    answer["Cache-Control"] = "public, max-age=300"
+    patch_cache_control(answer, public=True, max_age=300)
     return answer
 
 
