@@ -28,6 +28,7 @@ from webapp.classroom.drill_api import router as drills
 from webapp.courses.class_api import router as courses
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
+from webapp.courses.predict_api import router as predictions
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -64,7 +65,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, lessons, labs),
+    *(courses, lessons, labs, predictions),
 ):
     api.add_router("", router)
 

@@ -11,7 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import class_stage, classes, lab
+from tests.web.test_replay import executed
+from webapp.courses import class_stage, classes, lab, predicting
+from webapp.courses.predict_sources import CellSource
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -101,6 +103,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/class/{code}/", "student", 9),
     ("/learn/class/{code}/desk/", "teacher", 10),
     ("/learn/class/{code}/wall/", "teacher", 8),
+    ("/learn/courses/{course}/mistakes/", "teacher", 10),
+    ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
+    ("/learn/predict/walk/nested/", "student", 6),
+    ("/api/predictions/walk/nested", "student", 4),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
     # beside the four: one for each of the seven kinds of jobs, and the workers
@@ -200,7 +206,11 @@ def learning(hosts: int) -> dict[str, int]:
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
-    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    cell = executed("A03", "hsvm")
+    for _ in range(hosts):
+        found = predicting.Round(room.stu, CellSource(cell), 1)
+        predicting.answer(found, step=found.next or 0, choice="")
+    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code, "cell": cell.pk}
     return {"item": room.item.pk, "attempt": made.pk, **learns}
 
 

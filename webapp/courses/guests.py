@@ -13,7 +13,16 @@ from webapp.pages import refusal
 OPEN: Final = (
     *("/learn/", "/join/", "/teach/cell/", "/demo/", "/help/", "/guide/", "/live/", "/static/"),
     *("/theme/", "/language/", "/sign-out/", "/sign-in/", "/home/", "/notices/bell/", "/healthz"),
-    *("/api/lessons", "/api/courses/", "/api/items/", "/api/attempts", "/api/classes", "/api/matrix", "/api/walks"),
+    *(
+        "/api/lessons",
+        "/api/courses/",
+        "/api/items/",
+        "/api/attempts",
+        "/api/classes",
+        "/api/predictions/",
+        "/api/matrix",
+        "/api/walks",
+    ),
 )
 
 

@@ -1,12 +1,15 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import class_views, course_views, lab_views, lesson_views, views
+from webapp.courses import class_views, course_views, lab_views, lesson_views, predict_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
     path("learn/courses/<int:pk>/", course_views.course, name="course"),
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
+    path("learn/courses/<int:pk>/mistakes/", predict_views.mistakes, name="mistakes"),
+    path("learn/predict/<slug:kind>/<slug:name>/", predict_views.page, name="predict"),
+    path("learn/predict/<slug:kind>/<slug:name>/answer/", predict_views.answer, name="predict-answer"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),
