@@ -280,7 +280,7 @@ def run_source(run: Run, view: str, at: int | None) -> RunSource:
 def drawn(
     attacks: tuple[str, ...], columns: tuple[str, ...], asked: tuple[str, ...], count: int, seed: int
 ) -> list[tuple[Execution, int]]:
-    """The steps of a round: executions in an order of chance, steps of each in their own; fewer if there are no more."""
+    """The steps of a round: executions in an order of chance, the steps of each in their own."""
     draw = random.Random(f"{seed}/places")
     own = int.from_bytes(hashlib.sha256(f"{seed}/execution".encode()).digest()[:6], "big")
     pairs = [(attack, column) for attack in attacks for column in columns if column not in services.declared(attack)]
