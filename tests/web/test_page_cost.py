@@ -127,7 +127,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/waiting", "owner", 4),
     ("/api/asked", "owner", 4),
     ("/api/hosts", "operator", 6),
-    ("/api/hosts/{host}", "operator", 11),
+    ("/api/hosts/{host}", "operator", 10),
     ("/api/hosts/{host}/goals", "operator", 8),
     ("/api/wall", "operator", 6),
     ("/api/levels", "operator", 5),
