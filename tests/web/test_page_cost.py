@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import class_stage, classes, lab
+from webapp.courses import class_stage, classes, joining, lab
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -100,6 +100,11 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
     ("/learn/courses/{course}/settings/", "teacher", 6),
+    ("/learn/courses/{course}/members/", "teacher", 9),
+    ("/learn/courses/{course}/leave/", "student", 6),
+    ("/learn/enter/{token}/", "student", 6),
+    ("/api/courses/{course}/members", "teacher", 6),
+    ("/api/courses/{course}/invitations", "teacher", 6),
     ("/learn/items/{lesson}/edit/", "teacher", 9),
     ("/learn/items/{lesson}/versions/1/", "teacher", 9),
     ("/learn/items/{lesson}/settings/", "teacher", 7),
@@ -205,10 +210,12 @@ def learning(hosts: int) -> dict[str, int]:
     for number in range(4 * hosts):
         seat, _word = classes.seat_take(session=session, user=None, nickname=f"guest {number}")
     lesson = session.course.items.get()
+    for _ in range(hosts):
+        _row, token = joining.link_make(by=room.ines, course=session.course, role="student", days=3)
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
-    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code, "token": token}
     return {"item": room.item.pk, "attempt": made.pk, **learns}
 
 

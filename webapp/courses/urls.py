@@ -7,6 +7,7 @@ from webapp.courses import (
     course_views,
     lab_views,
     lesson_views,
+    member_views,
     views,
 )
 
@@ -18,6 +19,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
     path("learn/courses/<int:pk>/settings/", builder_views.course_settings, name="course-settings"),
+    path("learn/courses/<int:pk>/members/", member_views.members, name="course-members"),
+    path("learn/courses/<int:pk>/leave/", member_views.leave, name="course-leave"),
+    path("learn/enter/<slug:token>/", member_views.enter, name="course-enter"),
     path("learn/courses/<int:pk>/preview/", builder_views.preview_begin, name="course-preview"),
     path("learn/preview/end/", builder_views.preview_end, name="preview-end"),
     path("learn/items/<int:pk>/edit/", builder_views.item_edit, name="item-edit"),

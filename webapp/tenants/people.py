@@ -34,9 +34,13 @@ from webapp.tenants.selectors import missing
 from webapp.tenants.services import membership_add, tenant_create
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django.db.models import QuerySet
+
+# What other apps have to say of an account that is to be deleted (a reason against it, or ""), and do when it goes.
+leaving_refused: list[Callable[[User], str]] = []
+on_left: list[Callable[[User], None]] = []
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
 OWNER: Final = Membership.Role.OWNER
@@ -320,8 +324,13 @@ def account_delete(*, user: User) -> None:
                 raise
             message = _("You are the last owner of %(name)s. Give somebody else that role, or delete it first.")
             raise VpmsError("last_one", 409, message=message % {"name": row.tenant.name}) from None
+    for refused in leaving_refused:
+        if reason := refused(user):
+            raise VpmsError("last_one", 409, message=reason)
     for row in roles:
         _taken(user, row)
+    for gone in on_left:
+        gone(user)
     Invitation.objects.filter(by=user, closed_at__isnull=True).update(closed_at=timezone.now(), email="")
     audit.record(by=user, type="account.deleted", subject=f"user:{user.alias}", data={})
     Authenticator.objects.filter(user=user).delete()
