@@ -17,6 +17,7 @@ from webapp.accounts.models import User
 from webapp.courses import builder, joining, lab, services
 from webapp.courses.models import Course, CourseInvitation, Mark, Member
 from webapp.errors import BadInput, VpmsError
+from webapp.ops import story
 from webapp.tenants import people
 from webapp.tenants.services import membership_add
 
@@ -246,3 +247,15 @@ def test_courses_stand_in_the_navigation_of_all_who_are_signed_in(room: Class, c
         in as_(room.stu).get(f"/learn/items/{room.item.pk}/").content.decode()
     )
     assert "/learn/courses/" not in Client().get("/learn/").content.decode()
+
+
+def test_the_demo_has_a_course_that_is_under_way_and_makes_it_once(cast: Cast) -> None:
+    for _ in "12":
+        story._teach({"ines": "a long enough password", "sven": "a long enough password"})
+    course = Course.objects.get(members__user=cast.ines)
+    assert course.items.count() == 4 and course.sessions.filter(ended_at=None).count() == 1
+    sven = User.objects.get(username="sven")
+    told = as_(sven).get(f"/learn/courses/{course.pk}/").content.decode()
+    assert "To the class that is open" in told and told.count('<li class="panel course-item"') == 3
+    assert "10 percent of its points are lost" in told and Mark.objects.get(member__user=sven).points > 0
+    assert "Two translations" in as_(cast.ines).get(f"/learn/class/{course.sessions.get().code}/desk/").content.decode()
