@@ -5,10 +5,14 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, link, live, services
+        from webapp.accounts import selectors
+        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, link, live, own, services
+        from webapp.tenants import people
 
         for kind in (lesson_views.KIND, lab_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
         services.on_marked.append(classes.marked)
+        selectors.more_of_own["courses"] = own.own_data
+        people.on_deleted.append(own.forget)

@@ -293,3 +293,11 @@ class Spotlight(models.Model):
                 fields=["session"], condition=Q(state__in=["asked", "shown"]), name="courses_spotlight_one"
             )
         ]
+
+
+class GuestMarks(models.Model):
+    """What is kept of the marks of guests who are gone: how many had one on this item, and all their points."""
+
+    item = models.OneToOneField(Item, models.CASCADE, related_name="guest_marks")
+    people = models.PositiveIntegerField(default=0)
+    points = models.FloatField(default=0)
