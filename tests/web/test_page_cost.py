@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
 from webapp.courses import class_stage, classes, lab
+from webapp.shares.services import ref_of, share_make
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -97,6 +98,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/items/{lesson}/", "student", 8),
     ("/learn/courses/", "student", 5),
     ("/learn/courses/bundle/", "teacher", 4),
+    ("/shared/", "owner", 5),
+    ("/shared/new/?kind=matrix", "owner", 4),
+    ("/s/{ref}/", "owner", 9),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
     ("/learn/courses/{course}/settings/", "teacher", 6),
@@ -208,7 +212,8 @@ def learning(hosts: int) -> dict[str, int]:
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
-    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    shared = share_make(by=room.stu, kind="walk", asked={"case": "nested", "step": "7"})
+    learns = {"ref": ref_of(shared), "lesson": lesson.pk, "course": session.course_id, "code": session.code}
     return {"item": room.item.pk, "attempt": made.pk, **learns}
 
 
