@@ -100,7 +100,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/bundle/", "teacher", 4),
     ("/shared/", "owner", 5),
     ("/shared/new/?kind=matrix", "owner", 4),
-    ("/s/{ref}/", "owner", 9),
+    ("/s/{ref}/", "owner", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
     ("/learn/courses/{course}/settings/", "teacher", 6),

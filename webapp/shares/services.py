@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DAYS: Final = (1, 7, 30, 90, 365, 0)  # 0: until it is revoked
 MOST: Final = 100  # links of one person
 MADE_A_MINUTE: Final = 20
-OPENED_A_MINUTE: Final = 240  # of one address: a class behind one opens a link at once
+OPENED_A_MINUTE: Final = 240  # of one address without an account: a class behind one opens a link at once
 GUESSES_A_MINUTE: Final = 30  # addresses that are none
 REF: Final = re.compile(r"([1-9][0-9]{0,17})-([0-9a-f]{40})")
 
@@ -111,12 +111,13 @@ def path_of(share: Share) -> str:
 
 def share_opened(*, ref: str, user: Any, address: str) -> Share:
     """The share that this address opens to this person; 404 for everything else, counted against guessing."""
-    _held_back(f"share-open:{address}", OPENED_A_MINUTE)
+    known = user.is_authenticated and not user.guest
+    if not known:
+        _held_back(f"share-open:{address}", OPENED_A_MINUTE)
     found = _named(ref)
     if found is None:
         _held_back(f"share-guess:{address}", GUESSES_A_MINUTE)
         raise missing()
-    known = user.is_authenticated and not user.guest
     if not (known or (found.public and settings.SHARES_PUBLIC)):
         raise VpmsError("not_signed_in", 401, message=_("This link opens to people with an account here."))
     return found
