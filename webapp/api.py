@@ -30,6 +30,7 @@ from webapp.courses.bundle_api import router as bundles
 from webapp.courses.class_api import router as courses
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
+from webapp.courses.policy_api import router as policies
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -67,7 +68,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs, shares),
+    *(courses, building, bundles, lessons, labs, policies, shares),
 ):
     api.add_router("", router)
 

@@ -13,7 +13,7 @@ from webapp.live.topics import register
 def authorise(user: Any, ident: str) -> str | None:
     """Only the member whose attempts they are."""
     item, _, member = ident.partition("-")
-    if not user.is_authenticated or not _number(item) or not _number(member):
+    if not user.is_authenticated or not is_number(item) or not is_number(member):
         return None
     try:
         own = selectors.item_get(user=user, pk=int(item))[1]
@@ -22,7 +22,7 @@ def authorise(user: Any, ident: str) -> str | None:
     return member if str(own.pk) == member else None
 
 
-def _number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 18
 
 

@@ -10,7 +10,19 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from webapp.accounts.models import User
-from webapp.courses.models import Attempt, ClassAnswer, GuestMarks, LabWork, LessonAnswer, Mark, Member, Seat
+from webapp.courses.models import (
+    Attempt,
+    ClassAnswer,
+    GuestMarks,
+    LabWork,
+    LessonAnswer,
+    Mark,
+    Member,
+    PolicyAnswer,
+    PolicyClaim,
+    PolicySeat,
+    Seat,
+)
 
 
 def own_data(user: User) -> dict[str, Any]:
@@ -41,6 +53,12 @@ def own_data(user: User) -> dict[str, Any]:
             }
             for row in Attempt.objects.filter(member__in=members).select_related("item").order_by("pk")
         ],
+        "policy_claims": list(
+            PolicyClaim.objects.filter(seat__member__in=members).values("seat__game__item", "declaration", "claim")
+        ),
+        "policy_answers": list(
+            PolicyAnswer.objects.filter(seat__member__in=members).values("seat__game__item", "declaration", "answer")
+        ),
         "marks": [
             {"item": row.item.title, "points": row.points, "reasons": row.reasons, **_since(row.handed_in_at)}
             for row in Mark.objects.filter(member__in=members).select_related("item")
@@ -59,6 +77,7 @@ def forget(user: User) -> None:
     for rows in (LabWork.objects.filter(member__in=members), Attempt.objects.filter(member__in=members)):
         rows.delete()
     LessonAnswer.objects.filter(user=user).delete()
+    PolicySeat.objects.filter(member__in=members).update(member=None)  # the table stands as it was
     Seat.objects.filter(member__in=members).update(word_sha256="", on_board=False, removed_at=timezone.now())
     names = set(members.values_list("nickname", flat=True))
     for member in members.prefetch_related("course__sessions"):
@@ -79,8 +98,11 @@ def guests_past(before: dt.datetime) -> QuerySet[User]:
 
 
 def guests_counted(guests: Iterable[int]) -> None:
-    """Before guests go: how many of them had a mark on each item, and of how many points together."""
-    marks = Mark.objects.filter(member__user__in=list(guests)).order_by().values("item")
+    """Before guests go: how many of them had a mark on each item, and of how many points together. What they said at a
+    table stays there, as nobody's."""
+    gone = Member.objects.filter(user__in=list(guests))
+    PolicySeat.objects.filter(member__in=gone).update(member=None)
+    marks = Mark.objects.filter(member__in=gone).order_by().values("item")
     for row in marks.annotate(people=Count("id"), points=Sum("points")):
         kept, _made = GuestMarks.objects.get_or_create(item_id=row["item"])
         GuestMarks.objects.filter(pk=kept.pk).update(

@@ -7,6 +7,7 @@ from webapp.courses import (
     course_views,
     lab_views,
     lesson_views,
+    policy_views,
     views,
 )
 
@@ -46,6 +47,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/items/<int:pk>/lab/", lab_views.act, name="lab-act"),
     path("learn/items/<int:pk>/lab/hints/", lab_views.hint, name="lab-hint"),
     path("learn/items/<int:pk>/lab/task.yaml", lab_views.task_file, name="lab-task"),
+    path("learn/items/<int:pk>/game/", policy_views.item_act, name="policy-act"),
+    path("learn/games/<int:pk>/act/", policy_views.game_act, name="policy-game-act"),
+    path("learn/games/<int:pk>/wall/", policy_views.wall, name="policy-wall"),
+    path("learn/tables/<int:pk>/", policy_views.table, name="policy-table"),
+    path("learn/tables/<int:pk>/claim/", policy_views.claim, name="policy-claim"),
+    path("learn/tables/<int:pk>/answer/", policy_views.answer, name="policy-answer"),
     path("learn/attempts/<int:pk>/", lab_views.attempt, name="lab-attempt"),
     path("learn/attempts/<int:pk>/replay/<slug:architecture>/", lab_views.replay, name="lab-replay"),
 ]

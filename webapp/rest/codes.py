@@ -168,6 +168,10 @@ CODES: Final[Mapping[str, Code]] = {
     ),
     "class_held": Code(_("The class is held still"), _("Wait until the teacher lets it go on. Nothing was kept.")),
     "class_over": Code(_("The class is over"), _("Open another class of the course. Nothing was changed.")),
+    "game_over": Code(_("The game is over"), _("Open another game of this item. Nothing was changed.")),
+    "round_over": Code(
+        _("The round is over"), _("Read the table again: another round is open, or none. Nothing was kept.")
+    ),
     "too_many_calls": Code(
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0006_builder'),
+        ('courses', '0007_policy_games'),
     ]
 
     operations = [
