@@ -5,6 +5,7 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
+        from webapp.accounts import selectors
         from webapp.courses import (
             class_live,
             classes,
@@ -14,6 +15,7 @@ class CoursesConfig(AppConfig):
             lesson_views,
             link,
             live,
+            own,
             policy_live,
             policy_views,
             services,
@@ -26,5 +28,7 @@ class CoursesConfig(AppConfig):
         class_live.register_all()
         policy_live.register_all()
         services.on_marked.append(classes.marked)
+        selectors.more_of_own["courses"] = own.own_data
+        people.on_deleted.append(own.forget)
+        people.on_deleted.append(joining.account_deleted)
         people.leaving_refused.append(joining.account_refused)
-        people.on_left.append(joining.account_deleted)

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -304,11 +304,9 @@ def account_refused(user: User) -> str:
 
 
 def account_deleted(user: User) -> None:
-    """What the person did in courses stays without the name that it was done under."""
-    for row in Member.objects.filter(user=user).select_related("course"):
-        row.nickname = f"gone-{row.pk}"
-        row.left_at = row.left_at or timezone.now()
-        row.save(update_fields=["nickname", "left_at"])
-        if not Member.objects.filter(course=row.course_id, left_at__isnull=True).exists():
-            Course.objects.filter(pk=row.course_id, archived_at__isnull=True).update(archived_at=timezone.now())
+    """After own.forget: courses that nobody is left in are archived, and what the person had offered opens nothing."""
+    left = Course.objects.filter(members__user=user, archived_at__isnull=True)
+    there = Member.objects.filter(course=OuterRef("pk"), left_at__isnull=True)
+    alone = left.filter(~Exists(there)).values_list("pk", flat=True)
+    Course.objects.filter(pk__in=list(alone)).update(archived_at=timezone.now())
     CourseInvitation.objects.filter(by=user, closed_at__isnull=True).update(closed_at=timezone.now(), email="")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from allauth.mfa.models import Authenticator
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-# What other apps have to say of an account that is to be deleted (a reason against it, or ""), and do when it goes.
-leaving_refused: list[Callable[[User], str]] = []
-on_left: list[Callable[[User], None]] = []
+leaving_refused: list[Callable[[User], str]] = []  # what other apps have against deleting an account, in words; or ""
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
 OWNER: Final = Membership.Role.OWNER
@@ -308,6 +307,8 @@ def organisation_create(*, by: User, slug: str, name: str) -> Tenant:
 
 # -- leaving
 
+on_deleted: list[Callable[[User], None]] = []  # what other apps keep about the person goes, in the same transaction
+
 
 @transaction.atomic
 def account_delete(*, user: User) -> None:
@@ -329,13 +330,13 @@ def account_delete(*, user: User) -> None:
             raise VpmsError("last_one", 409, message=reason)
     for row in roles:
         _taken(user, row)
-    for gone in on_left:
-        gone(user)
     Invitation.objects.filter(by=user, closed_at__isnull=True).update(closed_at=timezone.now(), email="")
     audit.record(by=user, type="account.deleted", subject=f"user:{user.alias}", data={})
     Authenticator.objects.filter(user=user).delete()
     SocialAccount.objects.filter(user=user).delete()
     user.api_tokens.all().delete()
+    for forget in on_deleted:
+        forget(user)
     for kept in (user.notices, user.mails, user.notice_choices):
         kept.all().delete()
     sessions.end(user=user)
