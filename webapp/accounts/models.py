@@ -35,6 +35,7 @@ class User(AbstractUser):
     _chooses = False  # whether this object stands for one organisation at a time, as in a request
     _wanted: str | None = None
     _strictly = False
+    previewing: int | None = None  # the course that the person looks at as a student does, in this request
 
     @cached_property
     def _all_roles(self) -> list[tuple[str, str | None, bool | None]]:
@@ -107,6 +108,11 @@ class User(AbstractUser):
         if self._wanted in known:
             return [self._wanted]
         return [] if self._strictly else known[:1]
+
+    @property
+    def only_one(self) -> bool:
+        """Whether this object stands for nothing but one organisation, as with a token that is bound to it."""
+        return self._strictly
 
     def act_only_for(self, slug: str) -> None:
         """Until the end of the request this person has no other role than those in this organisation."""

@@ -6,6 +6,7 @@ and shows its own page. All else of a course (builder, bundles, gradebook, due d
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,7 @@ class Earned:
 
     points: float
     reasons: Sequence[Mapping[str, Any]]  # {"name", "points", "of", "says"}
+    at: dt.datetime | None = None  # when the work was handed in; None: its mark knows
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Shipped:
 
     name: str
     title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece that a teacher puts into a text where the cursor stands. Valid as it is; `question-1` in it is taken for
+    the first key that is free."""
+
+    name: str
+    label: str | Promise
     text: str
 
 
@@ -55,8 +67,13 @@ class Kind:
     page: Callable[[HttpRequest, Item, Member], HttpResponse]
     blank: str = ""
     grade: Callable[[Item, Any, Member], Earned | None] | None = None
+    files: Callable[[Item], tuple[Mapping[int, str], str]] | None = None
+    hints: Callable[[Item, Member], Sequence[Mapping[str, Any]]] | None = None  # {"number", "cost", "says"}
     shipped: Callable[[str], Sequence[Shipped]] = lambda _language: ()  # in the language, where there is one
     points: int = 0  # of a new item
+    language: str = "yaml"  # of its texts, for the editor: yaml or markdown
+    blocks: Sequence[Block] = ()
+    tries: bool = False  # work is handed in, and how often may be limited
 
 
 _kinds: dict[str, Kind] = {}

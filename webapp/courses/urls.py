@@ -1,6 +1,17 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import bundle_views, class_views, course_views, lab_views, lesson_views, views
+from webapp.courses import (
+    builder_views,
+    bundle_views,
+    class_views,
+    course_views,
+    grade_views,
+    lab_views,
+    lesson_views,
+    policy_views,
+    regrade_views,
+    views,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
@@ -9,6 +20,22 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/bundle.zip", bundle_views.take, name="course-bundle"),
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
+    path("learn/courses/<int:pk>/grades/", grade_views.book, name="grades"),
+    path("learn/courses/<int:pk>/grades/mine/", grade_views.mine, name="grades-mine"),
+    path("learn/courses/<int:pk>/grades.<slug:form>", grade_views.export, name="grades-export"),
+    path("learn/courses/<int:pk>/grades/<int:member>/<int:item>/", grade_views.cell, name="grade"),
+    path("learn/courses/<int:pk>/alike/<int:item>/", grade_views.alike, name="grades-alike"),
+    path("learn/courses/<int:pk>/alike/<int:item>/<int:one>/<int:other>/", grade_views.beside, name="grades-beside"),
+    path("learn/courses/<int:pk>/regrade/<int:item>/", regrade_views.item, name="regrade-item"),
+    path("learn/courses/<int:pk>/regrades/<int:number>/", regrade_views.regrade, name="regrade"),
+    path("api/schemas/gradebook.json", grade_views.schema, name="grades-schema"),
+    path("learn/courses/<int:pk>/settings/", builder_views.course_settings, name="course-settings"),
+    path("learn/courses/<int:pk>/preview/", builder_views.preview_begin, name="course-preview"),
+    path("learn/preview/end/", builder_views.preview_end, name="preview-end"),
+    path("learn/items/<int:pk>/edit/", builder_views.item_edit, name="item-edit"),
+    path("learn/items/<int:pk>/versions/<int:version>/", builder_views.item_version, name="item-version"),
+    path("learn/items/<int:pk>/settings/", builder_views.item_settings, name="item-settings"),
+    path("learn/items/<int:pk>/delete/", builder_views.item_delete, name="item-delete"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),
@@ -31,6 +58,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/items/<int:pk>/lab/", lab_views.act, name="lab-act"),
     path("learn/items/<int:pk>/lab/hints/", lab_views.hint, name="lab-hint"),
     path("learn/items/<int:pk>/lab/task.yaml", lab_views.task_file, name="lab-task"),
+    path("learn/items/<int:pk>/game/", policy_views.item_act, name="policy-act"),
+    path("learn/games/<int:pk>/act/", policy_views.game_act, name="policy-game-act"),
+    path("learn/games/<int:pk>/wall/", policy_views.wall, name="policy-wall"),
+    path("learn/tables/<int:pk>/", policy_views.table, name="policy-table"),
+    path("learn/tables/<int:pk>/claim/", policy_views.claim, name="policy-claim"),
+    path("learn/tables/<int:pk>/answer/", policy_views.answer, name="policy-answer"),
     path("learn/attempts/<int:pk>/", lab_views.attempt, name="lab-attempt"),
     path("learn/attempts/<int:pk>/replay/<slug:architecture>/", lab_views.replay, name="lab-replay"),
 ]

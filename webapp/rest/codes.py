@@ -155,14 +155,30 @@ CODES: Final[Mapping[str, Code]] = {
         _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
+    "marks_changed": Code(
+        _("Marks were changed meanwhile"), _("Nothing was applied. Begin the regrade again and look at it anew.")
+    ),
     "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
     "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
     "too_many_tries": Code(_("Too many wrong codes"), _("Wait a minute, then ask the teacher for the code again.")),
+    "too_late": Code(_("It is too late"), _("Nothing is accepted for a grade any more. Practice goes on.")),
+    "no_tries": Code(_("No graded try is left"), _("What counts is the best of what was handed in. Practice goes on.")),
+    "has_work": Code(
+        _("Students have worked on it"), _("Hide it to keep their work, or say that their work may go with it.")
+    ),
+    "archived": Code(_("The course is archived"), _("Its teacher can bring it back. Nothing was changed.")),
+    "previewing": Code(
+        _("The course is seen as by a student"), _("End the preview, then do it as a teacher. Nothing was changed.")
+    ),
     "class_held": Code(_("The class is held still"), _("Wait until the teacher lets it go on. Nothing was kept.")),
     "class_over": Code(_("The class is over"), _("Open another class of the course. Nothing was changed.")),
+    "game_over": Code(_("The game is over"), _("Open another game of this item. Nothing was changed.")),
+    "round_over": Code(
+        _("The round is over"), _("Read the table again: another round is open, or none. Nothing was kept.")
+    ),
     "too_many_calls": Code(
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),
