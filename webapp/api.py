@@ -33,6 +33,7 @@ from webapp.courses.grade_api import router as grades
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
 from webapp.courses.policy_api import router as policies
+from webapp.courses.predict_api import router as predictions
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -49,6 +50,7 @@ from webapp.runs.time_api import router as moments
 from webapp.runs.wall_api import router as wall
 from webapp.runs.workload_api import router as workloads
 from webapp.runs.workload_api import runs as together
+from webapp.shares.api import router as shares
 from webapp.tenants.api import router as tenants
 from webapp.tenants.people_api import router as people
 
@@ -70,7 +72,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs, policies, grades),
+    *(courses, building, bundles, lessons, labs, predictions, policies, grades, shares),
 ):
     api.add_router("", router)
 

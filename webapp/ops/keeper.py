@@ -37,7 +37,7 @@ from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
-from webapp.ops import services, watching
+from webapp.ops import retention, services, watching
 from webapp.ops.models import ChainCheck
 from webapp.ops.services import BEAT_SECONDS
 from webapp.runs import services as runs
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
+GUESTS_SECONDS: Final = 3600.0  # between two looks for guests who are to go
 SHARES_A_SLOT: Final = 2  # messages in the broker for each worker process
 GAVE_UP: Final = "It was tried three times and never got on"
 
@@ -250,6 +251,7 @@ class Keeper:
         self.stopping = False
         self._bell = Bell()
         self._beat_at = self._story_at = 0.0
+        self._guests_at = time.monotonic() + GUESTS_SECONDS
         self._since: dt.datetime | None = None
 
     def run(self) -> None:
@@ -275,6 +277,9 @@ class Keeper:
             self._since = self._since or now
             watching.look(now, oldest=waiting_since(now), up=now - self._since)
         relay(now)
+        if time.monotonic() >= self._guests_at:
+            self._guests_at = time.monotonic() + GUESTS_SECONDS
+            retention.prune_guests()
         if self.story is not None and time.monotonic() >= self._story_at:
             self._story_at = time.monotonic() + 1
             self.story()
