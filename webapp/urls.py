@@ -19,6 +19,7 @@ urlpatterns = [
             "classroom",
             "courses",
             "lti",
+            "shares",
             "ops",
             "live",
         )
