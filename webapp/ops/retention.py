@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from webapp.accounts.models import Attempts, CallCount, StoredAnswer, User
 from webapp.audit import services as audit
-from webapp.lti.models import Nonce
 from webapp.courses import own
+from webapp.lti.models import Nonce
 from webapp.notices.models import Delivery, Mail, Notice
 from webapp.notices.models import Event as Told
 from webapp.runs.models import Checkpoint, Event, Mark, Run
