@@ -198,6 +198,7 @@ TWINS = {
     "class-wall": "class_get",
     "predict": "prediction_get",
     "predict-answer": "prediction_answer",
+    "predict-item-answer": "prediction_item_answer prediction_item_get",
     "mistakes": "mistake_list",
     "lessons": "lesson_list",
     "lesson": "lesson_get",

@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/mistakes/", predict_views.mistakes, name="mistakes"),
     path("learn/predict/<slug:kind>/<slug:name>/", predict_views.page, name="predict"),
     path("learn/predict/<slug:kind>/<slug:name>/answer/", predict_views.answer, name="predict-answer"),
+    path("learn/items/<int:pk>/predict/", predict_views.item_answer, name="predict-item-answer"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),
