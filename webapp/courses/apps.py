@@ -5,9 +5,19 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, live, predict_views, services
+        from webapp.courses import (
+            class_live,
+            classes,
+            kinds,
+            lab_views,
+            lesson_views,
+            link,
+            live,
+            predict_views,
+            services,
+        )
 
-        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
