@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0005_spotlight'),
+        ('courses', '0006_builder'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
