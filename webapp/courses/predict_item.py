@@ -1,4 +1,4 @@
-"""Items of kind `predict`: steps drawn by a seed from attacks and columns, one question before each; marked with reasons.
+"""Items of kind `predict`: steps drawn by a seed from attacks and columns, a question before each; marks with reasons.
 
 A student has one graded seed, told to nobody, and practises with as many others as they like. The format is told in
 docs/course-formats.md.
