@@ -71,9 +71,11 @@ def _bad(wrong: AttackFileError) -> BadInput:
     return BadInput([Fault("$.text", f"line {wrong.line}, column {wrong.column}: {wrong.reason}")])
 
 
-def shipped() -> Sequence[tuple[str, str]]:
-    """Name and text of each task that comes with the product."""
-    return [(path.stem, path.read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]
+def shipped(language: str = "en") -> Sequence[tuple[str, str]]:
+    """Name and text of each task that comes with the product, in the language where there is one."""
+    paths = sorted(SHIPPED.glob("*.yaml"))
+    own = {path.stem: path for path in SHIPPED.glob(f"{language}/*.yaml")} if language.isalpha() else {}
+    return [(path.stem, own.get(path.stem, path).read_text()) for path in paths]
 
 
 def task_of(item: Item) -> Task:

@@ -32,7 +32,7 @@ KIND: Final = Kind(
     blank=lab.BLANK,
     tries=True,
     grade=lab.kind_grade,
-    shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
+    shipped=lambda language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped(language)],
     points=10,
 )
 

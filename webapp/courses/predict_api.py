@@ -124,29 +124,29 @@ def _round(request: HttpRequest, kind: str, name: str, seed: int | None, at: int
     return Round(user, source, predicting.newest_seed(user=user, key=source.key) if seed is None else seed)
 
 
-@router.get("/predictions/{kind}/{name}", response=PredictRoundOut)
+@router.get("/predictions/{source}/{name}", response=PredictRoundOut)
 def prediction_get(
-    request: HttpRequest, kind: Kind, name: Name, seed: Seed | None = None, at: Step | None = None
+    request: HttpRequest, source: Kind, name: Name, seed: Seed | None = None, at: Step | None = None
 ) -> Any:
     """The next question about a cell of the attack table, a walk, or a run at moment `at`; and what your last answer
     was worth. Without a seed: that of your last round."""
-    return shown(_round(request, kind, name, seed, at))
+    return shown(_round(request, source, name, seed, at))
 
 
-@router.post("/predictions/{kind}/{name}", response=PredictRoundOut)
+@router.post("/predictions/{source}/{name}", response=PredictRoundOut)
 def prediction_answer(
     request: HttpRequest,
-    kind: Kind,
+    source: Kind,
     name: Name,
     body: PredictAnswerIn,
     seed: Seed | None = None,
     at: Step | None = None,
 ) -> Any:
     """Answer the question, or go on without; the first answer stands. Of a run, ask on with the next moment."""
-    found = _round(request, kind, name, seed, at)
+    found = _round(request, source, name, seed, at)
     predicting.answer(found, step=body.step, choice=body.choice)
     if found.source.follows_cursor:
-        found = _round(request, kind, name, found.seed, body.step)
+        found = _round(request, source, name, found.seed, body.step)
     return shown(found)
 
 
