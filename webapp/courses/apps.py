@@ -13,12 +13,15 @@ class CoursesConfig(AppConfig):
             lesson_views,
             link,
             live,
+            policy_live,
+            policy_views,
             predict_views,
             services,
         )
 
-        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND, link.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
+        policy_live.register_all()
         services.on_marked.append(classes.marked)
