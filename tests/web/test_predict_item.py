@@ -200,9 +200,7 @@ def test_an_operator_is_asked_about_the_next_operation(cast: Cast, run: Run) -> 
         if kind == "answer":
             assert question.right == ("ok" if event["status"] == "OK" else event["check"] or event["status"])
         if kind == "hit":
-            assert (event["filled"] > 0) == (
-                question.right != "l1"
-            )
+            assert (event["filled"] > 0) == (question.right != "l1")
     assert {"answer"} < seen, seen
     page = client.get(f"/learn/predict/run/{run.pk}/?at=5&seed=1").content.decode()
     assert "After operation 5" in page and "Operation 6:" in page and "Operation 7" not in page
