@@ -192,6 +192,10 @@ TWINS = {
     "course": "course_list item_list",
     "course-add": "item_copy item_make",
     "course-settings": "course_put course_copy course_archive course_get",
+    "course-members": "course_member_list course_member_put course_member_delete course_invite course_link_make "
+    "course_invitation_list course_invitation_delete",
+    "course-leave": "course_leave",
+    "course-enter": "course_enter",
     "course-preview": "! how this browser shows the course",
     "preview-end": "! how this browser shows the course",
     "item-edit": "item_text_put item_text_get item_check item_version_list",
@@ -213,6 +217,12 @@ TWINS = {
     "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end "
     "spotlight_ask spotlight_end",
     "class-wall": "class_get",
+    "shares": "share_list",
+    "share-new": "share_make",
+    "share-revoke": "share_revoke",
+    "share-open": "share_get",
+    "share-picture": "share_get",
+    "share-frames": "- moment_get tells what one may see; these are for the page of the link",
     "predict": "prediction_get",
     "predict-answer": "prediction_answer",
     "predict-item-answer": "prediction_item_answer prediction_item_get",

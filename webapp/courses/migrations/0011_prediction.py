@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0008_grades'),
+        ('courses', '0010_guest_marks'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
