@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0010_guest_marks'),
+        ('courses', '0008_grades'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
