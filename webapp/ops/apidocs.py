@@ -36,6 +36,7 @@ TAGS = {
     "shares": _("Links to moments"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
+    "grades": _("Gradebook"),
     "policies": _("Policy games"),
 }
 

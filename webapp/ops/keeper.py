@@ -31,8 +31,8 @@ from webapp.celery import app
 from webapp.classroom import drills
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell, Drill
-from webapp.courses import lab, policy_play
-from webapp.courses.models import Attempt, PolicyTable
+from webapp.courses import lab, policy_play, regrades
+from webapp.courses.models import Attempt, PolicyTable, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
@@ -83,6 +83,7 @@ KINDS: Final = (
     Kind(Drill, "webapp.classroom.tasks.drill_hold", ("pk",), "architecture", drills.drill_failed, most=1),
     Kind(Attempt, "webapp.courses.tasks.attempt_work", ("pk",), "member_id", lab.attempt_failed),
     Kind(PolicyTable, "webapp.courses.tasks.table_work", ("pk",), "game_id", policy_play.table_failed),
+    Kind(Regrade, "webapp.courses.tasks.regrade_work", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),

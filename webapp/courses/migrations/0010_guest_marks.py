@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('courses', '0007_policy_games'),
+        ('courses', '0009_prediction'),
     ]
 
     operations = [
