@@ -225,6 +225,7 @@ TWINS = {
     "share-frames": "- moment_get tells what one may see; these are for the page of the link",
     "predict": "prediction_get",
     "predict-answer": "prediction_answer",
+    "predict-item-answer": "prediction_item_answer prediction_item_get",
     "mistakes": "mistake_list",
     "grades": "gradebook_get",
     "grades-mine": "grades_mine",
