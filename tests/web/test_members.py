@@ -57,7 +57,8 @@ def test_a_link_lets_whoever_has_it_in_once_each_and_its_secret_is_kept_nowhere(
     path = link_of(room)
     token = path.split("/")[3]
     assert token not in str(list(CourseInvitation.objects.values()))
-    assert token not in as_(room.ines).get(f"/learn/courses/{room.course.pk}/members/").content.decode()
+    told = as_(room.ines).get(f"/learn/courses/{room.course.pk}/members/").content.decode()
+    assert token not in told and '<a href="/teach/">Teach</a>' in told
     client = as_(cast.alice)
     assert "Who owns the page tables" in client.get(path).content.decode()
     for _ in "12":

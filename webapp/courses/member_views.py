@@ -79,7 +79,7 @@ def _page(request: HttpRequest, course: Course, *, typed: Any, status: int = 200
         "course": course,
         "members": joining.members_of(user=user, course=course),
         "invitations": joining.open_of(course),
-        "roles": Member.Role.choices,
+        "offered": Member.Role.choices,
         "emails": typed.get("emails", ""),
         "days": typed.get("days", "14"),
         "role": typed.get("role", Member.Role.STUDENT),
