@@ -9,6 +9,7 @@ class CoursesConfig(AppConfig):
         from webapp.courses import (
             class_live,
             classes,
+            joining,
             kinds,
             lab_views,
             lesson_views,
@@ -17,11 +18,12 @@ class CoursesConfig(AppConfig):
             own,
             policy_live,
             policy_views,
+            predict_views,
             services,
         )
         from webapp.tenants import people
 
-        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND, link.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
@@ -29,3 +31,5 @@ class CoursesConfig(AppConfig):
         services.on_marked.append(classes.marked)
         selectors.more_of_own["courses"] = own.own_data
         people.on_deleted.append(own.forget)
+        people.on_deleted.append(joining.account_deleted)
+        people.leaving_refused.append(joining.account_refused)
