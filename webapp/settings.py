@@ -96,6 +96,8 @@ SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
+    "webapp.lti",
+    "webapp.shares",
     "webapp.courses",
     "webapp.classroom",
     "webapp.runs",
@@ -214,6 +216,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 1,
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 5,
+    "socket_timeout": 5,  # else the keeper would wait for ever on a connection that died in silence
+    "socket_connect_timeout": 5,
 }
 
 
@@ -259,6 +263,8 @@ def webhook_hosts(text: str) -> list[str]:
 
 
 WEBHOOK_HOSTS = webhook_hosts(env_str("HSVM_WEBHOOK_HOSTS", ""))  # none: no webhook can be set up
+
+LTI_PLATFORMS = env_str("HSVM_LTI_PLATFORMS", "")  # a file that names them (webapp/lti/platforms.py); none: no LTI
 
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in/"
@@ -386,6 +392,9 @@ TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM 
 API_CALLS_PER_MINUTE = env_int("HSVM_API_CALLS_PER_MINUTE", 600, low=0, high=1_000_000)
 API_WRITES_PER_MINUTE = env_int("HSVM_API_WRITES_PER_MINUTE", 120, low=0, high=1_000_000)
 
+# Whether people may make links that open without an account.
+SHARES_PUBLIC = env_flag("HSVM_SHARES_PUBLIC", False)
+
 # For how many days `manage.py prune` keeps what is not kept for ever.
 KEEP_CHECKPOINTS_DAYS = env_int("HSVM_KEEP_CHECKPOINTS_DAYS", 30, low=0, high=36_500)
 KEEP_RUN_EVENTS_DAYS = env_int("HSVM_KEEP_RUN_EVENTS_DAYS", 365, low=0, high=36_500)
@@ -393,4 +402,6 @@ KEEP_MAILS_DAYS = env_int("HSVM_KEEP_MAILS_DAYS", 90, low=0, high=36_500)
 KEEP_DELIVERIES_DAYS = env_int("HSVM_KEEP_DELIVERIES_DAYS", 90, low=0, high=36_500)
 KEEP_NOTICES_DAYS = env_int("HSVM_KEEP_NOTICES_DAYS", 365, low=0, high=36_500)
 KEEP_SESSIONS_DAYS = env_int("HSVM_KEEP_SESSIONS_DAYS", 7, low=1, high=36_500)
+KEEP_GUESTS_DAYS = env_int("HSVM_KEEP_GUESTS_DAYS", 30, low=0, high=36_500)
+KEEP_SHARES_DAYS = env_int("HSVM_KEEP_SHARES_DAYS", 30, low=0, high=36_500)
 KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36_500)

@@ -18,6 +18,8 @@ urlpatterns = [
             "runs",
             "classroom",
             "courses",
+            "lti",
+            "shares",
             "ops",
             "live",
         )

@@ -33,10 +33,12 @@ TAGS = {
     "audit": _("Record"),
     "classroom": _("Attack table"),
     "courses": _("Courses and classes"),
+    "shares": _("Links to moments"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
     "grades": _("Gradebook"),
     "policies": _("Policy games"),
+    "lti": _("Learning platforms"),
 }
 
 
