@@ -117,6 +117,9 @@ def test_a_lie_that_pays_is_shown_and_the_mark_follows_the_true_wishes(lab: Lab)
     for name, seat in seats.items():
         earned = policy_play.kind_grade(lab.item, policy_play.definition(lab.item), seat.member)  # type: ignore[arg-type]
         assert earned is not None and earned.points == marks[name]
+    harder = policy_game.read(lab.item.text.replace("points: share", "points: kept"))
+    earned = policy_play.kind_grade(lab.item, harder, seats["a-db"].member)  # type: ignore[arg-type]
+    assert earned is not None and earned.points == 5  # 500 of 1000 points: a regrade goes by the new rule
 
 
 # -- reloads and double posts

@@ -6,7 +6,7 @@ in short (webapp/courses/wishes.py); a game is one host, on which the settings t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -219,7 +219,7 @@ def _playable(game: Game, faults: Faults) -> None:
         faults.append(Fault("$.tenants", "have no settlement even if all tell the truth; nothing could be compared"))
 
 
-@lru_cache(maxsize=1)
-def shipped() -> tuple[tuple[str, str], ...]:
-    """Name and text of each game that comes with the product."""
-    return tuple((path.stem, path.read_text()) for path in sorted(SHIPPED.glob("*.yaml")))
+def shipped(language: str = "en") -> Sequence[tuple[str, str]]:
+    """Name and text of each game that comes with the product, in the language where there is one."""
+    own = {path.stem: path for path in SHIPPED.glob(f"{language}/*.yaml")} if language.isalpha() else {}
+    return [(path.stem, own.get(path.stem, path).read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]
