@@ -159,7 +159,7 @@ def _read(text: str) -> Game:
     faults: Faults = []
     game = Game(
         title=given["title"],
-        says=given["says"].strip(),
+        says=_flowing(given["says"]),
         settings=tuple(name for name in SWITCHES if name in given["settings"]),
         tenants=tuple(_tenant(row, f"$.tenants[{n}]", given, faults) for n, row in enumerate(given["tenants"])),
         rounds=given["rounds"],
@@ -177,13 +177,18 @@ def _read(text: str) -> Game:
     return game
 
 
+def _flowing(text: str) -> str:
+    """Paragraphs as they were meant: a line of the file ends where its line was full."""
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
+
+
 def _tenant(row: Mapping[str, Any], path: str, given: Mapping[str, Any], faults: Faults) -> Tenant:
     if wishes.check(row["wishes"], f"{path}.wishes", faults):
         strange = [name for name in row["wishes"] if name not in given["settings"]]
         faults += [Fault(member(f"{path}.wishes", name), "is not one of the game's settings") for name in strange]
     size = {name: row[name] for name in ("cache_ways", "bandwidth_pct") if name in row}
     size |= {name: row.get(name, wishes.SIZE[name]) for name in wishes.SIZE}
-    return Tenant(row["name"], row["says"].strip(), row["wishes"], row.get("least", 0), size)
+    return Tenant(row["name"], _flowing(row["says"]), row["wishes"], row.get("least", 0), size)
 
 
 def _host(given: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
