@@ -14,9 +14,10 @@ from tests.web.lab import make_class, work_all
 from tests.web.policy import make_lab
 from tests.web.policy import work_all as work_tables
 from webapp.accounts.models import User
-from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table
+from webapp.courses import class_stage, classes, joining, lab, policy_game, policy_play, policy_table, regrades
 from webapp.courses.models import PolicySeat
 from webapp.courses.services import member_add
+from webapp.shares.services import ref_of, share_make
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -102,8 +103,20 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/items/{lesson}/", "student", 8),
     ("/learn/courses/", "student", 5),
     ("/learn/courses/bundle/", "teacher", 4),
+    ("/shared/", "owner", 5),
+    ("/shared/new/?kind=matrix", "owner", 4),
+    ("/s/{ref}/", "owner", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
+    # beside the four: the teacher with the course, items, students, marks, tries
+    ("/learn/courses/{book}/grades/", "teacher", 9),
+    ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
+    ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
+    ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
+    ("/learn/courses/{book}/grades/mine/", "student", 9),
+    ("/api/courses/{book}/grades", "teacher", 8),
+    ("/api/courses/{book}/grades/document", "teacher", 10),
     # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, who else
     # sits there, and the mark
     ("/learn/items/{policy}/", "student", 12),
@@ -115,6 +128,11 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/tables/{table}", "student", 10),
     ("/api/games/{game}", "teacher", 11),
     ("/learn/courses/{course}/settings/", "teacher", 6),
+    ("/learn/courses/{course}/members/", "teacher", 9),
+    ("/learn/courses/{course}/leave/", "student", 6),
+    ("/learn/enter/{token}/", "student", 6),
+    ("/api/courses/{course}/members", "teacher", 6),
+    ("/api/courses/{course}/invitations", "teacher", 6),
     ("/learn/items/{lesson}/edit/", "teacher", 9),
     ("/learn/items/{lesson}/versions/1/", "teacher", 9),
     ("/learn/items/{lesson}/settings/", "teacher", 7),
@@ -124,6 +142,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/class/{code}/", "student", 11),
     ("/learn/class/{code}/desk/", "teacher", 11),
     ("/learn/class/{code}/wall/", "teacher", 9),
+    ("/learn/courses/{course}/mistakes/", "teacher", 10),
+    ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
+    ("/learn/predict/walk/nested/", "student", 6),
+    ("/api/predictions/walk/nested", "student", 4),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
     # beside the four: one for each of the seven kinds of jobs, and the workers
@@ -191,6 +213,7 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             "room": room.pk,
             "paper": agreements_of(user=owner)[0].pk,
             **learning(size["hosts"]),
+            **predicting_rows(size["hosts"]),
             **alarming(size["hosts"], User.objects.get(username=scale.OPERATOR)),
         }
         people["student"], people["teacher"] = (User.objects.get(username=name) for name in ("stu", "ines"))
@@ -220,11 +243,18 @@ def learning(hosts: int) -> dict[str, int]:
     for number in range(4 * hosts):
         seat, _word = classes.seat_take(session=session, user=None, nickname=f"guest {number}")
     lesson = session.course.items.get()
+    for _ in range(hosts):
+        _row, token = joining.link_make(by=room.ines, course=session.course, role="student", days=3)
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
-    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    return {"item": room.item.pk, "attempt": made.pk, **learns, **settling(hosts)}
+    shared = share_make(by=room.stu, kind="walk", asked={"case": "nested", "step": "7"})
+    learns = {"ref": ref_of(shared), "lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    learns["token"] = token
+    regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
+    regrades.regrade_work(regrade_id=regrade)
+    book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}
+    return {"item": room.item.pk, "attempt": made.pk, **book, **learns, **settling(hosts)}
 
 
 def settling(hosts: int) -> dict[str, int]:
@@ -249,6 +279,20 @@ def settling(hosts: int) -> dict[str, int]:
     policy_play.game_end(by=over.ines, game=ended)
     work_tables()
     return {"policy": room.item.pk, "seat": seat.table_id, "table": last.table_id, "game": game.pk}
+
+
+def predicting_rows(hosts: int) -> dict[str, int]:
+    """A cell of the attack table of which stu has predicted steps, the more the more hosts there are."""
+    from tests.web.test_replay import executed
+    from webapp.accounts.models import User
+    from webapp.courses import predicting
+    from webapp.courses.predict_sources import CellSource
+
+    cell = executed("A03", "hsvm")
+    for _ in range(hosts):
+        found = predicting.Round(User.objects.get(username="stu"), CellSource(cell), 1)
+        predicting.answer(found, step=found.next or 0, choice="")
+    return {"cell": cell.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

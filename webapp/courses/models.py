@@ -169,13 +169,82 @@ class Mark(models.Model):
     points = models.FloatField()  # points that count
     reasons = models.JSONField(default=list)  # [{"name": str, "points": float, "of": float, "says": str}]
     days_late = models.PositiveSmallIntegerField(default=0)
-    item_version = models.PositiveIntegerField(default=1)
+    # What the work itself counts while a teacher has set the points by hand; null: `points` are the work's own.
+    computed = models.FloatField(null=True, blank=True)
+    item_version = models.PositiveIntegerField(default=1)  # 0: a teacher gave points where there was no work
     handed_in_at = models.DateTimeField()
     marked_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["item", "member"], name="courses_mark_once")]
+
+
+class Adjustment(models.Model):
+    """Points that a teacher set by hand, or (`after` is null) that count by the work again. Rows stay; the newest of a
+    mark says what holds, and its reason is shown to the student."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="adjustments")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="adjustments")
+    by = models.ForeignKey(Member, models.SET_NULL, null=True, blank=True, related_name="+")
+    before = models.FloatField(null=True, blank=True)  # null: there was no mark
+    after = models.FloatField(null=True, blank=True)
+    reason = models.CharField(max_length=400)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["item", "member"], name="courses_adjustment_of")]
+
+
+class Regrade(Job):
+    """What is handed in for an item, graded by the text that it has now, without changing a mark: to be looked at, then
+    applied or discarded as one. A worker does it row by row."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("under way")
+        READY = "ready", _("to be decided")
+        APPLIED = "applied", _("applied")
+        DISCARDED = "discarded", _("discarded")
+        CANCELLED = "cancelled", _("cancelled")
+        FAILED = "failed", _("given up")
+
+    OPEN = (State.RUNNING, State.READY)
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="regrades")
+    by = models.ForeignKey(Member, models.SET_NULL, null=True, blank=True, related_name="+")
+    item_version = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
+    total = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=400, blank=True, default="")  # why it was given up
+    made_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["due_at"], name="courses_regrade_due")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["item"], condition=Q(state__in=("running", "ready")), name="courses_regrade_once_open"
+            )
+        ]
+
+
+class RegradeRow(models.Model):
+    """One student of a regrade: the mark as it was when the worker looked (`was`, null: none), and what it would be
+    (`now`, null: there is no work). Both: {"earned", "points", "reasons", "days_late", "at", …}."""
+
+    regrade = models.ForeignKey(Regrade, models.CASCADE, related_name="rows")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="regrade_rows")
+    done = models.BooleanField(default=False)
+    changes = models.BooleanField(default=False)  # what counts would be another
+    was = models.JSONField(null=True, blank=True)
+    now = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["regrade", "member"], name="courses_regrade_row_once")]
 
 
 class LessonAnswer(models.Model):
@@ -200,6 +269,33 @@ class LessonAnswer(models.Model):
                 fields=["user", "lesson", "key"], condition=Q(item__isnull=True), name="courses_answer_once_lesson"
             ),
         ]
+
+
+class Prediction(models.Model):
+    """What a person said of a step before seeing it: once for each seed. An empty choice: the person passed.
+
+    `source` names what was stepped through (webapp/courses/predict_sources.py); of a graded round the seed is that of
+    the member, told to nobody, and 0 stands here.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="predictions")
+    item = models.ForeignKey(Item, models.CASCADE, null=True, blank=True, related_name="predictions")
+    source = models.CharField(max_length=63)
+    graded = models.BooleanField(default=False)
+    seed = models.PositiveBigIntegerField()
+    step = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=16)
+    choice = models.CharField(max_length=63, blank=True, default="")
+    right = models.BooleanField()
+    belief = models.CharField(max_length=32, blank=True, default="")  # a name of predict_kinds.BELIEFS
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "source", "graded", "seed", "step"], name="courses_prediction_once")
+        ]
+        indexes = [models.Index(fields=["item", "belief"], name="courses_prediction_belief")]
 
 
 class LabWork(models.Model):
@@ -449,3 +545,11 @@ class PolicyAnswer(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["seat", "declaration", "proposal"], name="courses_policy_answer_once")
         ]
+
+
+class GuestMarks(models.Model):
+    """What is kept of the marks of guests who are gone: how many had one on this item, and all their points."""
+
+    item = models.OneToOneField(Item, models.CASCADE, related_name="guest_marks")
+    people = models.PositiveIntegerField(default=0)
+    points = models.FloatField(default=0)

@@ -33,8 +33,10 @@ TAGS = {
     "audit": _("Record"),
     "classroom": _("Attack table"),
     "courses": _("Courses and classes"),
+    "shares": _("Links to moments"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
+    "grades": _("Gradebook"),
     "policies": _("Policy games"),
 }
 

@@ -31,13 +31,13 @@ from webapp.celery import app
 from webapp.classroom import drills
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell, Drill
-from webapp.courses import lab, policy_play
-from webapp.courses.models import Attempt, PolicyTable
+from webapp.courses import lab, policy_play, regrades
+from webapp.courses.models import Attempt, PolicyTable, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
-from webapp.ops import services, watching
+from webapp.ops import retention, services, watching
 from webapp.ops.models import ChainCheck
 from webapp.ops.services import BEAT_SECONDS
 from webapp.runs import services as runs
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
+GUESTS_SECONDS: Final = 3600.0  # between two looks for guests who are to go
 SHARES_A_SLOT: Final = 2  # messages in the broker for each worker process
 GAVE_UP: Final = "It was tried three times and never got on"
 
@@ -82,6 +83,7 @@ KINDS: Final = (
     Kind(Drill, "webapp.classroom.tasks.drill_hold", ("pk",), "architecture", drills.drill_failed, most=1),
     Kind(Attempt, "webapp.courses.tasks.attempt_work", ("pk",), "member_id", lab.attempt_failed),
     Kind(PolicyTable, "webapp.courses.tasks.table_work", ("pk",), "game_id", policy_play.table_failed),
+    Kind(Regrade, "webapp.courses.tasks.regrade_work", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
@@ -108,6 +110,23 @@ def reap(now: dt.datetime) -> int:
             tally.count("vpms_jobs_returned_total", returned, kind=kind.name)
         reaped += returned
     return reaped
+
+
+def clock_set_back(now: dt.datetime) -> int:
+    """Times that lie further ahead than anybody could have written them now: the clock was set back since. A lease ends
+    when it would if it had begun now, a paced row is due, a message sent in the future counts as lost."""
+    slack = dt.timedelta(seconds=settings.LEASE_SECONDS)
+    farthest = now + dt.timedelta(seconds=settings.SLOWER) + slack  # of a paced row: a slice later
+    changed = 0
+    for kind in KINDS:
+        rows = kind.model._default_manager
+        changed += rows.filter(lease_until__gt=now + 2 * slack).update(lease_until=now + slack)
+        changed += rows.filter(enqueued_at__gt=now + slack).update(enqueued_at=None)
+        if kind.paced:
+            changed += rows.filter(due_at__gt=farthest).update(due_at=now)
+    if changed:
+        log.warning("the clock was set back: %d times that lay too far ahead were moved", changed)
+    return changed
 
 
 def kinds_due(now: dt.datetime) -> list[Kind]:
@@ -232,6 +251,7 @@ class Keeper:
         self.stopping = False
         self._bell = Bell()
         self._beat_at = self._story_at = 0.0
+        self._guests_at = time.monotonic() + GUESTS_SECONDS
         self._since: dt.datetime | None = None
 
     def run(self) -> None:
@@ -251,11 +271,15 @@ class Keeper:
             services.heartbeat(name=self.name)
             # A worker's sign of life takes the way of all work: broker, worker, database.
             send("webapp.ops.tasks.beat", [], expires=BEAT_SECONDS * 2)
+            clock_set_back(now)
             reap(now)
             publish.changed("jobs")
             self._since = self._since or now
             watching.look(now, oldest=waiting_since(now), up=now - self._since)
         relay(now)
+        if time.monotonic() >= self._guests_at:
+            self._guests_at = time.monotonic() + GUESTS_SECONDS
+            retention.prune_guests()
         if self.story is not None and time.monotonic() >= self._story_at:
             self._story_at = time.monotonic() + 1
             self.story()

@@ -57,6 +57,10 @@ CODES: Final[Mapping[str, Code]] = {
         _("The CSRF token is missing"),
         _("With the session cookie, send the value of the CSRF cookie as X-CSRFToken; or use an API token instead."),
     ),
+    "database_away": Code(
+        _("Nothing can be stored just now"),
+        _("Nothing was changed. Try again after the seconds in Retry-After; if it lasts, tell who runs the site."),
+    ),
     "digest_mismatch": Code(
         _("Another agreement"), _("Read the agreement again; its digest is not the one you named.")
     ),
@@ -151,6 +155,9 @@ CODES: Final[Mapping[str, Code]] = {
         _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
+    "marks_changed": Code(
+        _("Marks were changed meanwhile"), _("Nothing was applied. Begin the regrade again and look at it anew.")
+    ),
     "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
     "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),

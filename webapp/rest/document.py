@@ -46,6 +46,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "op": 100,
     "pk": 5,
     "kind": "deadline",
+    "source": "walk",
+    "seed": 1,
+    "course_id": 3,
+    "at": 5,
     "title": "nightly backup",
     "organisation": "my-clinic",
     "step": 10,
@@ -53,9 +57,18 @@ EXAMPLES: Final[dict[str, Any]] = {
     "act": "pause",
     "architecture": "nested",
     "code": "K7QP2X",
+    "ref": "12-0123456789abcdef0123456789abcdef01234567",
+    "member": 4,
+    "item": 5,
+    "one": 4,
+    "other": 9,
     "first": "2026-10-01",
 }
-NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
+NAMES: Final = {
+    "hosts": "h1",
+    "predictions": "nested",
+    "organisations": "my-clinic",
+}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {
         "in": "header",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from allauth.mfa.models import Authenticator
@@ -34,9 +35,11 @@ from webapp.tenants.selectors import missing
 from webapp.tenants.services import membership_add, tenant_create
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django.db.models import QuerySet
+
+leaving_refused: list[Callable[[User], str]] = []  # what other apps have against deleting an account, in words; or ""
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
 OWNER: Final = Membership.Role.OWNER
@@ -304,6 +307,8 @@ def organisation_create(*, by: User, slug: str, name: str) -> Tenant:
 
 # -- leaving
 
+on_deleted: list[Callable[[User], None]] = []  # what other apps keep about the person goes, in the same transaction
+
 
 @transaction.atomic
 def account_delete(*, user: User) -> None:
@@ -320,6 +325,9 @@ def account_delete(*, user: User) -> None:
                 raise
             message = _("You are the last owner of %(name)s. Give somebody else that role, or delete it first.")
             raise VpmsError("last_one", 409, message=message % {"name": row.tenant.name}) from None
+    for refused in leaving_refused:
+        if reason := refused(user):
+            raise VpmsError("last_one", 409, message=reason)
     for row in roles:
         _taken(user, row)
     Invitation.objects.filter(by=user, closed_at__isnull=True).update(closed_at=timezone.now(), email="")
@@ -327,6 +335,8 @@ def account_delete(*, user: User) -> None:
     Authenticator.objects.filter(user=user).delete()
     SocialAccount.objects.filter(user=user).delete()
     user.api_tokens.all().delete()
+    for forget in on_deleted:
+        forget(user)
     for kept in (user.notices, user.mails, user.notice_choices):
         kept.all().delete()
     sessions.end(user=user)
