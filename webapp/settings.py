@@ -96,6 +96,7 @@ SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
+    "webapp.lti",
     "webapp.shares",
     "webapp.courses",
     "webapp.classroom",
@@ -260,6 +261,8 @@ def webhook_hosts(text: str) -> list[str]:
 
 
 WEBHOOK_HOSTS = webhook_hosts(env_str("HSVM_WEBHOOK_HOSTS", ""))  # none: no webhook can be set up
+
+LTI_PLATFORMS = env_str("HSVM_LTI_PLATFORMS", "")  # a file that names them (webapp/lti/platforms.py); none: no LTI
 
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in/"

@@ -35,6 +35,8 @@ from webapp.courses import lab, policy_play, regrades
 from webapp.courses.models import Attempt, PolicyTable, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
+from webapp.lti import returns
+from webapp.lti.models import Return
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
 from webapp.ops import retention, services, watching
@@ -85,6 +87,7 @@ KINDS: Final = (
     Kind(PolicyTable, "webapp.courses.tasks.table_work", ("pk",), "game_id", policy_play.table_failed),
     Kind(Regrade, "webapp.courses.tasks.regrade_work", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
+    Kind(Return, "webapp.lti.tasks.return_work", ("pk",), "issuer", returns.return_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
     Kind(Delivery, "webapp.notices.tasks.delivery_work", ("pk",), "endpoint_id", sending.delivery_failed, most=1),
