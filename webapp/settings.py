@@ -216,6 +216,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 1,
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 5,
+    "socket_timeout": 5,  # else the keeper would wait for ever on a connection that died in silence
+    "socket_connect_timeout": 5,
 }
 
 
