@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ class Valkey:
 
     def start(self) -> None:
         command = [
-            str(get_binary_path()),
+            os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path()),  # of make test-production
             "--port",
             "0",
             "--unixsocket",
