@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall oracles stories fuzz api-fuzz test-asan coverage mutants clean
+.PHONY: help demo test test-production setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,9 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 	@cd frontend && npm run --silent check && npm test --silent
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter 0,$(E2E)),-m "not e2e")
 	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)
+
+test-production: setup $(VENV)/.stamp-dev ## the tests without browsers on real PostgreSQL and Redis servers, started for it; one JSON line
+	@$(PY) -m tests.production $(ARGS)
 
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks

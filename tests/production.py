@@ -1,4 +1,4 @@
-"""`make test-production`: the suite without browsers, on a real PostgreSQL and a real Redis or Valkey that are started for it.
+"""`make test-production`: the suite without browsers, on a real PostgreSQL and a real Redis or Valkey of its own.
 
 `python -m tests.production [arguments of pytest]`. Ends with pytest's summary and one JSON line, and stops exactly the
 servers that it started. PIECES=3 PIECE=1 runs every third test file, from the first, for machines with little time.
@@ -41,7 +41,9 @@ def chosen(pieces: int, piece: int) -> list[str]:
     """Every so manyth test file, from the piece on; all of them without pieces."""
     if pieces < 2:
         return []
-    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if "e2e" not in path.parts)
+    files = sorted(
+        str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if "e2e" not in path.parts
+    )
     return files[piece - 1 :: pieces]
 
 
@@ -74,7 +76,9 @@ def main(arguments: list[str]) -> int:
             redis = servers.Redis(place / "redis")
             versions = {
                 "postgresql": database.psql("SHOW server_version").split()[0],
-                "redis": re.findall(r"v=([\d.]+)", subprocess.check_output([servers.redis_binary(), "-v"], text=True))[0],
+                "redis": re.findall(r"v=([\d.]+)", subprocess.check_output([servers.redis_binary(), "-v"], text=True))[
+                    0
+                ],
             }
             run = place / "run"
             run.mkdir(mode=0o700)

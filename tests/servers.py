@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis (or Valkey) servers of our own, on loopback, for tests and benches: started, and stopped again.
+"""Real PostgreSQL and Redis (or Valkey) servers of our own for tests and benches: started, and stopped again.
 
 PostgreSQL refuses root, so there it runs as an ordinary user. Nothing here touches a server that it did not start.
 """

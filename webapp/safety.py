@@ -1,4 +1,4 @@
-"""What would make the site unsafe: each fault is one sentence that names the environment variable. Read by settings.py."""
+"""What would make the site unsafe: each fault is one sentence that names its environment variable. For settings.py."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def faults(
     plain_hosts: Sequence[str],
     secret_key: str,
 ) -> list[str]:
-    """Every fault of these settings; none: they are safe as far as settings can be. `hosts` are those that were named."""
+    """Every fault of these settings; none: they are safe as far as settings can be. `hosts`: those that were named."""
     found = [*_names(bind, hosts, origins, tls=tls)]
     if len(secret_key) < SHORTEST_SECRET or len(set(secret_key)) < 5:
         found.append(f"HSVM_SECRET_KEY must have at least {SHORTEST_SECRET} characters that nobody can guess")
@@ -92,7 +92,10 @@ def _redis(variable: str, url: str, plain_hosts: Sequence[str]) -> Iterator[str]
         return
     password = unquote(parts.password or "")
     if not password:
-        yield f"{variable} has no password for {host}; write rediss://user:password@host:port/0, or {variable}_PASSWORD_FILE"
+        yield (
+            f"{variable} has no password for {host}; write rediss://user:password@host:port/0, "
+            f"or name a file with it in {variable}_PASSWORD_FILE"
+        )
     elif len(password) < SHORTEST_PASSWORD:
         yield f"{variable}: the password for {host} must have at least {SHORTEST_PASSWORD} characters"
     if parts.scheme != "rediss" and host not in plain_hosts:

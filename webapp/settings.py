@@ -12,8 +12,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from kombu import Queue
-
 from webapp import logs, safety
 
 
@@ -90,9 +88,7 @@ if not TLS and not LOOPBACK:
 
 STYLEGUIDE = not TLS and LOOPBACK  # the page of all components: development and demo only
 
-SECRET_KEY = (
-    env_str("HSVM_SECRET_KEY", "") or key_file("HSVM_SECRET_KEY_FILE", RUN_DIR / "secret.key", size=48).hex()
-)
+SECRET_KEY = env_str("HSVM_SECRET_KEY", "") or key_file("HSVM_SECRET_KEY_FILE", RUN_DIR / "secret.key", size=48).hex()
 # Seals checkpoints and signing keys at rest: a checkpoint holds page contents.
 SEAL_KEY = key_file("HSVM_SEAL_KEY_FILE", RUN_DIR / "seal.key", size=32)
 
@@ -209,7 +205,7 @@ def database(url: str) -> dict[str, object]:
             "pool": {
                 "min_size": 1,
                 "max_size": env_int("HSVM_DATABASE_POOL", 12, low=2, high=200),
-                "timeout": 10,
+                "timeout": 20,
                 "max_idle": 60,
             },
         },
@@ -231,7 +227,7 @@ def secret_of(variable: str) -> str:
 
 
 def redis_url(variable: str, default: str) -> str:
-    """The address under this variable; its password may stand in the file that the variable with _PASSWORD_FILE names."""
+    """The address under this variable; its password may stand in a file that the variable and _PASSWORD_FILE name."""
     url = env_str(variable, default)
     try:
         parts = urlsplit(url)
@@ -265,7 +261,7 @@ CACHES = {
 CELERY_BROKER_URL = BROKER_URL.replace("unix://", "redis+socket://", 1)
 # Slices of runs; negotiations and starts; everything else. A worker takes from all three unless -Q names fewer.
 QUEUES = ("slices", "policy", "house")
-CELERY_TASK_QUEUES = [Queue(name) for name in QUEUES]
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {name: {} for name in QUEUES}
 CELERY_TASK_DEFAULT_QUEUE = "house"
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_ACKS_LATE = True
@@ -466,7 +462,6 @@ KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36
 # What an organisation may have at once, so that none takes the others' share (webapp/tenants/quotas.py); 0: no limit.
 TENANT_STARTS = env_int("HSVM_TENANT_STARTS", 2_000, low=0, high=1_000_000)  # VMs that wait to start
 TENANT_VMS = env_int("HSVM_TENANT_VMS", 10_000, low=0, high=1_000_000)
-TENANT_STORAGE_MIB = env_int("HSVM_TENANT_STORAGE_MIB", 50, low=0, high=1_000_000)  # of uploaded programs
 
 # Everything that would make the site unsafe, told at once, each in a sentence that names its variable.
 _faults = safety.faults(
