@@ -291,7 +291,7 @@ class Keeper:
         if time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + BEAT_SECONDS
             services.heartbeat(name=self.name)
-            # A worker's sign of life takes the way of all work: broker, worker, database. It may take from one queue only.
+            # A worker's sign of life takes the way of all work: broker, worker, database. It may serve one queue alone.
             for queue in settings.QUEUES:
                 send("webapp.ops.tasks.beat", [], queue=queue, expires=BEAT_SECONDS * 2)
             reap(now)
