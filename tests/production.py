@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, stopped)
     began = time.monotonic()
     arguments += chosen(int(os.environ.get("PIECES", "1")), int(os.environ.get("PIECE", "1")))
-    code, counts, versions = 1, {}, {}
+    code, counts = 1, dict[str, int]()
+    versions: dict[str, str] = {}
     with servers.place("vpms-prod-") as place:
         database = redis = None
         try:

@@ -226,8 +226,15 @@ def secret_of(variable: str) -> str:
     return text
 
 
+REDIS_PASSWORDS = {  # each may stand in a file that this variable names
+    "HSVM_REDIS": "HSVM_REDIS_PASSWORD_FILE",
+    "HSVM_BROKER": "HSVM_BROKER_PASSWORD_FILE",
+    "HSVM_CACHE": "HSVM_CACHE_PASSWORD_FILE",
+}
+
+
 def redis_url(variable: str, default: str) -> str:
-    """The address under this variable; its password may stand in a file that the variable and _PASSWORD_FILE name."""
+    """The address under this variable, with its password."""
     url = env_str(variable, default)
     try:
         parts = urlsplit(url)
@@ -237,7 +244,7 @@ def redis_url(variable: str, default: str) -> str:
     named = parts.path if parts.scheme == "unix" else parts.hostname
     if parts.scheme not in {"unix", "redis", "rediss"} or not named:
         raise ImproperlyConfigured(f"{variable} must read rediss://user:password@host:port/0 or unix:///path")
-    password = secret_of(f"{variable}_PASSWORD_FILE")
+    password = secret_of(REDIS_PASSWORDS[variable])
     if password and parts.password is None and parts.scheme != "unix":
         at = f"{parts.username or ''}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
         url = parts._replace(netloc=at).geturl()
@@ -298,7 +305,7 @@ def mail_settings(url: str) -> dict[str, object]:
         "EMAIL_HOST": parts.hostname,
         "EMAIL_PORT": parts.port or ports[parts.scheme],
         "EMAIL_HOST_USER": unquote(parts.username or ""),
-        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or "") or secret_of("HSVM_MAIL_PASSWORD_FILE"),
         "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
         "EMAIL_USE_SSL": parts.scheme == "smtps",
     }
