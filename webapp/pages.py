@@ -20,7 +20,8 @@ API = "/api/"
 AT_ONCE = 50  # rows of a long list on one page
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 FILE = "application/octet-stream"
-UPLOADS = {"/api/workloads": 5 << 20}  # where a file is sent as it is, and the most bytes of one
+# Where a file is sent as it is, and the most bytes of one.
+UPLOADS = {"/api/workloads": 5 << 20, "/api/course-bundles": 5 << 20}
 
 
 @dataclass(frozen=True)

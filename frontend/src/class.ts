@@ -2,11 +2,12 @@
 
 import { Chip } from "./chip";
 import { tellConnection } from "./closed";
+import { follow } from "./refresh";
 import { LiveSocket } from "./socket";
 import { Store } from "./store";
 import { t } from "./words";
 
-export interface Stage { html: string; frozen: boolean; over: boolean; question: number | null }
+export interface Stage { html: string; frozen: boolean; over: boolean; question: number | null; spotlight: boolean }
 
 const TOKEN = /(?:^|; )csrftoken=([^;]+)/;
 
@@ -38,6 +39,8 @@ class ClassPage {
       const state = this.store.get(this.topic);
       if (state?.type === "other") this.take(state.seq, state.data as Stage);
     });
+    const asked = this.root.querySelector<HTMLElement>("#class-spotlight");
+    if (asked !== null) follow(asked, this.store, this.socket);
     this.socket.connect();
     document.addEventListener("visibilitychange", () => this.socket.setHidden(document.hidden));
     addEventListener("online", () => this.socket.reconnectNow());
@@ -53,6 +56,8 @@ class ClassPage {
   private take(seq: number, stage: Stage): void {
     if (seq <= this.shown && this.root.dataset["taken"] !== undefined) return;
     this.root.dataset["taken"] = String(seq);
+    // What somebody no longer shows goes from every screen, also from that of who goes an own way.
+    if (!stage.spotlight) this.stage.querySelector("[data-spotlight]")?.remove();
     if (!this.follows && !stage.over && !stage.frozen) return;
     this.shown = seq;
     const focused = document.activeElement instanceof HTMLElement && this.stage.contains(document.activeElement);

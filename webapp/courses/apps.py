@@ -5,9 +5,9 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, live, services
+        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, link, live, services
 
-        for kind in (lesson_views.KIND, lab_views.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()

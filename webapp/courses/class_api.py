@@ -9,7 +9,7 @@ from django.utils.translation import get_language
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.courses import class_stage, classes, selectors, services
+from webapp.courses import class_live, class_stage, classes, selectors, services, spotlight
 from webapp.courses.models import ClassSession, Item, Mark, Member, Seat
 from webapp.rest.paging import Listed, Paging, Strict, pages
 
@@ -67,6 +67,7 @@ class SeatOut(Schema):
     nickname: str
     following: bool
     teaches: bool
+    attempt: int = Field(description="Their newest attack that was executed; 0: none.")
 
 
 class ClassOut(Schema):
@@ -80,9 +81,36 @@ class ClassOut(Schema):
     html: str = Field(description="The stage as the pages show it.")
 
 
+class SpotlightOut(Schema):
+    """What a teacher asks of you: to show an attack of yours to the class."""
+
+    state: Literal["", "asked", "shown"] = Field(description="Empty: nothing is asked.")
+    attempt: int | None = None
+    named: bool = False
+
+
+class SpotlightIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"agree": True, "named": False}]})
+    agree: bool
+    named: bool = Field(False, description="With your nickname beside it.")
+
+
+class SpotlightAskIn(Strict):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"seat": 12}]})
+    seat: Number
+
+
+class WishOut(Schema):
+    """What became of your own wish to show an attack."""
+
+    nickname: str
+    state: Literal["asked", "declined", "shown"]
+
+
 class DeskOut(ClassOut):
     seats: list[SeatOut]
     counts: dict[str, int] = Field(description="How often each choice of the question was made; never by whom.")
+    wish: WishOut | None = None
 
 
 class JoinIn(Strict):
@@ -150,10 +178,11 @@ def class_shown(session: ClassSession, *, chosen: str = "") -> dict[str, Any]:
     return {**plain, "course": session.course_id, "question": question, "chosen": chosen, "html": html}
 
 
-def desk_shown(session: ClassSession) -> dict[str, Any]:
+def desk_shown(session: ClassSession, user: Any = None) -> dict[str, Any]:
     session = classes.session_get(code=session.code)
     counts = dict(classes.counts(session=session))
-    return {**class_shown(session), "seats": classes.seats(session=session), "counts": counts}
+    wish = spotlight.wish_of(session=session, user=user) if user else None
+    return {**class_shown(session), "seats": classes.seats(session=session), "counts": counts, "wish": wish}
 
 
 def seat_found(request: HttpRequest, code: str, pk: int) -> Seat:
@@ -271,7 +300,7 @@ def class_seat(request: HttpRequest, code: str, body: SeatIn) -> Any:
 @router.get("/classes/{code}/desk", response=DeskOut)
 def desk_get(request: HttpRequest, code: str) -> Any:
     """The teacher's view: who is there, how the class answers."""
-    return desk_shown(classes.of_teacher(user=request.user, code=code))
+    return desk_shown(classes.of_teacher(user=request.user, code=code), request.user)
 
 
 @router.post("/classes/{code}/cursor", response=DeskOut)
@@ -313,6 +342,44 @@ def desk_change(request: HttpRequest, code: str, body: ClassChangeIn) -> Any:
     if body.board is not None:
         classes.board_set(by=user, session=session, board=body.board)
     return desk_shown(session)
+
+
+@router.get("/classes/{code}/spotlight", response=SpotlightOut)
+def spotlight_get(request: HttpRequest, code: str) -> Any:
+    """Whether your teacher asks to show an attack of yours, or it is shown."""
+    return spotlight.asked_of(classes.seat_of(user=request.user, code=code)) or {"state": ""}
+
+
+@router.post("/classes/{code}/spotlight", response=DeskOut)
+def spotlight_ask(request: HttpRequest, code: str, body: SpotlightAskIn) -> Any:
+    """Ask a student to show their newest attack to the class. Nobody sees anything of it unless they agree. Teachers
+    of the course only."""
+    user: Any = request.user
+    spotlight.ask(by=user, seat=seat_found(request, code, body.seat))
+    return desk_shown(classes.of_teacher(user=user, code=code), user)
+
+
+@router.post("/classes/{code}/spotlight/answer", response=SpotlightOut)
+def spotlight_answer(request: HttpRequest, code: str, body: SpotlightIn) -> Any:
+    """Let the class see your attack, with or without your nickname; or not now, which only who asked is told."""
+    seat = classes.seat_of(user=request.user, code=code)
+    if body.agree:
+        spotlight.agree(seat=seat, named=body.named)
+    else:
+        spotlight.decline(seat=seat)
+    return spotlight.asked_of(classes.seat_of(user=request.user, code=code)) or {"state": ""}
+
+
+@router.delete("/classes/{code}/spotlight", response={204: None})
+def spotlight_end(request: HttpRequest, code: str) -> Any:
+    """Take the attack off all screens at once: your own, or as the teacher the one that is shown or asked for."""
+    user: Any = request.user
+    session = classes.session_get(code=code)
+    if class_live.authorise_desk(user, session.code):
+        spotlight.stop(by=user, session=session)
+    else:
+        spotlight.end(seat=classes.seat_of(user=user, code=code))
+    return Status(204, None)
 
 
 @router.put("/classes/{code}/seats/{int:pk}", response={204: None})

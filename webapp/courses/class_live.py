@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from webapp.courses import class_stage
+from webapp.courses import class_stage, spotlight
 from webapp.courses.models import ClassSession, Member, Seat
 from webapp.live.topics import register
 
@@ -27,6 +27,15 @@ def authorise_desk(user: Any, ident: str) -> str | None:
     return "desk" if open_.filter(course__members__in=teachers).exists() else None
 
 
+def authorise_seat(user: Any, ident: str) -> str | None:
+    """Who sits in the open class; the view is the seat, so what is told to one is told to nobody else."""
+    if not getattr(user, "is_authenticated", False):
+        return None
+    seats = Seat.objects.filter(session__code=ident, session__ended_at__isnull=True, removed_at__isnull=True)
+    found = seats.filter(member__user=user, member__left_at__isnull=True).values_list("pk", flat=True).first()
+    return str(found) if found else None
+
+
 def newest(ident: str) -> ClassSession | None:
     return ClassSession.objects.select_related("course").filter(code=ident).first()
 
@@ -40,6 +49,7 @@ def messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
         "html": class_stage.stage_html(session),
         "frozen": session.frozen,
         "over": session.ended_at is not None,
+        "spotlight": class_stage.spotlight_shown(session) is not None,
         "question": question.get("number") if question.get("state") == "open" else None,
         "cursor": session.cursor,
     }
@@ -55,6 +65,15 @@ def desk_messages(ident: str, view: str, last: int | None) -> list[dict[str, Any
     return [{"topic": f"class/{ident}/desk", "kind": "keyframe", "seq": seq, "base": seq, "op": 0, "data": {}}]
 
 
+def seat_messages(ident: str, view: str, last: int | None) -> list[dict[str, Any]]:
+    """That something was asked of this seat, or is over; what, its page says."""
+    seq = spotlight.number_of(int(view))
+    if last is not None and seq <= last:
+        return []
+    return [{"topic": f"class/{ident}/seat", "kind": "keyframe", "seq": seq, "base": seq, "op": 0, "data": {}}]
+
+
 def register_all() -> None:
     register("class", authorise=authorise, messages=messages)
     register("class/{}/desk", authorise=authorise_desk, messages=desk_messages)
+    register("class/{}/seat", authorise=authorise_seat, messages=seat_messages)

@@ -13,9 +13,9 @@ from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from webapp.courses import lessons, reading
+from webapp.courses import lab_pages, lessons, reading
 from webapp.courses.lessons import Lesson, Part
-from webapp.courses.models import ClassSession, Course, Item
+from webapp.courses.models import ClassSession, Course, Item, Spotlight
 from webapp.errors import BadInput, Fault
 from webapp.vpms.shapes import Array, Integer, Object, Shape, Text
 
@@ -132,8 +132,24 @@ def stage(session: ClassSession) -> dict[str, Any]:
         "class_": session,
         "shown": shown,
         "question": question_shown(session),
+        "spotlight": spotlight_shown(session),
         "board": session.board_rows if session.board != ClassSession.Board.OFF else None,
         "over": session.ended_at is not None,
+    }
+
+
+def spotlight_shown(session: ClassSession) -> dict[str, Any] | None:
+    """The attack that its author agreed to show, and nothing of it before or afterwards."""
+    spot = session.spotlight
+    if spot is None or spot.state != Spotlight.State.SHOWN or session.ended_at is not None:
+        return None
+    if spot.seat.removed_at is not None or spot.seat.member.left_at is not None:
+        return None
+    return {
+        "nickname": spot.seat.member.nickname if spot.named else "",
+        "title": spot.attempt.item.title,
+        "text": spot.attempt.text,
+        "columns": lab_pages.columns_of(spot.attempt),
     }
 
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.accounts import entering
-from webapp.courses import class_stage, classes, selectors
+from webapp.courses import class_stage, classes, selectors, spotlight
 from webapp.courses.models import ClassSession, Item, Seat
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.roles import only_reads, read_only, signed_in_required
@@ -106,6 +106,8 @@ def show(request: HttpRequest, code: str) -> HttpResponse:
         "word": request.session.pop(WORD, ""),
         "chosen": classes.mine(seat=seat, session=session),
         "topic": classes.topic(session.code),
+        "asked_of_me": spotlight.asked_of(seat),
+        "seat_seq": spotlight.number_of(seat.pk),
         "items": selectors.items_of(member=seat.member),
     }
     return render(request, "courses/class.html", context)
@@ -148,6 +150,23 @@ def seat_act(request: HttpRequest, code: str) -> HttpResponse:
     return HttpResponse(status=204) if wants_json(request) else redirect("class", seat.session.code)
 
 
+@require_POST
+@signed_in_required
+def spotlight_act(request: HttpRequest, code: str) -> HttpResponse:
+    """Let the class see the attack that the teacher asked for, or not now; take it off the screens again."""
+    seat = _seat(request, code)
+    act = request.POST.get("act", "")
+    if act in ("agree", "agree-named"):
+        spotlight.agree(seat=seat, named=act == "agree-named")
+    elif act == "decline":
+        spotlight.decline(seat=seat)
+    elif act == "end":
+        spotlight.end(seat=seat)
+    else:
+        raise BadInput([Fault("$.act", _("must be agree, agree-named, decline or end"))])
+    return redirect("class", seat.session.code)
+
+
 # -- the teacher's desk
 
 
@@ -182,6 +201,7 @@ def desk(request: HttpRequest, code: str) -> HttpResponse:
         **invitation(request, session),
         "outline": class_stage.outline(items),
         "seats": classes.seats(session=session),
+        "wish": spotlight.wish_of(session=session, user=request.user),
         "topic": f"{classes.topic(session.code)}/desk",
         "seq": session.version + session.desk_version,
         "asked": asked,
@@ -267,6 +287,8 @@ ACTS: Final[dict[str, Callable[[Any, ClassSession, HttpRequest], Any]]] = {
         by=user, seat=_of(session, request), nickname=request.POST.get("nickname", "")
     ),
     "remove": lambda user, session, request: classes.seat_remove(by=user, seat=_of(session, request)),
+    "spotlight": lambda user, session, request: spotlight.ask(by=user, seat=_of(session, request)),
+    "spotlight-end": lambda user, session, _request: spotlight.stop(by=user, session=session),
     "end": lambda user, session, _request: classes.class_end(by=user, session=session),
 }
 
@@ -289,6 +311,10 @@ def desk_act(request: HttpRequest, code: str) -> HttpResponse:
         ACTS[act](request.user, session, request)
     except BadInput as refused:
         messages.error(request, refused.faults[0].reason[:1].upper() + refused.faults[0].reason[1:] + ".")
+    except VpmsError as refused:
+        if not act.startswith("spotlight"):
+            raise
+        messages.warning(request, refused.message)
     if act == "end":
         messages.success(request, _("The class is over. The students' work is in the course."))
         return redirect("course", session.course_id)

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, OuterRef, Subquery, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,7 +20,7 @@ from webapp.accounts.models import CallCount, User
 from webapp.accounts.tokens import call_counted
 from webapp.audit import services as audit
 from webapp.courses import class_stage, reading, selectors, services
-from webapp.courses.models import ClassAnswer, ClassSession, Course, Item, Mark, Member, Seat
+from webapp.courses.models import Attempt, ClassAnswer, ClassSession, Course, Item, Mark, Member, Seat, Spotlight
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 
@@ -147,11 +147,12 @@ def class_of_lesson(*, by: User, name: str, language: str) -> ClassSession:
 @transaction.atomic
 def class_end(*, by: User, session: ClassSession) -> None:
     """Nobody can come in or answer any more; the work stays in the course."""
-    row = _locked(by, session)
+    row = locked(by, session)
     row.ended_at = timezone.now()
     row.question = {}
-    _moved(row, "ended_at", "question")
-    _desk(row)
+    row.spotlights.filter(state__in=Spotlight.OPEN).update(state=Spotlight.State.OVER)
+    moved(row, "ended_at", "question")
+    desk_moved(row)
     audit.record(by=by, type="class.ended", subject=f"course:{row.course_id}", data={"class": row.pk})
 
 
@@ -181,7 +182,7 @@ def seat_take(*, session: ClassSession, user: User | None, nickname: str) -> tup
         seat.word_sha256 = _digest(word)
         seat.save(update_fields=["word_sha256"])
     if made:
-        _desk(session)
+        desk_moved(session)
     return seat, word
 
 
@@ -205,7 +206,7 @@ def _digest(word: str) -> str:
 @transaction.atomic
 def seat_follow(*, seat: Seat, following: bool) -> None:
     Seat.objects.filter(pk=seat.pk).update(following=following)
-    _desk(seat.session)
+    desk_moved(seat.session)
 
 
 @transaction.atomic
@@ -215,41 +216,49 @@ def seat_board(*, seat: Seat, on: bool) -> None:
     row = ClassSession.objects.select_for_update().get(pk=seat.session_id)
     if not on:
         row.board_rows = [each for each in row.board_rows if each[0] != seat.member.nickname]
-        _moved(row, "board_rows")
-    _desk(row)
+        moved(row, "board_rows")
+    desk_moved(row)
 
 
 @transaction.atomic
 def seat_rename(*, by: User, seat: Seat, nickname: str) -> None:
     """The teacher gives another nickname."""
-    row = _locked(by, seat.session)
+    row = locked(by, seat.session)
     nickname = services.line("nickname", nickname, most=40, needed=True)
     taken = Member.objects.filter(course=row.course, nickname__iexact=nickname).exclude(pk=seat.member_id)
     if taken.exists():
         raise BadInput([Fault("$.nickname", _("is taken in this course; choose another"))])
     Member.objects.filter(pk=seat.member_id).update(nickname=nickname)
     row.board_rows = []
-    _moved(row, "board_rows")
-    _desk(row)
+    moved(row, "board_rows")
+    desk_moved(row)
 
 
 @transaction.atomic
 def seat_remove(*, by: User, seat: Seat) -> None:
     """The person is out of this class; what they did stays."""
-    row = _locked(by, seat.session)
+    row = locked(by, seat.session)
     Seat.objects.filter(pk=seat.pk).update(removed_at=timezone.now())
+    row.spotlights.filter(seat=seat, state__in=Spotlight.OPEN).update(state=Spotlight.State.OVER)
     row.board_rows = [each for each in row.board_rows if each[0] != seat.member.nickname]
-    _moved(row, "board_rows")
-    _desk(row)
+    moved(row, "board_rows")
+    desk_moved(row)
     publish.rights_changed(user=seat.member.user_id)
 
 
 def seats(*, session: ClassSession) -> list[dict[str, Any]]:
-    """Who is there, by nickname, and whether they follow."""
+    """Who is there, by nickname, whether they follow, and the newest attack of theirs that was executed (0: none)."""
+    done = Attempt.objects.filter(member=OuterRef("member"), state=Attempt.State.DONE).order_by("-id").values("id")[:1]
     rows = Seat.objects.filter(session=session, removed_at__isnull=True).select_related("member")
     return [
-        {"id": row.pk, "nickname": row.member.nickname, "following": row.following, "teaches": row.member.teaches}
-        for row in rows.order_by("member__nickname")
+        {
+            "id": row.pk,
+            "nickname": row.member.nickname,
+            "following": row.following,
+            "teaches": row.member.teaches,
+            "attempt": row.attempt or 0,
+        }
+        for row in rows.annotate(attempt=Subquery(done)).order_by("member__nickname")
     ]
 
 
@@ -259,20 +268,20 @@ def seats(*, session: ClassSession) -> list[dict[str, Any]]:
 @transaction.atomic
 def show(*, by: User, session: ClassSession, cursor: Mapping[str, Any]) -> ClassSession:
     """Everybody who follows sees this now. BadInput for a place that is none."""
-    row = _locked(by, session)
+    row = locked(by, session)
     row.cursor = class_stage.checked(course=row.course, cursor=cursor)
     if row.question.get("state") == "told":
         row.question = {"number": row.question["number"]}
-    _moved(row, "cursor", "question")
+    moved(row, "cursor", "question")
     return row
 
 
 @transaction.atomic
 def freeze(*, by: User, session: ClassSession, frozen: bool) -> ClassSession:
     """Held still: nobody can answer, and pages say so."""
-    row = _locked(by, session)
+    row = locked(by, session)
     row.frozen = frozen
-    _moved(row, "frozen")
+    moved(row, "frozen")
     return row
 
 
@@ -282,22 +291,22 @@ def freeze(*, by: User, session: ClassSession, frozen: bool) -> ClassSession:
 @transaction.atomic
 def ask(*, by: User, session: ClassSession, question: Mapping[str, Any]) -> ClassSession:
     """Put a question to all: {"text", "choices": [{"name", "text", "misconception"}], "right", "why"}."""
-    row = _locked(by, session)
+    row = locked(by, session)
     asked = class_stage.question_checked(question)
     row.question = {"number": row.question.get("number", 0) + 1, "state": "open", **asked}
-    _moved(row, "question")
-    _desk(row)
+    moved(row, "question")
+    desk_moved(row)
     return row
 
 
 @transaction.atomic
 def reveal(*, by: User, session: ClassSession) -> ClassSession:
     """Everybody sees how many chose what, what is right, and why."""
-    row = _locked(by, session)
+    row = locked(by, session)
     if row.question.get("state") != "open":
         raise VpmsError("invalid_transition", 409, message=_("No question is open."))
     row.question = {**row.question, "state": "told", "counts": dict(counts(session=row))}
-    _moved(row, "question")
+    moved(row, "question")
     return row
 
 
@@ -314,7 +323,7 @@ def answer(*, seat: Seat, choice: str) -> ClassAnswer:
     number = row.question["number"]
     made, new = ClassAnswer.objects.get_or_create(seat=seat, number=number, defaults={"choice": choice})
     if new:
-        _desk(row)
+        desk_moved(row)
     return made
 
 
@@ -339,11 +348,11 @@ def board_set(*, by: User, session: ClassSession, board: str) -> ClassSession:
     """Off, live (drawn anew now and with every mark), or held still as it stands."""
     if board not in ClassSession.Board.values:
         raise BadInput([Fault("$.board", f"must be one of {', '.join(ClassSession.Board.values)}")])
-    row = _locked(by, session)
+    row = locked(by, session)
     row.board = board
     if board != ClassSession.Board.FROZEN:
         row.board_rows = _rows(row) if board == ClassSession.Board.LIVE else []
-    _moved(row, "board", "board_rows")
+    moved(row, "board", "board_rows")
     return row
 
 
@@ -372,7 +381,7 @@ def marked(course_id: int) -> None:
     )
     if row is not None and (rows := _rows(row)) != row.board_rows:
         row.board_rows = rows
-        _moved(row, "board_rows")
+        moved(row, "board_rows")
 
 
 # -- rows and topics
@@ -382,7 +391,7 @@ def topic(code: str) -> str:
     return f"class/{code}"
 
 
-def _locked(by: User, session: ClassSession) -> ClassSession:
+def locked(by: User, session: ClassSession) -> ClassSession:
     selectors.must_teach(user=by, course=session.course)
     row = ClassSession.objects.select_for_update(of=("self",)).select_related("course", "teacher").get(pk=session.pk)
     if row.ended_at is not None:
@@ -390,13 +399,13 @@ def _locked(by: User, session: ClassSession) -> ClassSession:
     return row
 
 
-def _moved(row: ClassSession, *fields: str) -> None:
+def moved(row: ClassSession, *fields: str) -> None:
     row.version += 1
     row.save(update_fields=["version", *fields])
     publish.changed(topic(row.code))
     publish.changed(f"{topic(row.code)}/desk")
 
 
-def _desk(row: ClassSession) -> None:
+def desk_moved(row: ClassSession) -> None:
     ClassSession.objects.filter(pk=row.pk).update(desk_version=F("desk_version") + 1)
     publish.changed(f"{topic(row.code)}/desk")

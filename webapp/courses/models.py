@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from webapp.jobs import Job
@@ -228,6 +229,12 @@ class ClassSession(models.Model):
     def __str__(self) -> str:
         return self.code
 
+    @cached_property
+    def spotlight(self) -> Spotlight | None:
+        """The newest wish to show a student's attack, whatever became of it."""
+        rows = self.spotlights.select_related("seat__member", "attempt__item", "asked_by")
+        return rows.order_by("-id").first()
+
 
 class Seat(models.Model):
     """A member in a class. `word` (its SHA-256) lets a guest come back from another device."""
@@ -256,3 +263,33 @@ class ClassAnswer(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["seat", "number"], name="courses_class_answer_once")]
+
+
+class Spotlight(models.Model):
+    """A teacher's wish to show one student's attack to the class. Nobody else sees any of it unless it is `shown`; what
+    became of a wish that was not granted, only who asked is told."""
+
+    class State(models.TextChoices):
+        ASKED = "asked", _("asked")
+        DECLINED = "declined", _("not now")
+        SHOWN = "shown", _("shown")
+        OVER = "over", _("over")
+
+    OPEN = (State.ASKED, State.SHOWN)
+
+    session = models.ForeignKey(ClassSession, models.CASCADE, related_name="spotlights")
+    seat = models.ForeignKey(Seat, models.CASCADE, related_name="spotlights")
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="spotlights")
+    asked_by = models.ForeignKey(Member, models.CASCADE, related_name="spotlights_asked")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.ASKED)
+    named = models.BooleanField(default=False)  # with the nickname, as the student chose
+    asked_at = models.DateTimeField(auto_now_add=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session"], condition=Q(state__in=["asked", "shown"]), name="courses_spotlight_one"
+            )
+        ]

@@ -1,10 +1,12 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import class_views, course_views, lab_views, lesson_views, views
+from webapp.courses import bundle_views, class_views, course_views, lab_views, lesson_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
     path("learn/courses/<int:pk>/", course_views.course, name="course"),
+    path("learn/courses/bundle/", bundle_views.bring, name="course-import"),
+    path("learn/courses/<int:pk>/bundle.zip", bundle_views.take, name="course-bundle"),
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
@@ -14,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/class/<slug:code>/", class_views.show, name="class"),
     path("learn/class/<slug:code>/answer/", class_views.answer, name="class-answer"),
     path("learn/class/<slug:code>/seat/", class_views.seat_act, name="class-seat"),
+    path("learn/class/<slug:code>/spotlight/", class_views.spotlight_act, name="class-spotlight"),
     path("learn/class/<slug:code>/desk/", class_views.desk, name="class-desk"),
     path("learn/class/<slug:code>/act/", class_views.desk_act, name="class-act"),
     path("learn/class/<slug:code>/wall/", class_views.wall, name="class-wall"),

@@ -46,6 +46,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "act": "pause",
     "architecture": "nested",
     "code": "K7QP2X",
+    "first": "2026-10-01",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {

@@ -325,8 +325,10 @@ def host_detail(request: HttpRequest, name: str) -> Any:
     """One host: who runs there, what the agreement in force answers to each act on each VM, the drills, and what is
     asked of it. Operators only."""
     user = operator(request)
-    host = host_get(user=user, name=name)
-    [row] = overview.hosts_shown(hosts=overview.hosts_of(hosts=hosts_of(user=user).filter(pk=host.pk)))
+    rows = overview.hosts_shown(hosts=overview.hosts_of(hosts=hosts_of(user=user).filter(name=name)))
+    if not rows:
+        raise missing()
+    row, host = rows[0], rows[0]["host"]
     agreement = agreed.agreement_in_force(host=host)
     hosts = list(hosts_open(user=user).exclude(pk=host.pk).order_by("name")[:HOSTS_OFFERED])
     asked = selectors.waiting_acts(run=row["run"]) if row["run"] else ()
