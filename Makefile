@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test test-production setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall oracles stories fuzz api-fuzz test-asan coverage mutants clean
+.PHONY: help demo test test-production bench-scaling setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall chaos load soak goals oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,8 +54,23 @@ bench-class: setup $(VENV)/.stamp-dev ## sixty students in one class, one web pr
 bench-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the operator's wall with 5,000 hosts, and 50 planted violations: one JSON object
 	@$(PY) -m benchmarks.wall_speed
 
+bench-scaling: setup $(VENV)/.stamp-dev ## what one more worker, web process, host, viewer or VM gives and costs, on SQLite and on PostgreSQL: one JSON object
+	@$(PY) -m benchmarks.scaling_speed
+
 chaos-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## kill worker, web process and broker under an open wall: screenshots in .run/chaos-wall
 	@$(PY) -m tests.e2e.chaos_wall
+
+chaos: setup $(VENV)/.stamp-dev ## reliability goals under kills, lost brokers, bad ways: one JSON line a goal
+	@$(PY) -m tests.goals --kit chaos
+
+load: setup $(VENV)/.stamp-dev ## reliability goals under viewers, floods, malformed input and probes: one JSON line a goal
+	@$(PY) -m tests.goals --kit load
+
+soak: setup $(VENV)/.stamp-dev ## four minutes at half load: memory, descriptors, threads, errors; one JSON line
+	@$(PY) -m tests.goals --kit soak
+
+goals: setup $(VENV)/.stamp-dev ## all reliability goals, or GOALS="K1 V2": one JSON line a goal, and .run/goals/report.jsonl
+	@$(PY) -m tests.goals $(GOALS)
 
 # A peer with many dependencies of its own: it lives apart, so that it cannot change ours.
 $(VENV)-negmas/.stamp: requirements-negmas.lock | $(VENV)/.stamp-dev

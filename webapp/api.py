@@ -25,6 +25,7 @@ from webapp.agreements.wishes_api import router as wishes
 from webapp.audit.api import router as audit
 from webapp.classroom.api import router as classroom
 from webapp.classroom.drill_api import router as drills
+from webapp.courses.builder_api import router as building
 from webapp.courses.bundle_api import router as bundles
 from webapp.courses.class_api import router as courses
 from webapp.courses.lab_api import router as labs
@@ -65,7 +66,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, bundles, lessons, labs),
+    *(courses, building, bundles, lessons, labs),
 ):
     api.add_router("", router)
 

@@ -41,7 +41,7 @@ ALONE: Final = """
     Idle Swap you always tagged free hypervisor other accepted agreed rejected refused countered agree refuse on off
     stopped held starting running stopping paused done failed cancelled queued reclaim drill law wish must prefer
     STALE PENDING REFUSED DENIED ALLOWED WAITING pages reason event agreement operation moment op step bytes zeros
-    nobody none yes no changed present absent counters digest host switch value lost open clashes shared
+    Late nobody none yes no changed present absent counters digest host switch value lost open clashes shared
 """
 
 

@@ -8,6 +8,7 @@ import os
 import secrets
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -31,6 +32,14 @@ def env_int(name: str, default: int, *, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
         raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}")
     return int(value)
+
+
+def env_zone(name: str, default: str) -> ZoneInfo:
+    value = os.environ.get(name, default)
+    try:
+        return ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ImproperlyConfigured(f"{name} must be the name of a time zone (Europe/Berlin), not {value!r}") from None
 
 
 def origin_of(address: str) -> str:
@@ -142,6 +151,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "webapp.accounts.middleware.PersonMiddleware",
     "webapp.courses.guests.GuestMiddleware",
+    "webapp.courses.preview.PreviewMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "webapp.ops.kiosk.KioskMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -422,6 +432,7 @@ DJANGO_VITE = {
 
 USE_TZ = True
 TIME_ZONE = "UTC"
+SITE_ZONE = env_zone("HSVM_TIME_ZONE", "UTC")  # in which due times of courses are typed, told and counted
 LANGUAGE_CODE = "en"
 LOCALE_PATHS = [BASE_DIR / "webapp" / "locale"]
 # English is in the sources; any other language is offered once its catalogue is compiled (webapp/catalogues.py).

@@ -1,9 +1,9 @@
-/** The editor of the attack lab: CodeMirror in a shadow root (its style sheets are then no inline styles), kept equal to the form's own textarea. */
+/** The editor of files, in the attack lab and where teachers write: CodeMirror in a shadow root (its style sheets are then no inline styles), kept equal to the form's own textarea. */
 
 import { autocompletion, completionKeymap, type CompletionContext, type CompletionResult } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { yaml } from "@codemirror/lang-yaml";
-import { HighlightStyle, indentUnit, syntaxHighlighting } from "@codemirror/language";
+import { HighlightStyle, StreamLanguage, indentUnit, syntaxHighlighting } from "@codemirror/language";
 import { lintGutter, lintKeymap, setDiagnostics, type Diagnostic } from "@codemirror/lint";
 import { EditorState } from "@codemirror/state";
 import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
@@ -31,8 +31,31 @@ const THEME = EditorView.theme({
 });
 const LOOK = HighlightStyle.define([
   { tag: tags.comment, color: "var(--muted)", fontStyle: "italic" },
+  { tag: tags.heading, fontWeight: "600" },
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--accent)" },
 ]);
+
+interface Marked { fenced: boolean; head: boolean }
+/** Markdown as lessons have it: headings, and the YAML of the head and of fenced blocks. */
+const lessonText = StreamLanguage.define<Marked>({
+  name: "lesson",
+  startState: () => ({ fenced: false, head: false }),
+  token(stream, state) {
+    if (stream.sol()) {
+      if (stream.match(/^(```.*|---\s*)$/)) {
+        state.fenced = !state.fenced;
+        return "comment";
+      }
+      if (!state.fenced && stream.match(/^#{1,6} .*/)) return "heading";
+    }
+    if (state.fenced && stream.match(/^[\s{-]*[a-z_]+(?=:)/i)) return "propertyName";
+    stream.skipToEnd();
+    return null;
+  },
+});
+
+export interface Options { label: string; language: "yaml" | "markdown"; complete: boolean; save?: () => void }
+const LAB: Options = { label: "", language: "yaml", complete: true };
 
 function complete(context: CompletionContext): CompletionResult | null {
   const line = context.state.doc.lineAt(context.pos);
@@ -47,20 +70,20 @@ export class Editor {
   private faults: readonly Fault[] = [];
 
   /** Takes the place of the textarea, which goes on holding the text for the form. */
-  constructor(area: HTMLTextAreaElement, changed: () => void) {
+  constructor(area: HTMLTextAreaElement, changed: () => void, { label, language, complete: completes, save } = LAB) {
     const host = document.createElement("div");
     host.className = "lab-code";
     const root = host.attachShadow({ mode: "open", delegatesFocus: true });
     area.before(host);
-    const words = t("Attack file");
+    const words = label || t("Attack file");
     this.view = new EditorView({
       root, parent: root,
       state: EditorState.create({
         doc: area.value,
         extensions: [
-          lineNumbers(), history(), drawSelection(), highlightActiveLine(), yaml(), indentUnit.of("  "), EditorState.tabSize.of(2), lintGutter(),
-          syntaxHighlighting(LOOK), autocompletion({ override: [complete] }), THEME,
-          keymap.of([...completionKeymap, ...lintKeymap, ...historyKeymap, ...defaultKeymap]),
+          lineNumbers(), history(), drawSelection(), highlightActiveLine(), language === "yaml" ? yaml() : [lessonText, EditorView.lineWrapping], indentUnit.of("  "), EditorState.tabSize.of(2), lintGutter(),
+          syntaxHighlighting(LOOK), completes ? autocompletion({ override: [complete] }) : [], THEME,
+          keymap.of([...(save === undefined ? [] : [{ key: "Mod-s", preventDefault: true, run: () => (save(), true) }]), ...completionKeymap, ...lintKeymap, ...historyKeymap, ...defaultKeymap]),
           EditorView.contentAttributes.of({ "aria-label": words, tabindex: "0", spellcheck: "false", autocapitalize: "none" }),
           EditorView.updateListener.of((update) => {
             if (!update.docChanged) return;
@@ -76,6 +99,16 @@ export class Editor {
 
   get text(): string {
     return this.view.state.doc.toString();
+  }
+
+  /** Puts a piece into the text at this place, and the cursor behind it. */
+  insert(at: number, piece: string): void {
+    this.view.dispatch({ changes: { from: at, insert: piece }, selection: { anchor: at + piece.length }, scrollIntoView: true, userEvent: "input" });
+    this.view.focus();
+  }
+
+  get cursor(): number {
+    return this.view.state.selection.main.head;
   }
 
   /** Underlines what is wrong where it stands; none: nothing is wrong. */

@@ -42,6 +42,7 @@ def prepare(run_dir: Path) -> None:
 class Demo:
     """A running demo. `url` answers until stop(); every process it started is a descendant of `process`."""
 
+    command: tuple[str, ...] = ("manage.py", "demo")
     more: tuple[str, ...] = ()  # arguments of the command
 
     def __init__(self, run_dir: Path, port: int | None = None, **environment: str) -> None:
@@ -52,7 +53,7 @@ class Demo:
         environment = {**inherited(run_dir), **environment}
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "demo", "--port", str(self.port), *self.more],
+                [sys.executable, *self.command, "--port", str(self.port), *self.more],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,

@@ -22,7 +22,8 @@ def main() -> None:
         loop="uvloop",
         ws_per_message_deflate=False,
         ws_max_size=65_536,
-        ws_ping_interval=20,
+        ws_ping_interval=5,
+        ws_ping_timeout=8,
         timeout_graceful_shutdown=5,
         log_level="warning",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,9 +30,7 @@ TOUCH: Final = """  - op: guest_read
 MODELS: Final[dict[str, Callable[[str], str]]] = {
     "read-the-secret": lambda starter: starter.replace("mfn: 512", "mfn: $frame").replace("offset: 0", "offset: 2048"),
     "three-refusals": lambda starter: starter.replace("mfn: 512", "mfn: $frame") + REGISTERS,
-    "stale-entry": lambda starter: starter.replace(
-        "  # Here something is missing: core 1 remembers nothing yet.\n", TOUCH
-    ),
+    "stale-entry": lambda starter: re.sub(r"  # .*\n", TOUCH, starter, count=1),  # where the file says what is missing
 }
 
 

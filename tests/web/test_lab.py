@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from django.test import Client
 from django.utils import timezone
 from django.utils.html import escape
@@ -210,14 +211,35 @@ def test_a_changed_task_regrades_what_was_handed_in_last_without_storing_anythin
     assert Mark.objects.get().points == 20
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_shipped_task_can_be_solved_in_a_course(name: str) -> None:
-    room = make_class(name)
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_shipped_task_can_be_solved_in_a_course(name: str, language: str) -> None:
+    room = make_class(name, text=dict(lab.shipped(language))[name])
     make(room, graded=True)
     work_all()
     assert Mark.objects.get().points == 20
     client = signed_in(room.stu)
     assert client.get(f"/learn/items/{room.item.pk}/").status_code == 200
+
+
+def test_a_shipped_task_is_the_same_task_in_every_language() -> None:
+    english, german = dict(lab.shipped("en")), dict(lab.shipped("de"))
+    assert english.keys() == german.keys() == MODELS.keys() and lab.shipped("fr") == lab.shipped("en")
+    for name, text in english.items():
+        one, two = bare(yaml.safe_load(text)), bare(yaml.safe_load(german[name]))
+        assert one == two and text != german[name]
+
+
+def bare(value: Any) -> Any:
+    """A task without the words that people read."""
+    if isinstance(value, dict):
+        words = ("title", "says", "message")
+        return {
+            key: bare(yaml.safe_load(part)) if key == "starter" else bare(part)
+            for key, part in value.items()
+            if key not in words
+        }
+    return [bare(part) for part in value] if isinstance(value, list) else value
 
 
 def test_a_practice_run_is_stepped_through_with_what_each_step_changed(room: Class) -> None:

@@ -35,6 +35,7 @@ class User(AbstractUser):
     _chooses = False  # whether this object stands for one organisation at a time, as in a request
     _wanted: str | None = None
     _strictly = False
+    previewing: int | None = None  # the course that the person looks at as a student does, in this request
 
     @cached_property
     def _all_roles(self) -> list[tuple[str, str | None, bool | None]]:

@@ -119,7 +119,7 @@ def open_of(*, course: Course) -> ClassSession | None:
 @transaction.atomic
 def class_open(*, by: User, course: Course) -> ClassSession:
     """A class of this course, or the one that is open already: a course has one at a time."""
-    teacher = selectors.must_teach(user=by, course=course)
+    teacher = selectors.must_change(user=by, course=course)
     Course.objects.select_for_update().get(pk=course.pk)
     found = open_of(course=course)
     if found is not None:

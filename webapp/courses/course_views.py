@@ -11,7 +11,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from webapp.courses import classes, kinds, selectors, services
+from webapp.courses import builder, classes, kinds, selectors, services
 from webapp.courses.models import Mark
 from webapp.errors import BadInput, Fault
 from webapp.roles import only_reads, read_only, signed_in_required
@@ -41,12 +41,16 @@ def course(request: HttpRequest, pk: int) -> HttpResponse:
     found = selectors.course_get(user=user, pk=pk)
     member = selectors.member_of(user=user, course=found)
     marks = {mark.item_id: mark for mark in Mark.objects.filter(member=member, item__course=found)}
-    items = [{"item": item, "mark": marks.get(item.pk)} for item in selectors.items_of(member=member)]
+    items = [
+        {"item": item, "mark": marks.get(item.pk), "kind": kinds.kind_of(item.kind)}
+        for item in selectors.items_of(member=member)
+    ]
     context = {
         "course": found,
         "member": member,
         "items": items,
         "class_": classes.open_of(course=found),
+        "changes": member.teaches and found.archived_at is None,
         "shipped": [(kind, kind.shipped(get_language() or "en")) for kind in kinds.kinds()] if member.teaches else [],
     }
     return render(request, "courses/course.html", context)
@@ -71,10 +75,12 @@ def item_act(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @signed_in_required
 def shipped_add(request: HttpRequest, pk: int) -> HttpResponse:
-    """Something that comes with the product, by `kind/name`."""
+    """Something that comes with the product, by `kind/name`; by `kind/` a blank one, which is then edited."""
     user: Any = request.user
     found = selectors.course_get(user=user, pk=pk)
     kind, _slash, name = request.POST.get("what", "").partition("/")
+    if not name:
+        return redirect("item-edit", builder.blank_add(by=user, course=found, kind=kind).pk)
     language = get_language() or "en"
     item = services.shipped_add(by=user, course=found, kind=kind, name=name, language=language)
     told = _("%(title)s is in the course. Students see it once you show it.")

@@ -39,6 +39,16 @@ class Shipped:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A piece that a teacher puts into a text where the cursor stands. Valid as it is; `question-1` in it is taken for
+    the first key that is free."""
+
+    name: str
+    label: str | Promise
+    text: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of item.
 
@@ -57,6 +67,9 @@ class Kind:
     grade: Callable[[Item, Any, Member], Earned | None] | None = None
     shipped: Callable[[str], Sequence[Shipped]] = lambda _language: ()  # in the language, where there is one
     points: int = 0  # of a new item
+    language: str = "yaml"  # of its texts, for the editor: yaml or markdown
+    blocks: Sequence[Block] = ()
+    tries: bool = False  # work is handed in, and how often may be limited
 
 
 _kinds: dict[str, Kind] = {}

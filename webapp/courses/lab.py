@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 KIND: Final = "attack"
+BLANK: Final = (Path(__file__).parent / "blanks" / "attack.yaml").read_text()
 SHIPPED: Final = Path(__file__).parent / "labs"
 MOST_WAITING: Final = 5  # attempts of one student that no worker has finished
 PRACTICE_KEPT: Final = 50  # practice runs of one student on one task; what was handed in stays
@@ -70,9 +71,11 @@ def _bad(wrong: AttackFileError) -> BadInput:
     return BadInput([Fault("$.text", f"line {wrong.line}, column {wrong.column}: {wrong.reason}")])
 
 
-def shipped() -> Sequence[tuple[str, str]]:
-    """Name and text of each task that comes with the product."""
-    return [(path.stem, path.read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]
+def shipped(language: str = "en") -> Sequence[tuple[str, str]]:
+    """Name and text of each task that comes with the product, in the language where there is one."""
+    paths = sorted(SHIPPED.glob("*.yaml"))
+    own = {path.stem: path for path in SHIPPED.glob(f"{language}/*.yaml")} if language.isalpha() else {}
+    return [(path.stem, own.get(path.stem, path).read_text()) for path in paths]
 
 
 def task_of(item: Item) -> Task:
@@ -173,6 +176,8 @@ def attempt_make(*, by: User, item: Item, member: Member, text: str, graded: boo
     twin = waiting.filter(item=item, digest=digest, graded=graded, seed=kept_seed, item_version=item.version).first()
     if twin is not None:
         return twin
+    if graded:
+        services.expect_open(item=item, used=tries_used(item=item, member=member), at=timezone.now())
     if waiting.count() >= MOST_WAITING:
         told_most = f"{MOST_WAITING} of your attempts wait already. Send this one when one of them is graded."
         raise VpmsError("too_many", 409, message=told_most)
@@ -195,6 +200,12 @@ def attempt_make(*, by: User, item: Item, member: Member, text: str, graded: boo
     _changed(made)
     publish.wake_keeper()
     return made
+
+
+def tries_used(*, item: Item, member: Member) -> int:
+    """How often the member handed in; what was given up counts as no try."""
+    handed_in = Attempt.objects.filter(item=item, member=member, graded=True)
+    return handed_in.exclude(state=Attempt.State.FAILED).count()
 
 
 def _forget_old(practice: Any) -> None:

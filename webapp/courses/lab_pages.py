@@ -108,6 +108,7 @@ def context(item: Item, member: Member) -> dict[str, Any]:
         "newest": shown[0] if shown else None,
         "best": Mark.objects.filter(item=item, member=member).first(),
         "topic": lab.topic(item.pk, member.pk),
+        "tries_left": max(0, item.tries - lab.tries_used(item=item, member=member)) if item.tries else 0,
         "seed": next((row.seed for row in recent if row.seed is not None), 1),
     }
 

@@ -29,9 +29,10 @@ KIND: Final = Kind(
     says=gettext_lazy("Students write an attack as data; it is executed, and each goal is graded with a reason."),
     read=lab.read,
     page=page,
-    blank=lab.shipped()[0][1],
+    blank=lab.BLANK,
+    tries=True,
     grade=lab.kind_grade,
-    shipped=lambda _language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped()],
+    shipped=lambda language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped(language)],
     points=10,
 )
 

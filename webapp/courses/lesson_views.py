@@ -144,6 +144,13 @@ def export(request: HttpRequest, found: Reading) -> HttpResponse:
     return answer
 
 
+BLOCKS: Final = (
+    ("walk", gettext_lazy("Place a walk")),
+    ("replay", gettext_lazy("Place a replay")),
+    ("matrix", gettext_lazy("Place a matrix")),
+    ("conflict", gettext_lazy("Place a conflict")),
+    ("question", gettext_lazy("Place a question")),
+)
 KIND: Final = kinds.Kind(
     name="lesson",
     label=gettext_lazy("Lesson"),
@@ -153,4 +160,6 @@ KIND: Final = kinds.Kind(
     blank=lessons.BLANK,
     grade=reading.grade,
     shipped=reading.shipped_in,
+    language="markdown",
+    blocks=[kinds.Block(name, label, (lessons.BLOCKS / f"{name}.md").read_text()) for name, label in BLOCKS],
 )

@@ -43,7 +43,9 @@ QUESTION: Final = Object(
     {"key": NAME, "text": Text(), "choices": Array(CHOICE, least=2, most=6), "right": NAME, "why": Text()}
 )
 LINK: Final = re.compile(r"(/(?!/)|https://|#)[^\s]*")
-BLANK: Final = (Path(__file__).parent / "blanks" / "lesson.md").read_text()
+BLANKS: Final = Path(__file__).parent / "blanks"
+BLANK: Final = (BLANKS / "lesson.md").read_text()
+BLOCKS: Final = BLANKS / "blocks"
 
 
 @dataclass(frozen=True)

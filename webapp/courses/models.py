@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
@@ -35,7 +36,8 @@ class Course(models.Model):
     summary = models.CharField(max_length=500, blank=True, default="")
     made_at = models.DateTimeField(auto_now_add=True)
     copied_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="copies")
-    archived_at = models.DateTimeField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)  # from then on it is read, and nothing in it changes
+    version = models.PositiveIntegerField(default=1)  # rises with every change of title, summary or archiving
 
     objects = CourseQuerySet.as_manager()
 
@@ -60,6 +62,9 @@ class Member(models.Model):
     # The one graded seed of this student, drawn when the member is made and told to nobody. Each item mixes it with
     # its own number, so that no two of a student's tasks have the same.
     seed = models.PositiveBigIntegerField()
+    previews = (
+        False  # of this object alone: a teacher who sees the course as a student does (webapp/courses/preview.py)
+    )
     joined_at = models.DateTimeField(auto_now_add=True)
     left_at = models.DateTimeField(null=True, blank=True)
 
@@ -75,7 +80,13 @@ class Member(models.Model):
 
     @property
     def teaches(self) -> bool:
-        return self.role == self.Role.TEACHER
+        return self.role == self.Role.TEACHER and not self.previews
+
+
+class ItemQuerySet(models.QuerySet["Item"]):
+    def open_to_students(self) -> ItemQuerySet:
+        """What students may see now."""
+        return self.filter(Q(visible_from__isnull=True) | Q(visible_from__lte=timezone.now()), shown=True)
 
 
 class Item(models.Model):
@@ -98,6 +109,12 @@ class Item(models.Model):
     due_at = models.DateTimeField(null=True, blank=True)
     late = models.CharField(max_length=8, choices=Late.choices, default=Late.FULL)
     late_percent = models.PositiveSmallIntegerField(default=0)  # of the points, for each day begun (`daily`)
+    visible_from = models.DateTimeField(null=True, blank=True)  # to students, where it is shown; null: at once
+    accepted_until = models.DateTimeField(null=True, blank=True)  # what comes later counts nothing; null: no end
+    tries = models.PositiveSmallIntegerField(default=0)  # that are graded; 0: as many as one wants
+    settings_version = models.PositiveIntegerField(default=1)  # rises with every change of what is not the text
+
+    objects = ItemQuerySet.as_manager()
 
     class Meta:
         ordering = ["place", "id"]
@@ -105,6 +122,42 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def open_to_students(self) -> bool:
+        return self.shown and (self.visible_from is None or self.visible_from <= timezone.now())
+
+
+class ItemVersion(models.Model):
+    """A text that an item has or had; of many the newest are kept. No text in it ever changes."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="versions")
+    version = models.PositiveIntegerField()
+    text = models.TextField(blank=True, default="")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-version"]
+        constraints = [models.UniqueConstraint(fields=["item", "version"], name="courses_item_version_once")]
+
+
+class CourseInvitation(models.Model):
+    """A way into a course: a mail to one person, or a link for whoever has it (no address). Only a digest of its secret
+    is kept. `role`: what those who come in by it are in the course."""
+
+    course = models.ForeignKey(Course, models.CASCADE, related_name="invitations")
+    token = models.CharField(max_length=64, unique=True)
+    email = models.EmailField(blank=True, default="")
+    role = models.CharField(max_length=8, choices=Member.Role.choices, default=Member.Role.STUDENT)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    made_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)  # withdrawn, or used where it was for one person
+    used = models.PositiveIntegerField(default=0)  # people who came in by it
+
+    class Meta:
+        ordering = ["-id"]
 
 
 class Mark(models.Model):

@@ -212,7 +212,8 @@ def tally_of(reading: Reading) -> dict[str, Counter[str]]:
     if reading.item is None or not reading.teaches:
         return {}
     found: dict[str, Counter[str]] = {}
-    rows = LessonAnswer.objects.filter(item=reading.item).exclude(user=reading.user).order_by()
+    teachers = Member.objects.filter(course=reading.item.course_id, role=Member.Role.TEACHER)
+    rows = LessonAnswer.objects.filter(item=reading.item).exclude(user__in=teachers.values("user")).order_by()
     for key, choice, count in rows.values_list("key", "choice").annotate(count=Count("id")):
         found.setdefault(key, Counter())[choice] = count
     return found
@@ -236,7 +237,8 @@ def answer(reading: Reading, *, key: str, choice: str) -> LessonAnswer:
         defaults={"choice": choice, "right": choice == question.right},
     )
     reading.forget()
-    if reading.item and reading.member and not reading.teaches and reading.item.points:
+    counts = reading.item and reading.item.points and reading.item.course.archived_at is None
+    if reading.item and reading.member and not reading.teaches and counts:
         earned = earned_of(reading)
         services.mark_put(item=reading.item, member=reading.member, earned=earned.points, reasons=earned.reasons)
     return row

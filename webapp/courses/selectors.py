@@ -36,25 +36,37 @@ def course_get(*, user: Any, pk: int) -> Course:
 
 
 def member_of(*, user: Any, course: Course) -> Member:
-    """The person as a member of the course; 404 for everybody else."""
+    """The person as a member of the course; 404 for everybody else. A teacher who looks at it as a student does is one
+    here (webapp/courses/preview.py)."""
     found = Member.objects.filter(course=course, user=user, left_at__isnull=True).first() if user.pk else None
     if found is None:
         raise missing()
+    found.previews = found.teaches and user.previewing == course.pk
     return found
 
 
 def must_teach(*, user: User, course: Course) -> Member:
     """The person as a teacher of this course. A student of it is refused with a sentence, others find nothing."""
     found = member_of(user=user, course=course)
+    if found.previews:
+        raise VpmsError("previewing", 409, message="You see this course as a student now. End the preview first.")
     if not found.teaches or not user.is_teacher:
         raise VpmsError("forbidden", 403, message="Only a teacher of this course can do this.")
+    return found
+
+
+def must_change(*, user: User, course: Course) -> Member:
+    """The same, for what changes the course: an archived one is read alone."""
+    found = must_teach(user=user, course=course)
+    if course.archived_at is not None:
+        raise VpmsError("archived", 409, message="The course is archived. Bring it back first.")
     return found
 
 
 def items_of(*, member: Member) -> QuerySet[Item]:
     """What the member may see of the course: students what is shown, teachers all."""
     found = Item.objects.filter(course=member.course)
-    return found if member.teaches else found.filter(shown=True)
+    return found if member.teaches else found.open_to_students()
 
 
 def item_get(*, user: Any, pk: int) -> tuple[Item, Member]:
@@ -63,6 +75,6 @@ def item_get(*, user: Any, pk: int) -> tuple[Item, Member]:
     if item is None:
         raise missing()
     member = member_of(user=user, course=item.course)
-    if not item.shown and not member.teaches:
+    if not item.open_to_students and not member.teaches:
         raise missing()
     return item, member

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import math
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import transaction
 from django.db.models import Max
@@ -15,11 +14,15 @@ from django.utils import timezone
 
 from webapp.audit import services as audit
 from webapp.courses import kinds, selectors
-from webapp.courses.models import Course, Item, Mark, Member
+from webapp.courses.deadlines import LATE, counted, days_late, late_reason, over, told
+from webapp.courses.models import Course, Item, ItemVersion, Mark, Member
 from webapp.errors import BadInput, Fault, VpmsError
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
+
+
+MOST_ITEMS: Final = 200  # of one course
 
 
 @transaction.atomic
@@ -67,12 +70,15 @@ def graded_seed(item: Item, member: Member) -> int:
 @transaction.atomic
 def item_add(*, by: User, course: Course, kind: str, title: str, text: str, **settings: Any) -> Item:
     """A new item at the end of the course, hidden until it is shown. Its teachers only."""
-    selectors.must_teach(user=by, course=course)
+    selectors.must_change(user=by, course=course)
     kinds.read(kind, text)
+    if Item.objects.filter(course=course).count() >= MOST_ITEMS:
+        raise VpmsError("too_many", 409, message=f"A course holds at most {MOST_ITEMS} items.")
     last = Item.objects.filter(course=course).aggregate(last=Max("place"))["last"] or 0
     item = Item.objects.create(
         course=course, place=last + 1, kind=kind, title=line("title", title, most=120), text=text, **settings
     )
+    ItemVersion.objects.create(item=item, version=1, text=text, by=by)
     audit.record(by=by, type="course.item", subject=f"course:{course.pk}", data={"item": item.pk, "kind": kind})
     return item
 
@@ -90,7 +96,7 @@ def shipped_add(*, by: User, course: Course, kind: str, name: str, language: str
 @transaction.atomic
 def item_shown(*, by: User, item: Item, shown: bool) -> Item:
     """Students see the item from now on, or no longer."""
-    selectors.must_teach(user=by, course=item.course)
+    selectors.must_change(user=by, course=item.course)
     item.shown = shown
     item.save(update_fields=["shown"])
     told = {"item": item.pk, "shown": shown}
@@ -101,7 +107,7 @@ def item_shown(*, by: User, item: Item, shown: bool) -> Item:
 @transaction.atomic
 def item_move(*, by: User, item: Item, places: int) -> None:
     """The item stands so many places later in its course; places are counted anew from 1."""
-    selectors.must_teach(user=by, course=item.course)
+    selectors.must_change(user=by, course=item.course)
     rows = list(Item.objects.select_for_update().filter(course=item.course))
     at = rows.index(item)
     rows.insert(max(0, min(len(rows) - 1, at + places)), rows.pop(at))
@@ -110,20 +116,16 @@ def item_move(*, by: User, item: Item, places: int) -> None:
             Item.objects.filter(pk=row.pk).update(place=place)
 
 
-def days_late(item: Item, at: dt.datetime) -> int:
-    """Days begun after the due time; 0: in time."""
-    if item.due_at is None or at <= item.due_at:
-        return 0
-    return math.ceil((at - item.due_at) / dt.timedelta(days=1))
-
-
-def counted(item: Item, earned: float, days: int) -> float:
-    """The points that count by the item's late rule."""
-    if not days or item.late == Item.Late.FULL:
-        return earned
-    if item.late == Item.Late.NONE:
-        return 0.0
-    return round(earned * max(0.0, 1 - days * item.late_percent / 100), 4)
+def expect_open(*, item: Item, used: int, at: dt.datetime) -> None:
+    """Refused where the item takes no more work for a grade: its course is archived, it is too late, or all tries are
+    used. Kinds whose work is handed in ask before they take it."""
+    if item.course.archived_at is not None:
+        raise VpmsError("archived", 409, message="The course is archived: nothing can be handed in any more.")
+    if item.accepted_until is not None and over(item, at):
+        message = f"It was accepted until {told(item.accepted_until)}. You can go on practising."
+        raise VpmsError("too_late", 409, message=message)
+    if item.tries and used >= item.tries:
+        raise VpmsError("no_tries", 409, message=f"All of your tries are used: {item.tries}. You can go on practising.")
 
 
 on_marked: list[Callable[[int], None]] = []  # told the course of a mark that has changed, in its transaction
@@ -133,10 +135,15 @@ on_marked: list[Callable[[int], None]] = []  # told the course of a mark that ha
 def mark_put(
     *, item: Item, member: Member, earned: float, reasons: Sequence[Any], handed_in_at: dt.datetime | None = None
 ) -> Mark:
-    """Keep what a piece of work is worth, if it counts for more than what the student has: the best work stands."""
+    """Keep what a piece of work is worth, if it counts for more than what the student has: the best work stands. What
+    came late says in a reason of its own what it lost. A teacher's work, also in a preview, makes no mark."""
     at = handed_in_at or timezone.now()
     days = days_late(item, at)
-    points = counted(item, earned, days)
+    points = counted(item, earned, days, at)
+    late = late_reason(item, earned, days, at)
+    reasons = [*reasons, *([late] if late else [])]
+    if member.role == Member.Role.TEACHER:
+        return Mark(item=item, member=member, earned=earned, points=points, reasons=reasons, handed_in_at=at)
     held = Mark.objects.select_for_update().filter(item=item, member=member).first()
     if held is not None and held.points >= points:
         return held
@@ -155,3 +162,24 @@ def mark_put(
     for tell in on_marked:
         tell(item.course_id)
     return mark
+
+
+def marks_recount(item: Item, *, points_before: int) -> int:
+    """Count the marks of an item anew by its points and late rule as they are now; how many changed."""
+    scale = item.points / points_before if points_before else 1.0
+    changed = 0
+    for mark in Mark.objects.select_for_update().filter(item=item):
+        own = [row for row in mark.reasons if row["name"] != LATE]
+        earned = round(mark.earned * scale, 4)
+        days = days_late(item, mark.handed_in_at)
+        late = late_reason(item, earned, days, mark.handed_in_at)
+        scaled = [{**row, **{key: round(row[key] * scale, 4) for key in ("points", "of")}} for row in own]
+        points = counted(item, earned, days, mark.handed_in_at)
+        changed += points != mark.points
+        mark.earned, mark.points, mark.days_late = earned, points, days
+        mark.reasons = [*scaled, *([late] if late else [])]
+        mark.save(update_fields=["earned", "points", "days_late", "reasons", "marked_at"])
+    if changed:
+        for tell in on_marked:
+            tell(item.course_id)
+    return changed

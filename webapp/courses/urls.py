@@ -1,6 +1,14 @@
 from django.urls import URLPattern, URLResolver, path
 
-from webapp.courses import bundle_views, class_views, course_views, lab_views, lesson_views, views
+from webapp.courses import (
+    builder_views,
+    bundle_views,
+    class_views,
+    course_views,
+    lab_views,
+    lesson_views,
+    views,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/", course_views.mine, name="courses"),
@@ -9,6 +17,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/bundle.zip", bundle_views.take, name="course-bundle"),
     path("learn/courses/<int:pk>/add/", course_views.shipped_add, name="course-add"),
     path("learn/courses/<int:pk>/class/", class_views.open_course, name="class-open"),
+    path("learn/courses/<int:pk>/settings/", builder_views.course_settings, name="course-settings"),
+    path("learn/courses/<int:pk>/preview/", builder_views.preview_begin, name="course-preview"),
+    path("learn/preview/end/", builder_views.preview_end, name="preview-end"),
+    path("learn/items/<int:pk>/edit/", builder_views.item_edit, name="item-edit"),
+    path("learn/items/<int:pk>/versions/<int:version>/", builder_views.item_version, name="item-version"),
+    path("learn/items/<int:pk>/settings/", builder_views.item_settings, name="item-settings"),
+    path("learn/items/<int:pk>/delete/", builder_views.item_delete, name="item-delete"),
     path("learn/items/<int:pk>/act/", course_views.item_act, name="item-act"),
     path("learn/lessons/<slug:name>/class/", class_views.open_lesson, name="class-of-lesson"),
     path("join/", class_views.join, name="join"),

@@ -96,8 +96,9 @@ def children(port: int, sock: Path) -> list[Child]:
         "web": [
             python, "-m", "uvicorn", "webapp.asgi:application", "--host", "127.0.0.1", "--port", str(port),
             "--ws", "websockets-sansio", "--loop", "uvloop", "--ws-per-message-deflate", "false",
-            "--ws-max-size", "65536", "--ws-ping-interval", "20", "--timeout-graceful-shutdown", "5",
-            "--log-level", "warning", "--no-access-log",
+            # Who never reads is noticed by its missing pong: the kernel alone would take megabytes for it.
+            "--ws-max-size", "65536", "--ws-ping-interval", "5", "--ws-ping-timeout", "8",
+            "--timeout-graceful-shutdown", "5", "--log-level", "warning", "--no-access-log",
         ],
     }  # fmt: skip
     for name in commands:

@@ -157,6 +157,15 @@ CODES: Final[Mapping[str, Code]] = {
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
     "too_many_tries": Code(_("Too many wrong codes"), _("Wait a minute, then ask the teacher for the code again.")),
+    "too_late": Code(_("It is too late"), _("Nothing is accepted for a grade any more. Practice goes on.")),
+    "no_tries": Code(_("No graded try is left"), _("What counts is the best of what was handed in. Practice goes on.")),
+    "has_work": Code(
+        _("Students have worked on it"), _("Hide it to keep their work, or say that their work may go with it.")
+    ),
+    "archived": Code(_("The course is archived"), _("Its teacher can bring it back. Nothing was changed.")),
+    "previewing": Code(
+        _("The course is seen as by a student"), _("End the preview, then do it as a teacher. Nothing was changed.")
+    ),
     "class_held": Code(_("The class is held still"), _("Wait until the teacher lets it go on. Nothing was kept.")),
     "class_over": Code(_("The class is over"), _("Open another class of the course. Nothing was changed.")),
     "too_many_calls": Code(

@@ -21,8 +21,15 @@ VERSIONED: Final = (
     "policy_restore",
     "host_document_put",
     "host_restore",
+    "item_text_put",
+    "item_restore",
+    "item_settings_put",
+    "course_put",
 )  # operations that take If-Match
-TAGGED: Final = ("policy_newest_get", "answers_get", "host_document_get", *VERSIONED)  # operations that answer an ETag
+TAGGED: Final = (  # operations that answer an ETag
+    *("policy_newest_get", "answers_get", "host_document_get", "item_text_get", "item_settings_get", "course_get"),
+    *VERSIONED,
+)
 EXAMPLES: Final[dict[str, Any]] = {
     "name": "my-vm",
     "number": 7,
