@@ -28,8 +28,10 @@ from webapp.classroom.drill_api import router as drills
 from webapp.courses.builder_api import router as building
 from webapp.courses.bundle_api import router as bundles
 from webapp.courses.class_api import router as courses
+from webapp.courses.grade_api import router as grades
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
+from webapp.courses.policy_api import router as policies
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -66,7 +68,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs),
+    *(courses, building, bundles, lessons, labs, policies, grades),
 ):
     api.add_router("", router)
 

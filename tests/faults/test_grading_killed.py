@@ -9,8 +9,8 @@ import pytest
 
 from tests.faults.conftest import Stack
 from tests.web.lab import Class, make_class
-from webapp.courses import lab, services
-from webapp.courses.models import Attempt, LabWork, Mark
+from webapp.courses import lab, regrades, services
+from webapp.courses.models import Attempt, Item, LabWork, Mark, Regrade
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STUDENTS = 60
@@ -88,3 +88,31 @@ def member(room: Class, number: int) -> Any:
 
     user = User.objects.create(username=f"student-{number}")
     return services.member_add(course=room.course, user=user, nickname=user.username)
+
+
+def test_a_killed_worker_neither_loses_nor_doubles_a_student_of_a_regrade(transactional_db: None, stack: Stack) -> None:
+    text = (
+        dict(lab.shipped())["read-the-secret"]
+        .replace("  steps: 50", "  steps: 10000")
+        .replace("operations: 2", "operations: 9999")
+    )
+    room = make_class(text=text)
+    people = [member(room, number) for number in range(6)]
+    for number, one in enumerate(people):
+        made = lab.attempt_make(
+            by=one.user, item=room.item, member=one, text=f"{room.solution}{LONG}# {number}\n", graded=True
+        )
+        lab.attempt_work(attempt_id=made.pk)
+    before = list(Mark.objects.order_by("pk").values())
+    Item.objects.filter(pk=room.item.pk).update(text=text.replace("points: 4", "points: 6", 1), version=2)
+    regrade = regrades.regrade_start(by=room.ines, item=room.item)
+    stack.start("keeper")
+    stack.start("worker")
+    stack.until(lambda: 0 < Regrade.objects.get().done < regrade.total)
+    stack.kill("worker")
+    assert Regrade.objects.get().state == "running"
+    stack.start("worker")
+    stack.until(lambda: Regrade.objects.get().state == "ready")
+    row = Regrade.objects.get()
+    assert row.done == row.total == regrade.rows.filter(done=True).count()
+    assert list(Mark.objects.order_by("pk").values()) == before

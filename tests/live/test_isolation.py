@@ -10,8 +10,10 @@ from channels.db import database_sync_to_async
 from django.utils import timezone
 
 from tests.web.lab import make_class
+from tests.web.policy import make_lab
 from webapp.accounts.models import User
-from webapp.courses import classes
+from webapp.courses import classes, policy_play, regrades
+from webapp.courses.models import Member
 from webapp.courses.services import member_add as add_student
 from webapp.live import topics
 from webapp.ops import story
@@ -23,7 +25,7 @@ from webapp.tenants.services import membership_add
 pytestmark = [pytest.mark.asyncio, pytest.mark.django_db(transaction=True)]
 PUBLIC = {"matrix!"}
 OF_THE_OPERATOR = {"jobs!", "alerts!", "wall!", "wall-hosts", "fleet!", "run/{}/tlb"}
-OF_THE_TEACHER = {"class/{}/desk"}
+OF_THE_TEACHER = {"class/{}/desk", "policy-desk", "regrade"}
 
 
 def vm(name: str) -> VirtualMachine:
@@ -42,11 +44,17 @@ def alone(live_cast: Any, valkey: Any) -> dict[str, str]:
     learns = add_student(course=room.course, user=live_cast.alice, nickname="alice")
     idents = {"run": run.pk, "negotiation": negotiation.pk, "notices": live_cast.alice.pk}
     idents["lab"] = f"{room.item.pk}-{learns.pk}"
+    idents["regrade"] = regrades.regrade_start(by=room.ines, item=room.item).pk
+    Member.objects.filter(course=room.course, user=room.ines).update(left_at=timezone.now())  # ines is to hear nothing
     tom = User.objects.create_user("tom")  # not ines: she is asked for topics that she must not hear
     membership_add(by=None, user=tom, role="teacher")
     session = classes.class_of_lesson(by=tom, name="two-translations", language="en")
     classes.seat_take(session=session, user=live_cast.alice, nickname="alice")
     idents["class"] = session.code
+    policy = make_lab(teacher="tom")
+    plays = add_student(course=policy.course, user=live_cast.alice, nickname="alice")
+    policy_play.seat_take(game=policy_play.game_open(by=policy.ines, item=policy.item), member=plays)
+    idents |= {"policy": f"{policy.item.pk}-{plays.pk}", "policy-desk": policy.item.pk}
     return {"tenant": "alpha", "vm": "a-db", **{kind: str(pk) for kind, pk in idents.items()}}
 
 

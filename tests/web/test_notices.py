@@ -449,6 +449,7 @@ def test_every_sentence_can_be_said() -> None:
     data = {"vm": "v", "host": "h", "count": 2, "pages": 1, "number": 3, "round": 1, "until": "noon", "party": "P1"}
     data |= {"target": "h1", "attack": "A03", "now": "SUCCEEDED", "before": "BLOCKED", "cell": "BLOCKED", "entry": 7}
     data |= {"digest": "ab", "other": "cd", "seconds": 12, "receiver": "hooks.example"}
+    data |= {"course": "c", "item": "i", "points": "7"}
     for code, word in wording.WORDS.items():
         text = wording.text_of(code, {**data, "version": 4, "setting": "Page size", "start": "8", "end": "9"})
         assert word.kind in wording.KINDS and word.severity in wording.TONES

@@ -11,7 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.web.lab import make_class, work_all
-from webapp.courses import class_stage, classes, lab
+from tests.web.policy import make_lab
+from tests.web.policy import work_all as work_tables
+from webapp.accounts.models import User
+from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table, regrades
+from webapp.courses.models import PolicySeat
+from webapp.courses.services import member_add
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -99,6 +104,25 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/bundle/", "teacher", 4),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
+    # beside the four: the teacher with the course, items, students, marks, tries
+    ("/learn/courses/{book}/grades/", "teacher", 9),
+    ("/learn/courses/{book}/grades/{member}/{item}/", "teacher", 12),
+    ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
+    ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
+    ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
+    ("/learn/courses/{book}/grades/mine/", "student", 9),
+    ("/api/courses/{book}/grades", "teacher", 8),
+    ("/api/courses/{book}/grades/document", "teacher", 10),
+    # beside the four: item, course and person, the newest game, the seat with its table, claims, answers, who else
+    # sits there, and the mark
+    ("/learn/items/{policy}/", "student", 12),
+    ("/learn/items/{policy}/", "teacher", 11),
+    ("/learn/tables/{table}/", "student", 9),
+    ("/learn/games/{game}/wall/", "teacher", 12),
+    ("/api/items/{policy}/game", "student", 9),
+    ("/api/tables/{seat}", "student", 10),
+    ("/api/tables/{table}", "student", 10),
+    ("/api/games/{game}", "teacher", 11),
     ("/learn/courses/{course}/settings/", "teacher", 6),
     ("/learn/items/{lesson}/edit/", "teacher", 9),
     ("/learn/items/{lesson}/versions/1/", "teacher", 9),
@@ -209,7 +233,34 @@ def learning(hosts: int) -> dict[str, int]:
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
-    return {"item": room.item.pk, "attempt": made.pk, **learns}
+    regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
+    regrades.regrade_work(regrade_id=regrade)
+    book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}
+    return {"item": room.item.pk, "attempt": made.pk, **book, **learns, **settling(hosts)}
+
+
+def settling(hosts: int) -> dict[str, int]:
+    """A policy game, with the more tables the more hosts there are: one answers, the others declare; and one that is
+    over."""
+    room = make_lab()
+    game = policy_play.game_open(by=room.ines, item=room.item)
+    seat = policy_play.seat_take(game=game, member=room.members["stu"])
+    for number in range(4 * hosts):
+        user = User.objects.create(username=f"player-{number}")
+        member = member_add(course=room.course, user=user, nickname=f"player {number}")
+        policy_play.seat_take(game=game, member=member)
+    policy_play.game_begin(by=room.ines, game=game)
+    for each in PolicySeat.objects.filter(table=seat.table, member__isnull=False).select_related("game", "table"):
+        claim = policy_table.truth(policy_game.read(game.text), each.tenant)
+        policy_play.claim_put(seat=each, declaration=1, claim=claim)
+    work_tables()
+    over = make_lab()
+    ended = policy_play.game_open(by=over.ines, item=over.item)
+    last = policy_play.seat_take(game=ended, member=over.members["stu"])
+    policy_play.game_begin(by=over.ines, game=ended)
+    policy_play.game_end(by=over.ines, game=ended)
+    work_tables()
+    return {"policy": room.item.pk, "seat": seat.table_id, "table": last.table_id, "game": game.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -109,6 +109,11 @@ class User(AbstractUser):
             return [self._wanted]
         return [] if self._strictly else known[:1]
 
+    @property
+    def only_one(self) -> bool:
+        """Whether this object stands for nothing but one organisation, as with a token that is bound to it."""
+        return self._strictly
+
     def act_only_for(self, slug: str) -> None:
         """Until the end of the request this person has no other role than those in this organisation."""
         self.__dict__["roles"] = [(role, tenant) for role, tenant in self.roles if tenant == slug]

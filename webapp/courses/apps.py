@@ -5,10 +5,22 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
-        from webapp.courses import class_live, classes, kinds, lab_views, lesson_views, link, live, services
+        from webapp.courses import (
+            class_live,
+            classes,
+            kinds,
+            lab_views,
+            lesson_views,
+            link,
+            live,
+            policy_live,
+            policy_views,
+            services,
+        )
 
-        for kind in (lesson_views.KIND, lab_views.KIND, link.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()
+        policy_live.register_all()
         services.on_marked.append(classes.marked)

@@ -13,7 +13,17 @@ from webapp.pages import refusal
 OPEN: Final = (
     *("/learn/", "/join/", "/teach/cell/", "/demo/", "/help/", "/guide/", "/live/", "/static/"),
     *("/theme/", "/language/", "/sign-out/", "/sign-in/", "/home/", "/notices/bell/", "/healthz"),
-    *("/api/lessons", "/api/courses/", "/api/items/", "/api/attempts", "/api/classes", "/api/matrix", "/api/walks"),
+    *(
+        "/api/lessons",
+        "/api/courses/",
+        "/api/items/",
+        "/api/attempts",
+        "/api/classes",
+        "/api/tables",
+        "/api/games",
+        "/api/matrix",
+        "/api/walks",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ and shows its own page. All else of a course (builder, bundles, gradebook, due d
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,7 @@ class Earned:
 
     points: float
     reasons: Sequence[Mapping[str, Any]]  # {"name", "points", "of", "says"}
+    at: dt.datetime | None = None  # when the work was handed in; None: its mark knows
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Kind:
     page: Callable[[HttpRequest, Item, Member], HttpResponse]
     blank: str = ""
     grade: Callable[[Item, Any, Member], Earned | None] | None = None
+    files: Callable[[Item], tuple[Mapping[int, str], str]] | None = None
+    hints: Callable[[Item, Member], Sequence[Mapping[str, Any]]] | None = None  # {"number", "cost", "says"}
     shipped: Callable[[str], Sequence[Shipped]] = lambda _language: ()  # in the language, where there is one
     points: int = 0  # of a new item
     language: str = "yaml"  # of its texts, for the editor: yaml or markdown

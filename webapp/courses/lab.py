@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,10 +24,10 @@ from hsvm_engine.goals import grade, told
 from hsvm_engine.labtask import Task, public_text, read_answer, read_task
 from webapp import jobs
 from webapp.audit import services as audit
-from webapp.courses import selectors, services
+from webapp.courses import deadlines, selectors, services
 from webapp.courses.kinds import Earned
 from webapp.courses.lab_similarity import Alike, alike
-from webapp.courses.models import Attempt, Item, LabWork, Member
+from webapp.courses.models import Attempt, Item, LabWork, Mark, Member
 from webapp.courses.texts import at
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
@@ -39,6 +40,7 @@ BLANK: Final = (Path(__file__).parent / "blanks" / "attack.yaml").read_text()
 SHIPPED: Final = Path(__file__).parent / "labs"
 MOST_WAITING: Final = 5  # attempts of one student that no worker has finished
 PRACTICE_KEPT: Final = 50  # practice runs of one student on one task; what was handed in stays
+MOST_REGRADED: Final = 20  # files of one student, the newest; and the one that counts now
 MOST_SEED: Final = (1 << 53) - 1
 LONGEST_FILE: Final = 64 * 1024
 
@@ -324,8 +326,20 @@ def attempt_failed(attempt_id: int, *, reason: str) -> None:
 
 def alike_of(item: Item) -> list[Alike]:
     """Pairs of members whose files, as they handed them in last, are much alike: a reason to look, no verdict."""
+    files, starter = kind_files(item)
+    return alike(files, starter=starter)
+
+
+def kind_files(item: Item) -> tuple[dict[int, str], str]:
+    """The file that each member handed in last, and the task's own."""
     handed_in = Attempt.objects.filter(item=item, graded=True).order_by("pk").values_list("member_id", "text")
-    return alike(dict(handed_in), starter=task_of(item).starter)
+    return dict(handed_in), task_of(item).starter
+
+
+def kind_hints(item: Item, member: Member) -> list[dict[str, Any]]:
+    """The hints that the member took, with what each costs."""
+    taken = task_of(item).hints[: work_of(item=item, member=member).hints]
+    return [{"number": number, "cost": hint.cost, "says": hint.says} for number, hint in enumerate(taken, 1)]
 
 
 # -- what it is worth
@@ -355,9 +369,20 @@ def earned_by(attempt: Attempt, task: Task, result: Mapping[str, Any]) -> Earned
 
 
 def kind_grade(item: Item, task: Task, member: Member) -> Earned | None:
-    """What the file that the member handed in last is worth by this task; None: nothing was handed in."""
-    last = Attempt.objects.filter(item=item, member=member, graded=True, state=Attempt.State.DONE).first()
-    if last is None:
-        return None
-    last.item, last.member = item, member
-    return earned_by(last, task, graded_now(last, task))
+    """What of the files that the member handed in counts most by this task, as for marks the best one stands: of the
+    newest ones, and of the one that the mark came from. None: nothing was handed in."""
+    graded = Attempt.objects.filter(item=item, member=member, graded=True, state=Attempt.State.DONE)
+    held = Mark.objects.filter(item=item, member=member).values_list("handed_in_at", flat=True).first()
+    found = {row.pk: row for row in (*graded[:MOST_REGRADED], *graded.filter(made_at=held))}
+    best: Earned | None = None
+    for row in sorted(found.values(), key=lambda row: row.pk):
+        row.item, row.member = item, member
+        earned = replace(earned_by(row, task, graded_now(row, task)), at=row.made_at)
+        if best is None or _counts(item, earned) > _counts(item, best):
+            best = earned
+    return best
+
+
+def _counts(item: Item, earned: Earned) -> float:
+    at = earned.at or timezone.now()
+    return deadlines.counted(item, earned.points, deadlines.days_late(item, at), at)

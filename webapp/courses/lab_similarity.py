@@ -52,14 +52,27 @@ def _let_names(text: str) -> set[str]:
 
 def alike(files: Mapping[int, str], *, starter: str = "", least: float = FLAGGED) -> list[Alike]:
     """The pairs of files, by whose they are, that share at least so much beside the starter; the most alike first."""
+    return _pairs(_own(files, starter), combinations(sorted(files), 2), least)
+
+
+def alike_to(one: int, files: Mapping[int, str], *, starter: str = "", least: float = FLAGGED) -> list[Alike]:
+    """The same, of the pairs with this one."""
+    others = [(one, other) for other in sorted(files) if other != one] if one in files else []
+    return _pairs(_own(files, starter), others, least)
+
+
+def _own(files: Mapping[int, str], starter: str) -> dict[int, Shingles]:
     given = shingles(starter) if starter else frozenset()
-    own = {whose: shingles(text) - given for whose, text in files.items()}
-    pairs = [
+    return {whose: shingles(text) - given for whose, text in files.items()}
+
+
+def _pairs(own: Mapping[int, Shingles], pairs: Iterable[tuple[int, int]], least: float) -> list[Alike]:
+    found = [
         Alike(one, other, round(len(own[one] & own[other]) / smaller, 3))
-        for one, other in combinations(sorted(own), 2)
+        for one, other in pairs
         if (smaller := min(len(own[one]), len(own[other]))) >= FEWEST
     ]
-    return sorted((pair for pair in pairs if pair.share >= least), key=lambda pair: (-pair.share, pair.one, pair.other))
+    return sorted((pair for pair in found if pair.share >= least), key=lambda pair: (-pair.share, pair.one, pair.other))
 
 
 def flagged(files: Mapping[int, str], *, starter: str = "") -> Iterable[int]:

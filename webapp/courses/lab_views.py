@@ -32,6 +32,8 @@ KIND: Final = Kind(
     blank=lab.BLANK,
     tries=True,
     grade=lab.kind_grade,
+    files=lab.kind_files,
+    hints=lab.kind_hints,
     shipped=lambda language: [Shipped(name, lab.read(text).title, text) for name, text in lab.shipped(language)],
     points=10,
 )

@@ -13,46 +13,21 @@ from functools import lru_cache
 from typing import Any, Final
 
 from webapp.agreements import wording
+from webapp.courses import wishes
+from webapp.courses.wishes import HOST, LIMITS, NAME, NOW
 from webapp.errors import BadInput, Fault
-from webapp.strictjson import canonical, member
+from webapp.strictjson import canonical
 from webapp.vpms import documents
-from webapp.vpms.answers import largest_remainder, scores_of
 from webapp.vpms.conflicts import at_create, at_start, joint_finding
 from webapp.vpms.cores import minimal_core
 from webapp.vpms.documents import Policy
 from webapp.vpms.findings import TITLES, status_of
-from webapp.vpms.formats import OPERATOR
-from webapp.vpms.instance import Limits
 from webapp.vpms.reduction import Outcome, Problem
-from webapp.vpms.shapes import ID_PATTERN, Anything, Array, Faults, Integer, Matching, Object, OneOf, Text
+from webapp.vpms.shapes import Anything, Array, Faults, Integer, Object, OneOf, Text
 from webapp.vpms.situation import Situation
-from webapp.vpms.vocabulary import ORDER, PER_VM, SWITCHES
+from webapp.vpms.vocabulary import SWITCHES
 
-NOW: Final = "2026-01-01T00:00:00Z"
-LIMITS: Final = Limits(seconds=2, nodes=20_000)  # the nodes come first: every machine answers alike
-MOST_PARTIES, MOST_WISHES = 5, 8
-# A host that can do everything of H-SVM and has room for all: what clashes then are the wishes.
-HOST: Final[Mapping[str, Any]] = {
-    "format": "vpms-host/1",
-    "host": "h1",
-    "zone": "z1",
-    "attested": True,
-    "capacity": {
-        "cores": 64,
-        "memory_mib": 65536,
-        "hugepage_mib": 0,
-        "cache_ways": 12,
-        "bandwidth_pct": 100,
-        "key_slots": 0,
-    },
-    "operator": {},
-}
-# What a setting that nobody mentions is left at there, if not at its strictest value: so that it ties no other.
-LEFT: Final = {"memory_protection": "none", "hugepages": "4k"} | dict.fromkeys(
-    ("emulator_threads", "cache_partition", "mem_bandwidth"), "shared"
-)
-NAME: Final = Matching(ID_PATTERN, "a name (a-z, 0-9, . _ -)", never=OPERATOR)
-WISH: Final = Object({"value": Text()}, {"strength": OneOf(["must", "prefer"]), "weight": Integer(1, 1000)})
+MOST_PARTIES: Final = 5
 PARTY: Final = Object({"name": NAME}, {"wishes": Anything(), "least": Integer(0, 1000), "policy": Anything()})
 LIE: Final = Object({"party": NAME}, {"wishes": Anything(), "least": Integer(0, 1000), "policy": Anything()})
 BLOCK: Final = Object(
@@ -103,13 +78,10 @@ record = render  # nothing in it needs a server
 
 
 def _plain_host(policies: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """The host where a block names none. What no party mentions and no rule ties has one value there: the settlement of
-    the rest is the same, and found some ten times faster."""
+    """The host where a block names none."""
     if any(policy.get("rules") for policy in policies):
         return HOST
-    said = {setting for policy in policies for setting in policy["switches"]}
-    idle = [name for name in PER_VM if name not in said]
-    return {**HOST, "capabilities": {name: [LEFT.get(name, SWITCHES[name].names[0])] for name in idle}}
+    return wishes.host_for({setting for policy in policies for setting in policy["switches"]})
 
 
 def _document(given: Mapping[str, Any], name: str, path: str, faults: Faults) -> Any:
@@ -119,7 +91,7 @@ def _document(given: Mapping[str, Any], name: str, path: str, faults: Faults) ->
         return None
     before = len(faults)
     if "wishes" in given:
-        document = _from_wishes(given["wishes"], name, given.get("least", 0), f"{path}.wishes", faults)
+        document = wishes.document(given["wishes"], name, given.get("least", 0), f"{path}.wishes", faults)
         part = f"{path}.wishes"
     else:
         document, part = given["policy"], f"{path}.policy"
@@ -137,45 +109,6 @@ def _believed(reader: Any, document: Any, path: str, faults: Faults) -> Any:
     except BadInput as refused:
         faults += [Fault(path + fault.path.removeprefix("$"), fault.reason) for fault in refused.faults]
         return None
-
-
-def _from_wishes(wishes: Any, name: str, least: int, path: str, faults: Faults) -> dict[str, Any]:
-    """The policy document of short wishes: weights in proportion make 1000, scores fall with the distance."""
-    if not isinstance(wishes, dict) or not 1 <= len(wishes) <= MOST_WISHES:
-        faults.append(Fault(path, f"must name 1 to {MOST_WISHES} settings and what is wished for each"))
-        return {}
-    before = len(faults)
-    for setting, wish in wishes.items():
-        at = member(path, str(setting))
-        if setting not in SWITCHES:
-            faults.append(Fault(at, f"is not one of the settings {', '.join(SWITCHES)}"))
-            continue
-        WISH.check(wish, at, faults)
-        if isinstance(wish, dict) and "value" in wish and wish["value"] not in SWITCHES[setting].names:
-            known = ", ".join(SWITCHES[setting].names)
-            faults.append(Fault(f"{at}.value", f"must be one of {known}; on and off need quotes"))
-    if len(faults) > before:
-        return {}
-    ordered = sorted(wishes, key=ORDER.__getitem__)
-    weights = largest_remainder(1000, [wishes[setting].get("weight", 1) for setting in ordered])
-    return {
-        "format": "vpms-policy/1",
-        "vm": name,
-        "tenant": f"of-{name}",
-        "version": 1,
-        "size": {"vcpus": 2, "memory_mib": 2048},
-        "switches": {
-            setting: {
-                "weight": weight,
-                "values": scores_of(
-                    SWITCHES[setting], wishes[setting]["value"], wishes[setting].get("strength", "prefer")
-                ),
-            }
-            for setting, weight in zip(ordered, weights, strict=True)
-        },
-        "disagreement": {"kind": "do-not-start", "utility": least},
-        "delegate": {"mode": "auto"},
-    }
 
 
 @lru_cache(maxsize=256)

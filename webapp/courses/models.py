@@ -169,13 +169,82 @@ class Mark(models.Model):
     points = models.FloatField()  # points that count
     reasons = models.JSONField(default=list)  # [{"name": str, "points": float, "of": float, "says": str}]
     days_late = models.PositiveSmallIntegerField(default=0)
-    item_version = models.PositiveIntegerField(default=1)
+    # What the work itself counts while a teacher has set the points by hand; null: `points` are the work's own.
+    computed = models.FloatField(null=True, blank=True)
+    item_version = models.PositiveIntegerField(default=1)  # 0: a teacher gave points where there was no work
     handed_in_at = models.DateTimeField()
     marked_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["item", "member"], name="courses_mark_once")]
+
+
+class Adjustment(models.Model):
+    """Points that a teacher set by hand, or (`after` is null) that count by the work again. Rows stay; the newest of a
+    mark says what holds, and its reason is shown to the student."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="adjustments")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="adjustments")
+    by = models.ForeignKey(Member, models.SET_NULL, null=True, blank=True, related_name="+")
+    before = models.FloatField(null=True, blank=True)  # null: there was no mark
+    after = models.FloatField(null=True, blank=True)
+    reason = models.CharField(max_length=400)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["item", "member"], name="courses_adjustment_of")]
+
+
+class Regrade(Job):
+    """What is handed in for an item, graded by the text that it has now, without changing a mark: to be looked at, then
+    applied or discarded as one. A worker does it row by row."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("under way")
+        READY = "ready", _("to be decided")
+        APPLIED = "applied", _("applied")
+        DISCARDED = "discarded", _("discarded")
+        CANCELLED = "cancelled", _("cancelled")
+        FAILED = "failed", _("given up")
+
+    OPEN = (State.RUNNING, State.READY)
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="regrades")
+    by = models.ForeignKey(Member, models.SET_NULL, null=True, blank=True, related_name="+")
+    item_version = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
+    total = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=400, blank=True, default="")  # why it was given up
+    made_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["due_at"], name="courses_regrade_due")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["item"], condition=Q(state__in=("running", "ready")), name="courses_regrade_once_open"
+            )
+        ]
+
+
+class RegradeRow(models.Model):
+    """One student of a regrade: the mark as it was when the worker looked (`was`, null: none), and what it would be
+    (`now`, null: there is no work). Both: {"earned", "points", "reasons", "days_late", "at", …}."""
+
+    regrade = models.ForeignKey(Regrade, models.CASCADE, related_name="rows")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="regrade_rows")
+    done = models.BooleanField(default=False)
+    changes = models.BooleanField(default=False)  # what counts would be another
+    was = models.JSONField(null=True, blank=True)
+    now = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["regrade", "member"], name="courses_regrade_row_once")]
 
 
 class LessonAnswer(models.Model):
@@ -345,4 +414,107 @@ class Spotlight(models.Model):
             models.UniqueConstraint(
                 fields=["session"], condition=Q(state__in=["asked", "shown"]), name="courses_spotlight_one"
             )
+        ]
+
+
+class PolicyGame(models.Model):
+    """A game of an item of the kind `policy`, as it was opened: later changes of the item do not touch it. `version`
+    rises when it opens, begins and ends, `desk_version` with every change at a table."""
+
+    class State(models.TextChoices):
+        SEATING = "seating", _("taking seats")
+        PLAYING = "playing", _("being played")
+        OVER = "over", _("over")
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="games")
+    opened_by = models.ForeignKey(Member, models.CASCADE, related_name="games_opened")
+    text = models.TextField()  # of the item when it was opened
+    item_version = models.PositiveIntegerField(default=1)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.SEATING)
+    version = models.PositiveIntegerField(default=1)
+    desk_version = models.PositiveIntegerField(default=1)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["item"], condition=Q(ended_at__isnull=True), name="courses_game_one_open")
+        ]
+
+
+class PolicyTable(Job):
+    """A table of a game: one negotiation, moved on by a worker. Each declaration begins a negotiation anew; a round is
+    a proposal, or a declaration that came to none. `closing` names the round that is to be closed now."""
+
+    class Phase(models.TextChoices):
+        WAITING = "waiting", _("waiting for players")
+        DECLARING = "declaring", _("declaring")
+        ANSWERING = "answering", _("answering")
+        COUNTING = "counting", _("being counted up")
+        OVER = "over", _("over")
+
+    game = models.ForeignKey(PolicyGame, models.CASCADE, related_name="tables")
+    number = models.PositiveSmallIntegerField()  # in its game, from 1
+    phase = models.CharField(max_length=10, choices=Phase.choices, default=Phase.WAITING)
+    declaration = models.PositiveSmallIntegerField(default=0)  # from 1; 0: it has not begun
+    used = models.PositiveSmallIntegerField(default=0)  # rounds that have begun
+    closing = models.CharField(max_length=12, blank=True, default="")
+    protocol = models.JSONField(default=dict)  # the state of the negotiation; it holds all claims
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    ending = models.CharField(max_length=8, blank=True, default="")  # why the last negotiation came to nothing
+    result = models.JSONField(default=dict)  # policy_table.reveal, once it is over
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["number"]
+        indexes = [models.Index(fields=["due_at"], name="courses_table_due")]
+        constraints = [models.UniqueConstraint(fields=["game", "number"], name="courses_table_once")]
+
+
+class PolicySeat(models.Model):
+    """A tenant's seat at a table. Without a member the solver-bot plays it, honestly."""
+
+    game = models.ForeignKey(PolicyGame, models.CASCADE, related_name="seats")
+    table = models.ForeignKey(PolicyTable, models.CASCADE, related_name="seats")
+    tenant = models.CharField(max_length=63)
+    member = models.ForeignKey(Member, models.CASCADE, null=True, blank=True, related_name="policy_seats")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["table", "tenant"], name="courses_policy_seat_once"),
+            models.UniqueConstraint(fields=["game", "member"], name="courses_policy_player_once"),
+        ]
+
+
+class PolicyClaim(models.Model):
+    """What a seat said that it wants, in one declaration: once, and it stands."""
+
+    seat = models.ForeignKey(PolicySeat, models.CASCADE, related_name="claims")
+    declaration = models.PositiveSmallIntegerField()
+    claim = models.JSONField()
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["seat", "declaration"], name="courses_policy_claim_once")]
+
+
+class PolicyAnswer(models.Model):
+    """A seat's answer to a proposal: once, and it stands. `taken`: the protocol took it; an answer that came when the
+    proposal had changed already was not."""
+
+    seat = models.ForeignKey(PolicySeat, models.CASCADE, related_name="answers")
+    declaration = models.PositiveSmallIntegerField()
+    proposal = models.PositiveSmallIntegerField()
+    answer = models.JSONField()
+    handled = models.BooleanField(default=False)
+    taken = models.BooleanField(default=False)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["seat", "declaration", "proposal"], name="courses_policy_answer_once")
         ]

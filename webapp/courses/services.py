@@ -128,7 +128,15 @@ def expect_open(*, item: Item, used: int, at: dt.datetime) -> None:
         raise VpmsError("no_tries", 409, message=f"All of your tries are used: {item.tries}. You can go on practising.")
 
 
+def by_work(mark: Mark) -> float:
+    """What the work itself counts, whatever a teacher set; less than nothing where there is no work."""
+    if not mark.item_version:
+        return -1.0
+    return mark.points if mark.computed is None else mark.computed
+
+
 on_marked: list[Callable[[int], None]] = []  # told the course of a mark that has changed, in its transaction
+on_member_marked: list[Callable[[int, int], None]] = []  # the same, told the item and the member
 
 
 @transaction.atomic
@@ -145,40 +153,53 @@ def mark_put(
     if member.role == Member.Role.TEACHER:
         return Mark(item=item, member=member, earned=earned, points=points, reasons=reasons, handed_in_at=at)
     held = Mark.objects.select_for_update().filter(item=item, member=member).first()
-    if held is not None and held.points >= points:
+    if held is not None and by_work(held) >= points:
         return held
+    by_hand = held is not None and held.computed is not None  # then the teacher's points stand, and the work is kept
     mark, _ = Mark.objects.update_or_create(
         item=item,
         member=member,
         defaults={
             "earned": earned,
-            "points": points,
+            "computed" if by_hand else "points": points,
             "reasons": list(reasons),
             "days_late": days,
             "item_version": item.version,
             "handed_in_at": at,
         },
     )
+    marked(item, member)
+    return mark
+
+
+def marked(item: Item, member: Member) -> None:
+    """Whoever wants to know is told that a mark has changed, inside the caller's transaction."""
     for tell in on_marked:
         tell(item.course_id)
-    return mark
+    for hear in on_member_marked:
+        hear(item.pk, member.pk)
 
 
 def marks_recount(item: Item, *, points_before: int) -> int:
     """Count the marks of an item anew by its points and late rule as they are now; how many changed."""
     scale = item.points / points_before if points_before else 1.0
     changed = 0
-    for mark in Mark.objects.select_for_update().filter(item=item):
+    for mark in Mark.objects.select_for_update().filter(item=item, item_version__gt=0).select_related("member"):
         own = [row for row in mark.reasons if row["name"] != LATE]
         earned = round(mark.earned * scale, 4)
         days = days_late(item, mark.handed_in_at)
         late = late_reason(item, earned, days, mark.handed_in_at)
         scaled = [{**row, **{key: round(row[key] * scale, 4) for key in ("points", "of")}} for row in own]
         points = counted(item, earned, days, mark.handed_in_at)
-        changed += points != mark.points
-        mark.earned, mark.points, mark.days_late = earned, points, days
+        counts = points if mark.computed is None else mark.points  # what a teacher set by hand stands
+        mark.computed = None if mark.computed is None else points
+        moved, mark.points = counts != mark.points, counts
+        mark.earned, mark.days_late = earned, days
         mark.reasons = [*scaled, *([late] if late else [])]
-        mark.save(update_fields=["earned", "points", "days_late", "reasons", "marked_at"])
+        mark.save(update_fields=["earned", "points", "computed", "days_late", "reasons", "marked_at"])
+        changed += moved
+        for hear in on_member_marked if moved else ():
+            hear(item.pk, mark.member_id)
     if changed:
         for tell in on_marked:
             tell(item.course_id)

@@ -22,7 +22,7 @@ class Event(models.Model):
     reads them, in the reader's language; `data` holds nothing that not everybody in the organisation may know."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True)
-    tenant = models.CharField(max_length=63, blank=True)  # its slug; empty: the operators
+    tenant = models.CharField(max_length=63, blank=True)  # its slug; empty: the operators; @alias: one person
     key = models.CharField(max_length=200)
     code = models.CharField(max_length=32)
     kind = models.CharField(max_length=16)
@@ -86,8 +86,13 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
 
 
 def places_of(user: User) -> list[str]:
-    """Whose events the person may read: those of its organisations, and an operator's."""
-    return [*user.tenant_slugs, *([""] if user.is_operator else [])]
+    """Whose events the person may read: those of its organisations, an operator's, and what is told to it alone."""
+    return [*user.tenant_slugs, *([""] if user.is_operator else []), *([] if user.only_one else [alone(user)])]
+
+
+def alone(user: User) -> str:
+    """What stands in the place of an organisation where one person is told, and nobody else."""
+    return f"@{user.alias}"
 
 
 class Notice(models.Model):

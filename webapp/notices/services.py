@@ -39,7 +39,7 @@ def tell(
     """What happened becomes an event of the organisation, a notice of each of its people, and work for mail and
     webhooks, inside the caller's transaction. The same key once more tells nobody again. Who did it needs no notice.
 
-    `tenant` is the organisation's slug; empty means the operators.
+    `tenant` is the organisation's slug; empty means the operators; `models.alone(user)` one person.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("notices.tell belongs into the transaction of what it tells")
@@ -74,7 +74,9 @@ def tell(
 
 
 def readers_of(tenant: str) -> list[User]:
-    """The owners and members of the organisation, or the operators."""
+    """The owners and members of the organisation, the operators, or the one person."""
+    if tenant.startswith("@"):
+        return list(User.objects.filter(alias=tenant[1:], is_active=True))
     if tenant:
         roles = Q(memberships__tenant__slug=tenant, memberships__role__in=("owner", "member"))
     else:

@@ -32,9 +32,11 @@ KINDS: Final = {
     "vm": Kind(_("Starts and stops"), _("A VM of yours runs, was stopped or moves."), NOW, DIGEST),
     "run": Kind(_("Runs given up"), _("The run of a host ended by a fault."), NOW, DIGEST),
     "webhook": Kind(_("Webhooks"), _("A webhook was switched off because it failed too often."), NOW, DIGEST),
+    "mark": Kind(_("Marks"), _("What your work in a course counts was changed."), NOW, DIGEST),
     "alert": Kind(_("Alerts"), _("A host, or the service itself, needs an operator."), NOW, NOW),
 }
 FOR_OPERATORS: Final = ("alert",)
+PERSONAL: Final = ("mark",)  # told to one person: no organisation's program hears of it
 PAGE_WORDS: Final = {NOW: _("Counted"), DIGEST: _("Listed"), OFF: _("Off")}
 MAIL_WORDS: Final = {NOW: _("At once"), DIGEST: _("In the digest"), OFF: _("Off")}
 TONES: Final = {"info": "neutral", "warning": "warning", "serious": "violation"}
@@ -281,6 +283,19 @@ WORDS: Final = {
     "webhook.dead": Word(
         "alert", "warning", _("The webhook to %(receiver)s was switched off after %(count)d failed tries.")
     ),
+    "mark.set": Word(
+        "mark",
+        "info",
+        _("A teacher of %(course)s set your points for %(item)s to %(points)s. The reason is on the page."),
+    ),
+    "mark.unset": Word(
+        "mark", "info", _("Your points for %(item)s in %(course)s count by your work again: %(points)s.")
+    ),
+    "mark.regraded": Word(
+        "mark",
+        "info",
+        _("The tests of %(item)s in %(course)s were corrected and your work was graded again: %(points)s points."),
+    ),
     "alert.test": Word("alert", "info", _("This is a test of the alerts. Nothing has happened.")),
     "webhook.off": Word(
         "webhook",
@@ -310,7 +325,8 @@ def delivery_label(state: str) -> str:
 
 def kinds_for(tenant: str) -> dict[str, Kind]:
     """What may be told about an organisation; empty: the kinds of the operators."""
-    return {name: kind for name, kind in KINDS.items() if (name in FOR_OPERATORS) == (not tenant)}
+    rows = {name: kind for name, kind in KINDS.items() if name not in PERSONAL}
+    return {name: kind for name, kind in rows.items() if (name in FOR_OPERATORS) == (not tenant)}
 
 
 def kinds_of(user: Any) -> list[str]:

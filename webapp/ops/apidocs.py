@@ -35,6 +35,8 @@ TAGS = {
     "courses": _("Courses and classes"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
+    "grades": _("Gradebook"),
+    "policies": _("Policy games"),
 }
 
 

@@ -36,8 +36,8 @@ from webapp.celery import app
 from webapp.classroom import drills
 from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell, Drill
-from webapp.courses import lab
-from webapp.courses.models import Attempt
+from webapp.courses import lab, policy_play, regrades
+from webapp.courses.models import Attempt, PolicyTable, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
@@ -90,6 +90,8 @@ KINDS: Final = (
     Kind(Cell, "webapp.classroom.tasks.cell_run", "house", ("pk",), "architecture", classroom.cell_failed),
     Kind(Drill, "webapp.classroom.tasks.drill_hold", "house", ("pk",), "architecture", drills.drill_failed, most=1),
     Kind(Attempt, "webapp.courses.tasks.attempt_work", "house", ("pk",), "member_id", lab.attempt_failed),
+    Kind(PolicyTable, "webapp.courses.tasks.table_work", "house", ("pk",), "game_id", policy_play.table_failed),
+    Kind(Regrade, "webapp.courses.tasks.regrade_work", "house", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", "house", ("pk",), "pk", watching.chain_check_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", "house", ("pk",), "user_id", sending.mail_failed, most=1),

@@ -151,6 +151,9 @@ CODES: Final[Mapping[str, Code]] = {
         _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
+    "marks_changed": Code(
+        _("Marks were changed meanwhile"), _("Nothing was applied. Begin the regrade again and look at it anew.")
+    ),
     "switched_off": Code(_("The webhook is switched off"), _("Switch it on first, then test it.")),
     "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
@@ -168,6 +171,10 @@ CODES: Final[Mapping[str, Code]] = {
     ),
     "class_held": Code(_("The class is held still"), _("Wait until the teacher lets it go on. Nothing was kept.")),
     "class_over": Code(_("The class is over"), _("Open another class of the course. Nothing was changed.")),
+    "game_over": Code(_("The game is over"), _("Open another game of this item. Nothing was changed.")),
+    "round_over": Code(
+        _("The round is over"), _("Read the table again: another round is open, or none. Nothing was kept.")
+    ),
     "too_many_calls": Code(
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),

@@ -53,6 +53,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "act": "pause",
     "architecture": "nested",
     "code": "K7QP2X",
+    "member": 4,
+    "item": 5,
+    "one": 4,
+    "other": 9,
     "first": "2026-10-01",
 }
 NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
