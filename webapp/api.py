@@ -32,6 +32,7 @@ from webapp.courses.grade_api import router as grades
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
 from webapp.courses.policy_api import router as policies
+from webapp.courses.predict_api import router as predictions
 from webapp.errors import VpmsError
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
@@ -68,7 +69,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs, policies, grades),
+    *(courses, building, bundles, lessons, labs, predictions, policies, grades),
 ):
     api.add_router("", router)
 

@@ -213,6 +213,9 @@ TWINS = {
     "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end "
     "spotlight_ask spotlight_end",
     "class-wall": "class_get",
+    "predict": "prediction_get",
+    "predict-answer": "prediction_answer",
+    "mistakes": "mistake_list",
     "grades": "gradebook_get",
     "grades-mine": "grades_mine",
     "grades-export": "grades_document grades_csv",

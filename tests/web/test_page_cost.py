@@ -133,6 +133,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/class/{code}/", "student", 11),
     ("/learn/class/{code}/desk/", "teacher", 11),
     ("/learn/class/{code}/wall/", "teacher", 9),
+    ("/learn/courses/{course}/mistakes/", "teacher", 10),
+    ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
+    ("/learn/predict/walk/nested/", "student", 6),
+    ("/api/predictions/walk/nested", "student", 4),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
     # beside the four: one for each of the seven kinds of jobs, and the workers
@@ -200,6 +204,7 @@ def queries_of(size: dict[str, int], *, warm: bool) -> dict[tuple[str, str], int
             "room": room.pk,
             "paper": agreements_of(user=owner)[0].pk,
             **learning(size["hosts"]),
+            **predicting_rows(size["hosts"]),
             **alarming(size["hosts"], User.objects.get(username=scale.OPERATOR)),
         }
         people["student"], people["teacher"] = (User.objects.get(username=name) for name in ("stu", "ines"))
@@ -261,6 +266,20 @@ def settling(hosts: int) -> dict[str, int]:
     policy_play.game_end(by=over.ines, game=ended)
     work_tables()
     return {"policy": room.item.pk, "seat": seat.table_id, "table": last.table_id, "game": game.pk}
+
+
+def predicting_rows(hosts: int) -> dict[str, int]:
+    """A cell of the attack table of which stu has predicted steps, the more the more hosts there are."""
+    from tests.web.test_replay import executed
+    from webapp.accounts.models import User
+    from webapp.courses import predicting
+    from webapp.courses.predict_sources import CellSource
+
+    cell = executed("A03", "hsvm")
+    for _ in range(hosts):
+        found = predicting.Round(User.objects.get(username="stu"), CellSource(cell), 1)
+        predicting.answer(found, step=found.next or 0, choice="")
+    return {"cell": cell.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -72,6 +72,13 @@ def explain(verdict: Verdict, names: Mapping[int, str], elsewhere: Elsewhere | N
     return found
 
 
+def refusal(result: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """The comparison of the check that refused a step, in words; "" where none did."""
+    if not result.get("check") or "inputs" not in result:
+        return ""
+    return comparison(result["check"], {name: _value(name, value, names) for name, value in result["inputs"].items()})
+
+
 def _value(name: str, value: Any, names: Mapping[int, str]) -> str:
     if name in ("vm", "other_vm") and isinstance(value, int):
         return names.get(value, hex(value))

@@ -15,6 +15,8 @@ from hsvm_engine.architectures import SKIPPABLE
 from hsvm_engine.attackfile import Attack, builtin
 from hsvm_engine.interpreter import Verdict, run_attack
 from hsvm_engine.replay import Frame, State, record
+from hsvm_engine.turns import Turn as Turn  # courses take it from here
+from hsvm_engine.turns import turns
 from webapp.classroom import checks
 from webapp.classroom.services import options_of
 from webapp.classroom.wording import OUTCOMES, PHASES, TURN, column_name, worded
@@ -152,6 +154,15 @@ def _acted(execution: Execution, end: Summary) -> int:
     return compared(execution, execution._replace(skip=end.check))[0].first
 
 
+@lru_cache(maxsize=64)
+def turns_of(execution: Execution) -> dict[int, Turn]:
+    """The steps that a film shows, each with what it found and what it left: what can be asked about them."""
+    verdict = _verdict(execution)
+    at = shown_steps(len(verdict.steps), verdict.step.number if verdict.step else 0)
+    options = options_of(skip=execution.skip)
+    return turns(builtin(execution.attack), execution.architecture, seed=execution.seed, options=options, at=at)[1]
+
+
 def shown_steps(total: int, deciding: int, also: Iterable[int] = ()) -> frozenset[int]:
     """The steps of an attack that are shown, from 1."""
     if total <= WHOLE:
@@ -194,10 +205,10 @@ def _steps(verdict: Verdict, states: Sequence[State], rows: _Rows) -> Iterable[d
                 "turn": done.phase == TURN,
                 "op": done.op["op"],
                 "line": done.line,
-                "fields": _fields(done.op, called),
+                "fields": fields_of(done.op, called),
                 "status": done.result["status"],
                 "check": done.result.get("check", ""),
-                "result": _fields(result, called),
+                "result": fields_of(result, called),
                 "deciding": done.number == deciding,
                 "left_out": state.number - before.number - 1,
                 "changes": _changes(before, state, called),
@@ -218,7 +229,8 @@ def vm_name(name: str) -> str:
     return f"VM {LETTERS[name]} ({name})" if name in LETTERS else name if name.startswith("VM ") else f"VM C ({name})"
 
 
-def _fields(fields: Mapping[str, Any], called: Mapping[int, str]) -> str:
+def fields_of(fields: Mapping[str, Any], called: Mapping[int, str]) -> str:
+    """The fields of an operation for people; `called`: handle -> what the VM is called."""
     shown = []
     for name, value in fields.items():
         if name == "op":

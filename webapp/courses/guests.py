@@ -15,6 +15,7 @@ OPEN: Final = (
     *("/theme/", "/language/", "/sign-out/", "/sign-in/", "/home/", "/notices/bell/", "/healthz"),
     *(
         "/api/lessons",
+        "/api/predictions/",
         "/api/courses/",
         "/api/items/",
         "/api/attempts",

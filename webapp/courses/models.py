@@ -271,6 +271,33 @@ class LessonAnswer(models.Model):
         ]
 
 
+class Prediction(models.Model):
+    """What a person said of a step before seeing it: once for each seed. An empty choice: the person passed.
+
+    `source` names what was stepped through (webapp/courses/predict_sources.py); of a graded round the seed is that of
+    the member, told to nobody, and 0 stands here.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="predictions")
+    item = models.ForeignKey(Item, models.CASCADE, null=True, blank=True, related_name="predictions")
+    source = models.CharField(max_length=63)
+    graded = models.BooleanField(default=False)
+    seed = models.PositiveBigIntegerField()
+    step = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=16)
+    choice = models.CharField(max_length=63, blank=True, default="")
+    right = models.BooleanField()
+    belief = models.CharField(max_length=32, blank=True, default="")  # a name of predict_kinds.BELIEFS
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "source", "graded", "seed", "step"], name="courses_prediction_once")
+        ]
+        indexes = [models.Index(fields=["item", "belief"], name="courses_prediction_belief")]
+
+
 class LabWork(models.Model):
     """What a student has before a lab: the file as it was last left in the editor, and the hints that were taken."""
 

@@ -9,6 +9,7 @@ from webapp.courses import (
     lab_views,
     lesson_views,
     policy_views,
+    predict_views,
     regrade_views,
     views,
 )
@@ -47,6 +48,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/class/<slug:code>/desk/", class_views.desk, name="class-desk"),
     path("learn/class/<slug:code>/act/", class_views.desk_act, name="class-act"),
     path("learn/class/<slug:code>/wall/", class_views.wall, name="class-wall"),
+    path("learn/courses/<int:pk>/mistakes/", predict_views.mistakes, name="mistakes"),
+    path("learn/predict/<slug:kind>/<slug:name>/", predict_views.page, name="predict"),
+    path("learn/predict/<slug:kind>/<slug:name>/answer/", predict_views.answer, name="predict-answer"),
     path("learn/items/<int:pk>/", views.item, name="course-item"),
     path("learn/items/<int:pk>/answer/", lesson_views.item_answer, name="lesson-item-answer"),
     path("learn/items/<int:pk>/export/", lesson_views.item_export, name="lesson-item-export"),

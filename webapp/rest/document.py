@@ -46,6 +46,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "op": 100,
     "pk": 5,
     "kind": "deadline",
+    "source": "walk",
+    "seed": 1,
+    "course_id": 3,
+    "at": 5,
     "title": "nightly backup",
     "organisation": "my-clinic",
     "step": 10,
@@ -59,7 +63,11 @@ EXAMPLES: Final[dict[str, Any]] = {
     "other": 9,
     "first": "2026-10-01",
 }
-NAMES: Final = {"hosts": "h1", "organisations": "my-clinic"}  # of what is named in other places than VMs
+NAMES: Final = {
+    "hosts": "h1",
+    "predictions": "nested",
+    "organisations": "my-clinic",
+}  # of what is named in other places than VMs
 SENT: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {
         "in": "header",

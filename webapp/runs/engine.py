@@ -39,6 +39,10 @@ from hsvm_engine.step import Step as Step
 from hsvm_engine.trace import import_trace
 from hsvm_engine.tracefile import MAGIC, Trace, TraceReader, builtin_trace, builtin_traces, make_trace
 from hsvm_engine.tracefile import TraceError as TraceError
+from hsvm_engine.turns import Turn as Turn
+from hsvm_engine.turns import between as between
+from hsvm_engine.turns import context_answer as context_answer
+from hsvm_engine.turns import facts_of as facts_of
 from webapp.fleet.models import architecture_of
 from webapp.tenants.models import UPLOAD
 from webapp.tenants.selectors import workload_content
