@@ -44,7 +44,7 @@ export default defineConfig({
     manifest: true,
     target: "es2022",
     rollupOptions: {
-      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts", consequences: "src/consequences.ts", lab: "src/lab.ts", editor: "src/editor.ts", wall: "src/wall.ts", lesson: "src/lesson.ts", predict: "src/predict.ts", class: "src/class.ts", kiosk: "src/kiosk.ts" },
+      input: { main: "src/main.ts", theme: "src/theme.ts", webauthn: "src/webauthn.ts", guide: "src/guide.ts", consequences: "src/consequences.ts", lab: "src/lab.ts", editor: "src/editor.ts", wall: "src/wall.ts", lesson: "src/lesson.ts", predict: "src/predict.ts", class: "src/class.ts", kiosk: "src/kiosk.ts", shared: "src/shared.ts" },
       output: {
         // Their names are known without the manifest: two are on every page, live or not; the lab's page works without its script.
         entryFileNames: (chunk) => (["theme", "guide", "lab"].includes(chunk.name) ? "[name].js" : "[name]-[hash].js"),

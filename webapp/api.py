@@ -48,6 +48,7 @@ from webapp.runs.time_api import router as moments
 from webapp.runs.wall_api import router as wall
 from webapp.runs.workload_api import router as workloads
 from webapp.runs.workload_api import runs as together
+from webapp.shares.api import router as shares
 from webapp.tenants.api import router as tenants
 from webapp.tenants.people_api import router as people
 
@@ -69,7 +70,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs, predictions, policies, grades),
+    *(courses, building, bundles, lessons, labs, predictions, policies, grades, shares),
 ):
     api.add_router("", router)
 

@@ -113,6 +113,7 @@ SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
+    "webapp.shares",
     "webapp.courses",
     "webapp.classroom",
     "webapp.runs",
@@ -468,6 +469,9 @@ TRACES = BASE_DIR / "hsvm_engine" / "traces"  # the recorded programs that a VM 
 API_CALLS_PER_MINUTE = env_int("HSVM_API_CALLS_PER_MINUTE", 600, low=0, high=1_000_000)
 API_WRITES_PER_MINUTE = env_int("HSVM_API_WRITES_PER_MINUTE", 120, low=0, high=1_000_000)
 
+# Whether people may make links that open without an account.
+SHARES_PUBLIC = env_flag("HSVM_SHARES_PUBLIC", False)
+
 # For how many days `manage.py prune` keeps what is not kept for ever.
 KEEP_CHECKPOINTS_DAYS = env_int("HSVM_KEEP_CHECKPOINTS_DAYS", 30, low=0, high=36_500)
 KEEP_RUN_EVENTS_DAYS = env_int("HSVM_KEEP_RUN_EVENTS_DAYS", 365, low=0, high=36_500)
@@ -475,6 +479,8 @@ KEEP_MAILS_DAYS = env_int("HSVM_KEEP_MAILS_DAYS", 90, low=0, high=36_500)
 KEEP_DELIVERIES_DAYS = env_int("HSVM_KEEP_DELIVERIES_DAYS", 90, low=0, high=36_500)
 KEEP_NOTICES_DAYS = env_int("HSVM_KEEP_NOTICES_DAYS", 365, low=0, high=36_500)
 KEEP_SESSIONS_DAYS = env_int("HSVM_KEEP_SESSIONS_DAYS", 7, low=1, high=36_500)
+KEEP_GUESTS_DAYS = env_int("HSVM_KEEP_GUESTS_DAYS", 30, low=0, high=36_500)
+KEEP_SHARES_DAYS = env_int("HSVM_KEEP_SHARES_DAYS", 30, low=0, high=36_500)
 KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36_500)
 
 # What an organisation may have at once, so that none takes the others' share (webapp/tenants/quotas.py); 0: no limit.

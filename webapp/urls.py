@@ -18,6 +18,7 @@ urlpatterns = [
             "runs",
             "classroom",
             "courses",
+            "shares",
             "ops",
             "live",
         )

@@ -228,6 +228,15 @@ class Page {
   }
 }
 
+// "Share" leads to the step that stands there now, not to the one that the page came with.
+document.addEventListener("click", (event) => {
+  const link = event.target instanceof Element ? event.target.closest<HTMLAnchorElement>("a[data-share]") : null;
+  const step = link?.closest<HTMLElement>("[data-step]")?.dataset["step"];
+  if (link === null || step === undefined) return;
+  const url = new URL(link.href);
+  url.searchParams.set("step", step);
+  link.href = url.href;
+}, true);
 for (const root of document.querySelectorAll<HTMLElement>("[data-view=walk]")) new WalkView(root);
 for (const root of document.querySelectorAll<HTMLElement>("[data-view=replay]")) new ReplayView(root);
 void new Page().start();

@@ -1,7 +1,7 @@
 /** The replay of an attack: the server executed it and drew one step; here all steps are walked through. Two films go in lock-step. */
 
 import { button, el } from "./dom";
-import { linkButton, tableDrawing, takeAway, xml, type Drawing, type Sheet } from "./take_away";
+import { below, linkButton, tableDrawing, takeAway, xml, type Drawing, type Sheet } from "./take_away";
 import { t } from "./words";
 
 export interface Row { cells: string[]; mark: string; look: string }
@@ -189,10 +189,15 @@ export class ReplayView {
     if (place !== null && place.textContent !== words) place.textContent = words;
   }
 
-  /** The steps as a table, the present one marked. */
+  /** The steps as a table, the present one marked, and below it what each machine holds after that step. */
   private picture(): Drawing {
     const { heads, rows } = sheetOf(this.films);
     const short = (text: string): string => (text.length > 60 ? `${text.slice(0, 57)}...` : text);
-        return tableDrawing(heads, rows.map((row) => row.map((text) => ({ text: short(text), ...(row[0] === String(this.step) ? { fill: "#d7e3f7" } : {}) }))));
+    const text = (cell: Element): string => short(cell.textContent?.trim() ?? "");
+    const state = [...this.root.querySelectorAll<HTMLTableElement>("[data-film] table")].map((each) => tableDrawing(
+      [...each.querySelectorAll("thead th")].map(text),
+      [...each.querySelectorAll<HTMLElement>("tbody tr")].map((row) => [...row.children].map((cell) => ({ text: text(cell), ...(row.dataset["mark"] ? { fill: "#fdebc8" } : {}) })))));
+    const steps = tableDrawing(heads, rows.map((row) => row.map((each) => ({ text: short(each), ...(row[0] === String(this.step) ? { fill: "#d7e3f7" } : {}) }))));
+    return below([steps, ...state]);
   }
 }

@@ -63,6 +63,13 @@ export function tableDrawing(heads: string[], rows: DrawnCell[][]): Drawing {
   return { width: widths.reduce((sum, width) => sum + width, 0), height: all.length * 24, svg };
 }
 
+/** Drawings one below the other. */
+export function below(drawings: Drawing[]): Drawing {
+  const tops = drawings.map((_, i) => drawings.slice(0, i).reduce((sum, each) => sum + each.height + LINE / 2, 0));
+  const svg = drawings.map((each, i) => `<g transform="translate(0 ${tops[i]})">${each.svg}</g>`).join("");
+  return { width: Math.max(...drawings.map((each) => each.width)), height: (tops.at(-1) ?? 0) + (drawings.at(-1)?.height ?? 0), svg };
+}
+
 /** The menu of a panel. What it hands out is made when it is asked for, of the state then shown. */
 export function takeAway(panel: Panel): HTMLElement {
   const label = (): string => labelOf(panel.title, panel.root.dataset);
@@ -112,29 +119,38 @@ function asDrawing(picture: HTMLCanvasElement | Drawing): Drawing {
   return { width, height, svg: `<image width="${width}" height="${height}" style="image-rendering:pixelated" href="${picture.toDataURL("image/png")}"/>` };
 }
 
-async function png(picture: HTMLCanvasElement | Drawing, label: string, scale: number): Promise<Blob> {
+/** A drawing as a PNG, so many times its size. */
+export async function pngOf(svg: string, scale: number): Promise<Blob> {
   const out = document.createElement("canvas");
   const context = out.getContext("2d");
   if (context === null) throw new Error("this browser draws no canvas");
-  if (picture instanceof HTMLCanvasElement) {
-    [out.width, out.height] = [picture.width * scale, (picture.height + LINE) * scale];
-    context.fillStyle = "#ffffff";
-    context.fillRect(0, 0, out.width, out.height);
-    context.imageSmoothingEnabled = false;
-    context.scale(scale, scale);
-    context.drawImage(picture, 0, 0);
-    context.fillStyle = "#14181f";
-    context.font = SMALL;
-    context.fillText(label, 8, picture.height + 18, picture.width - 16);
-  } else {
-    const image = new Image();
-    image.src = `data:image/svg+xml,${encodeURIComponent(svgOf(picture, label))}`;
-    await image.decode();
-    [out.width, out.height] = [image.naturalWidth * scale, image.naturalHeight * scale];
-    context.scale(scale, scale);
-    context.drawImage(image, 0, 0);
-  }
-  return await new Promise((resolve, reject) => out.toBlob((blob) => (blob === null ? reject(new Error("the picture is too large for this browser")) : resolve(blob)), "image/png"));
+  const image = new Image();
+  image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+  await image.decode();
+  [out.width, out.height] = [image.naturalWidth * scale, image.naturalHeight * scale];
+  context.scale(scale, scale);
+  context.drawImage(image, 0, 0);
+  return await blobOf(out);
+}
+
+const blobOf = (canvas: HTMLCanvasElement): Promise<Blob> => new Promise((resolve, reject) =>
+  canvas.toBlob((blob) => (blob === null ? reject(new Error("the picture is too large for this browser")) : resolve(blob)), "image/png"));
+
+async function png(picture: HTMLCanvasElement | Drawing, label: string, scale: number): Promise<Blob> {
+  if (!(picture instanceof HTMLCanvasElement)) return pngOf(svgOf(picture, label), scale);
+  const out = document.createElement("canvas");
+  const context = out.getContext("2d");
+  if (context === null) throw new Error("this browser draws no canvas");
+  [out.width, out.height] = [picture.width * scale, (picture.height + LINE) * scale];
+  context.fillStyle = "#ffffff";
+  context.fillRect(0, 0, out.width, out.height);
+  context.imageSmoothingEnabled = false;
+  context.scale(scale, scale);
+  context.drawImage(picture, 0, 0);
+  context.fillStyle = "#14181f";
+  context.font = SMALL;
+  context.fillText(label, 8, picture.height + 18, picture.width - 16);
+  return await blobOf(out);
 }
 
 /** Hands a file to the reader. */

@@ -38,6 +38,7 @@ export class Timeline {
   private readonly ab = el("span", { class: "timeline-ab mono" });
   private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": t("Number of the other run") });
   private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": t("Moment of the other run") });
+  private readonly frozen = el("a", { class: "button button-quiet", href: "/shared/new/" }, t("Share this moment"));
   private readonly link = el("input", { type: "text", readonly: "", "aria-label": t("Link to this moment") });
 
   constructor(private readonly root: HTMLElement, private readonly page: Timed) {
@@ -85,7 +86,7 @@ export class Timeline {
       event.preventDefault();
       void this.mark();
     });
-    const share = el("div", { class: "actions" }, button(t("Copy a link to this moment"), () => void this.share()), this.link);
+    const share = el("div", { class: "actions" }, this.frozen, button(t("Copy a link to this moment"), () => void this.share()), this.link);
     const other = el("form", { class: "actions" }, el("span", {}, t("Compare run")), this.otherRun, el("span", {}, t("at")), this.otherAt, el("button", { class: "button button-quiet" }, t("with this moment")));
     other.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -320,6 +321,8 @@ export class Timeline {
     this.play.setAttribute("aria-label", this.playing ? t("Pause") : t("Play"));
     const { a, b } = this.cursors;
     this.ab.textContent = [a !== null && `A ${opNumber(a)}`, b !== null && `B ${opNumber(b)}`].filter(Boolean).join("  ");
+    const asked = new URLSearchParams({ kind: "moment", run: this.root.dataset["run"] ?? "", [this.reach.unit]: String(at) });
+    this.frozen.href = `/shared/new/?${asked}`;
     this.root.dataset["at"] = this.at === null ? "live" : String(this.at);
     this.drawTicks();
   }

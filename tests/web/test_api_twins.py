@@ -213,6 +213,12 @@ TWINS = {
     "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end "
     "spotlight_ask spotlight_end",
     "class-wall": "class_get",
+    "shares": "share_list",
+    "share-new": "share_make",
+    "share-revoke": "share_revoke",
+    "share-open": "share_get",
+    "share-picture": "share_get",
+    "share-frames": "- moment_get tells what one may see; these are for the page of the link",
     "predict": "prediction_get",
     "predict-answer": "prediction_answer",
     "mistakes": "mistake_list",

@@ -46,7 +46,8 @@ def room(cast: Cast) -> Class:
         Item.objects.filter(pk=row.pk).update(
             due_at=NOW + dt.timedelta(days=7 * number), late="daily", late_percent=25, shown=True
         )
-    Item.objects.filter(pk=rows[1].pk).update(due_at=None)
+    Item.objects.filter(pk=rows[1].pk).update(due_at=None, visible_from=NOW)
+    Item.objects.filter(pk=rows[0].pk).update(tries=3, accepted_until=NOW + dt.timedelta(days=2))
     lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=room.solution, graded=True)
     work_all()
     return room
@@ -72,7 +73,7 @@ def test_a_course_goes_out_comes_in_and_goes_out_the_same(room: Class) -> None:
     assert bundles.exported(by=room.ines, course=made) == raw
     mine, theirs = (list(Item.objects.filter(course=course)) for course in (room.course, made))
     for one, other in zip(mine, theirs, strict=True):
-        for name in ("kind", "title", "text", "points", "late", "late_percent"):
+        for name in ("kind", "title", "text", "points", "tries", "late", "late_percent"):
             assert getattr(one, name) == getattr(other, name), name
         assert not other.shown
     assert [row.due_at for row in theirs][:3] == [
@@ -171,7 +172,14 @@ LESSON = (Path(kinds.__file__).parent / "blanks" / "lesson.md").read_bytes()
 
 def manifest(*files: tuple[str, bytes], **more: Any) -> bytes:
     rows = [
-        {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "kind": "lesson", "title": "L", "points": 0}
+        {
+            "file": name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "kind": "lesson",
+            "title": "L",
+            "points": 0,
+            "tries": 0,
+        }
         | dict.fromkeys(bundles.DATES)
         | {"late": "full", "late_percent": 0}
         for name, data in files

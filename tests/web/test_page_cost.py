@@ -17,6 +17,7 @@ from webapp.accounts.models import User
 from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table, regrades
 from webapp.courses.models import PolicySeat
 from webapp.courses.services import member_add
+from webapp.shares.services import ref_of, share_make
 
 pytestmark = pytest.mark.django_db
 MOST = 12
@@ -102,6 +103,9 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/items/{lesson}/", "student", 8),
     ("/learn/courses/", "student", 5),
     ("/learn/courses/bundle/", "teacher", 4),
+    ("/shared/", "owner", 5),
+    ("/shared/new/?kind=matrix", "owner", 4),
+    ("/s/{ref}/", "owner", 5),
     ("/learn/courses/{course}/", "student", 10),
     ("/learn/courses/{course}/", "teacher", 10),
     # beside the four: the teacher with the course, items, students, marks, tries
@@ -237,7 +241,8 @@ def learning(hosts: int) -> dict[str, int]:
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
-    learns = {"lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    shared = share_make(by=room.stu, kind="walk", asked={"case": "nested", "step": "7"})
+    learns = {"ref": ref_of(shared), "lesson": lesson.pk, "course": session.course_id, "code": session.code}
     regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
     regrades.regrade_work(regrade_id=regrade)
     book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}

@@ -12,5 +12,6 @@ PAGES: list[tuple[str, Promise]] = [
     ("account-sessions", _("Sign-ins")),
     ("tokens", _("API tokens")),
     ("notice-choices", _("Notifications")),
+    ("shares", _("What I have shared")),
     ("account-data", _("Your data")),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allauth.mfa.models import Authenticator  # type: ignore[import-untyped]
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from allauth.usersessions.models import UserSession  # type: ignore[import-untyped]
 
     from webapp.accounts.models import User
+
+# What other apps keep about a person, by its name among the person's data; each from its app's ready().
+more_of_own: dict[str, Callable[[User], Any]] = {}
 
 BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
 SYSTEMS = (
@@ -82,5 +86,6 @@ def own_data(*, user: User) -> dict[str, Any]:
             {"address": row.ip, "program": row.user_agent, "since": row.created_at.isoformat()}
             for row in sessions.live_of(user=user)
         ],
+        **{name: told(user) for name, told in more_of_own.items()},
         "acts": acts_of(user=user),
     }

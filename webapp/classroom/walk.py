@@ -212,13 +212,21 @@ def as_json(walked: Mapping[str, Any]) -> str:
     return json.dumps({"simulation": True, **walked}, indent=2)
 
 
+def strip(walked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every step as a grid of cells with a title."""
+    rows = walked["references"]
+    return [
+        {"title": f"{now['order']} of {len(rows)}", "cells": [_strip_cell(row, now["order"]) for row in rows]}
+        for now in rows
+    ]
+
+
 def as_strip(walked: Mapping[str, Any]) -> str:
     """A picture of every step, four in a row, for slides: white ground, plain shapes."""
-    frames = []
-    for number, now in enumerate(walked["references"]):
-        cells = [_strip_cell(row, now["order"]) for row in walked["references"]]
-        at = {"x": 16 + 312 * (number % 4), "y": 64 + 184 * (number // 4)}
-        frames.append({**at, "title": f"{now['order']} of {len(walked['references'])}", "cells": cells})
+    frames = [
+        {"x": 16 + 312 * (number % 4), "y": 64 + 184 * (number // 4), **frame}
+        for number, frame in enumerate(strip(walked))
+    ]
     height = 64 + 184 * -(-len(frames) // 4)
     context = {"walk": walked, "frames": frames, "height": height, "address": hex(walked["gva"])}
     return render_to_string("classroom/walk_strip.svg", context)

@@ -5,6 +5,7 @@ class CoursesConfig(AppConfig):
     name = "webapp.courses"
 
     def ready(self) -> None:
+        from webapp.accounts import selectors
         from webapp.courses import (
             class_live,
             classes,
@@ -13,10 +14,12 @@ class CoursesConfig(AppConfig):
             lesson_views,
             link,
             live,
+            own,
             policy_live,
             policy_views,
             services,
         )
+        from webapp.tenants import people
 
         for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
@@ -24,3 +27,5 @@ class CoursesConfig(AppConfig):
         class_live.register_all()
         policy_live.register_all()
         services.on_marked.append(classes.marked)
+        selectors.more_of_own["courses"] = own.own_data
+        people.on_deleted.append(own.forget)

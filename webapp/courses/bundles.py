@@ -20,7 +20,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from webapp.audit import services as audit
-from webapp.courses import archives, kinds, selectors, services
+from webapp.courses import archives, builder, kinds, selectors, services
 from webapp.courses.models import Course, Item
 from webapp.courses.texts import Text as Yaml
 from webapp.errors import BadInput, Fault, VpmsError
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 SCHEMA: Final = "vpms/course-1"
 MANIFEST: Final = "course.json"
 MOST_ITEMS: Final = archives.MOST_MEMBERS - 1
-MOST_POINTS: Final = 32767
 LONGEST: Final = 3 * 366 * 86400  # seconds between the first and the last date
 FIRST: Final = dt.timedelta(days=14)  # from now to the first date, where nobody says when it is
-SETTINGS: Final = ("points", "late", "late_percent")  # of an item, as they are
-DATES: Final = {"due_after": "due_at"}  # of an item, as seconds after the first date of the course
+SETTINGS: Final = ("points", "tries", "late", "late_percent")  # of an item, as they are
+# Dates of an item, as seconds after the first date of the course.
+DATES: Final = {"visible_after": "visible_from", "due_after": "due_at", "accepted_after": "accepted_until"}
 SECONDS: Final = 6  # that reading all items may take
 ENDINGS: Final = {"lesson": "md"}  # of a file by its kind; all others are YAML
 SHAPE: Final = Object(
@@ -51,7 +51,8 @@ SHAPE: Final = Object(
                     "sha256": Matching(r"[0-9a-f]{64}", "a SHA-256 in lower-case hex"),
                     "kind": Text(1, 16),
                     "title": Text(1, 120),
-                    "points": Integer(0, MOST_POINTS),
+                    "points": Integer(0, builder.MOST_POINTS),
+                    "tries": Integer(0, builder.MOST_TRIES),
                     **{name: Nullable(Integer(0, LONGEST)) for name in DATES},
                     "late": OneOf(Item.Late.values),
                     "late_percent": Integer(0, 100),
@@ -158,7 +159,7 @@ def _item(row: Mapping[str, Any], data: bytes, over: float) -> str:
     try:
         text = _text(data)
         kinds.read(row["kind"], text)
-        services.line("title", row["title"], most=120)
+        builder.settings_checked(Item(kind=row["kind"], title=row["title"]), _settings(row, timezone.now()))
     except BadInput as refused:
         raise _in_file(row["file"], refused) from None
     return text
@@ -185,6 +186,14 @@ def _place(path: str) -> str:
     return path.removeprefix("$").removeprefix(".")
 
 
+def _settings(row: Mapping[str, Any], begin: dt.datetime) -> dict[str, Any]:
+    """The settings of an item, with its dates counted from when the course begins."""
+    dates = {
+        field: None if row[name] is None else begin + dt.timedelta(seconds=row[name]) for name, field in DATES.items()
+    }
+    return {**{name: row[name] for name in SETTINGS}, **dates}
+
+
 @transaction.atomic
 def imported(*, by: User, raw: bytes, first: dt.datetime | None = None) -> Course:
     """A new course of the bundle in an archive, all of it hidden from students, its first date as said. Teachers only;
@@ -196,10 +205,8 @@ def imported(*, by: User, raw: bytes, first: dt.datetime | None = None) -> Cours
     now = timezone.now().replace(minute=0, second=0, microsecond=0)
     begin = first or now + FIRST
     for row, text in found.items:
-        settings: dict[str, Any] = {name: row[name] for name in SETTINGS}
-        for name, field in DATES.items():
-            settings[field] = None if row[name] is None else begin + dt.timedelta(seconds=row[name])
-        services.item_add(by=by, course=course, kind=row["kind"], title=row["title"], text=text, **settings)
+        plain = {"kind": row["kind"], "title": row["title"], "text": text}
+        services.item_add(by=by, course=course, **plain, **_settings(row, begin))
     told = {"items": len(found.items), "sha256": hashlib.sha256(raw).hexdigest()}
     audit.record(by=by, type="course.imported", subject=f"course:{course.pk}", data=told)
     return course

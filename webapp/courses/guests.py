@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from webapp.pages import refusal
 
 OPEN: Final = (
-    *("/learn/", "/join/", "/teach/cell/", "/demo/", "/help/", "/guide/", "/live/", "/static/"),
+    *("/learn/", "/join/", "/s/", "/teach/cell/", "/demo/", "/help/", "/guide/", "/live/", "/static/"),
     *("/theme/", "/language/", "/sign-out/", "/sign-in/", "/home/", "/notices/bell/", "/healthz"),
     *(
         "/api/lessons",

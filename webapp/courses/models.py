@@ -545,3 +545,11 @@ class PolicyAnswer(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["seat", "declaration", "proposal"], name="courses_policy_answer_once")
         ]
+
+
+class GuestMarks(models.Model):
+    """What is kept of the marks of guests who are gone: how many had one on this item, and all their points."""
+
+    item = models.OneToOneField(Item, models.CASCADE, related_name="guest_marks")
+    people = models.PositiveIntegerField(default=0)
+    points = models.FloatField(default=0)

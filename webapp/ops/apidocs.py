@@ -33,6 +33,7 @@ TAGS = {
     "audit": _("Record"),
     "classroom": _("Attack table"),
     "courses": _("Courses and classes"),
+    "shares": _("Links to moments"),
     "lessons": _("Lessons"),
     "labs": _("Attack lab"),
     "grades": _("Gradebook"),

@@ -42,7 +42,7 @@ from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
-from webapp.ops import services, watching
+from webapp.ops import retention, services, watching
 from webapp.ops.models import ChainCheck
 from webapp.ops.services import BEAT_SECONDS
 from webapp.runs import services as runs
@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
+GUESTS_SECONDS: Final = 3600.0  # between two looks for guests who are to go
 SHARES_A_SLOT: Final = 2  # messages in each queue of the broker for each worker process
 MOST_ROWS: Final = 1_000  # looked at in one round, of each kind: the heads of all turns come first
 MOST_SERVED: Final = 20_000  # turns whose last service is remembered
@@ -278,6 +279,7 @@ class Keeper:
         self.stopping = False
         self._bell = Bell()
         self._beat_at = self._story_at = 0.0
+        self._guests_at = time.monotonic() + GUESTS_SECONDS
         self._since: dt.datetime | None = None
 
     def run(self) -> None:
@@ -303,6 +305,9 @@ class Keeper:
             self._since = self._since or now
             watching.look(now, oldest=waiting_since(now), up=now - self._since)
         relay(now)
+        if time.monotonic() >= self._guests_at:
+            self._guests_at = time.monotonic() + GUESTS_SECONDS
+            retention.prune_guests()
         if self.story is not None and time.monotonic() >= self._story_at:
             self._story_at = time.monotonic() + 1
             self.story()

@@ -14,11 +14,13 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils import timezone
 
-from webapp.accounts.models import Attempts, CallCount, StoredAnswer
+from webapp.accounts.models import Attempts, CallCount, StoredAnswer, User
 from webapp.audit import services as audit
+from webapp.courses import own
 from webapp.notices.models import Delivery, Mail, Notice
 from webapp.notices.models import Event as Told
 from webapp.runs.models import Checkpoint, Event, Mark, Run
+from webapp.shares.models import Share
 from webapp.tenants.models import Invitation
 
 TOGETHER: Final = 500  # rows of one transaction: others who write wait for no more
@@ -81,6 +83,8 @@ KEPT: Final = (
         "KEEP_SESSIONS_DAYS",
         lambda before: CallCount.objects.filter(minute__lt=int(before.timestamp()) // 60),
     ),
+    Kept("guests of classes that are over", "KEEP_GUESTS_DAYS", own.guests_past),
+    Kept("links that are over", "KEEP_SHARES_DAYS", lambda before: Share.objects.filter(ends_at__lt=before)),
     Kept(
         "invitations that are over",
         "KEEP_INVITATIONS_DAYS",
@@ -115,12 +119,20 @@ def prune() -> dict[str, int]:
     return gone
 
 
+def prune_guests() -> int:
+    """The same for guests alone, a few hundred at once. The keeper does it unasked: nobody asked to be kept."""
+    kept = next(each for each in KEPT if each.rows is own.guests_past)
+    return _some(past(kept, timezone.now()))
+
+
 @transaction.atomic
 def _some(rows: QuerySet[Any]) -> int:
     """Remove the next few rows; 0 when there are none left."""
     chosen = list(rows.order_by("pk").values_list("pk", flat=True)[:TOGETHER])
     if rows.model is Checkpoint:
         runs = set(Checkpoint.objects.filter(pk__in=chosen).values_list("run", flat=True))
+    if rows.model is User:
+        own.guests_counted(chosen)
     rows.model._default_manager.filter(pk__in=chosen).delete()
     if rows.model is Checkpoint:
         _look_back(runs)

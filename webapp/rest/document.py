@@ -57,6 +57,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "act": "pause",
     "architecture": "nested",
     "code": "K7QP2X",
+    "ref": "12-0123456789abcdef0123456789abcdef01234567",
     "member": 4,
     "item": 5,
     "one": 4,

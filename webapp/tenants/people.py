@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from allauth.mfa.models import Authenticator
@@ -304,6 +305,8 @@ def organisation_create(*, by: User, slug: str, name: str) -> Tenant:
 
 # -- leaving
 
+on_deleted: list[Callable[[User], None]] = []  # what other apps keep about the person goes, in the same transaction
+
 
 @transaction.atomic
 def account_delete(*, user: User) -> None:
@@ -327,6 +330,8 @@ def account_delete(*, user: User) -> None:
     Authenticator.objects.filter(user=user).delete()
     SocialAccount.objects.filter(user=user).delete()
     user.api_tokens.all().delete()
+    for forget in on_deleted:
+        forget(user)
     for kept in (user.notices, user.mails, user.notice_choices):
         kept.all().delete()
     sessions.end(user=user)
