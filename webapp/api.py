@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja.errors import AuthenticationError, AuthorizationError, HttpError, ValidationError
 from ninja.parser import Parser
@@ -31,6 +32,7 @@ from webapp.courses.class_api import router as courses
 from webapp.courses.grade_api import router as grades
 from webapp.courses.lab_api import router as labs
 from webapp.courses.lesson_api import router as lessons
+from webapp.courses.member_api import router as members
 from webapp.courses.policy_api import router as policies
 from webapp.courses.predict_api import router as predictions
 from webapp.errors import VpmsError
@@ -38,6 +40,7 @@ from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
 from webapp.ops.job_api import router as jobs
 from webapp.ops.kiosk_api import router as screens
+from webapp.pages import DATABASE_AWAY
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -70,7 +73,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, bundles, lessons, labs, predictions, policies, grades, shares),
+    *(courses, building, members, bundles, lessons, labs, predictions, policies, grades, shares),
 ):
     api.add_router("", router)
 
@@ -125,6 +128,15 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     if isinstance(error.__cause__, RequestDataTooBig):
         return too_big(request, error.__cause__)
     return problem(error.status_code, "bad_request", str(error))
+
+
+@api.exception_handler(OperationalError)
+def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse:
+    """The disk is full, the database is away or held by somebody else: all that the call wrote is taken back."""
+    log.error("the database failed the API at %s: %s", request.path, error)
+    told = problem(503, "database_away", str(DATABASE_AWAY))
+    told["Retry-After"] = "5"
+    return told
 
 
 @api.exception_handler(Exception)

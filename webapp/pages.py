@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from django.utils.html import escape
+from django.utils.translation import get_language, gettext_lazy
 from django.views.defaults import page_not_found, permission_denied
 
 from webapp.errors import BadInput, VpmsError
 from webapp.rest.problems import problem
+
+log = logging.getLogger(__name__)
 
 API = "/api/"
 AT_ONCE = 50  # rows of a long list on one page
@@ -76,6 +82,23 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "400.html", status=400)
 
 
+DATABASE_AWAY: Final = gettext_lazy(
+    "The site cannot store anything just now. Nothing was changed; try again in a moment."
+)
+
+
+def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse:
+    """The disk is full, or the database is away or held by somebody else. No page is made of it: that would ask the
+    same database again. In the browser's history what was typed is kept."""
+    log.error("the database failed %s: %s", request.path, error)
+    text = escape(str(DATABASE_AWAY))
+    head = f'<!doctype html><html lang="{get_language() or "en"}"><meta charset="utf-8"><title>{text}</title>'
+    answer = HttpResponse(f"{head}<h1>{text}</h1></html>")
+    answer.status_code = 503
+    answer["Retry-After"] = "5"
+    return answer
+
+
 class RefusalMiddleware:
     """A VpmsError that a page's view did not answer itself becomes a page that says what happened; so does a method
     that an address does not know. The API takes bodies as JSON only, apart from files where one is uploaded."""
@@ -102,6 +125,8 @@ class RefusalMiddleware:
         return told
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, OperationalError):
+            return database_away(request, exception)
         if not isinstance(exception, VpmsError):
             return None
         if exception.http_status == 404:

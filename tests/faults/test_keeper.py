@@ -109,3 +109,16 @@ def test_the_broker_library_knows_the_options_that_bring_back_what_a_killed_work
     from kombu.transport.redis import Channel
 
     assert set(settings.CELERY_BROKER_TRANSPORT_OPTIONS) <= set(Channel.from_transport_options)
+
+
+def test_a_clock_that_was_set_back_stops_nothing(cast: Any, broker: Any) -> None:
+    run = start_run(cast)
+    later = timezone.now() + dt.timedelta(hours=1)
+    Run.objects.update(due_at=later, enqueued_at=later, lease_until=later, lease_token="x" * 32)
+    assert keeper.clock_set_back(timezone.now()) == 3
+    assert keeper.clock_set_back(timezone.now()) == 0
+    run.refresh_from_db()
+    ends = timezone.now() + dt.timedelta(seconds=7)
+    assert run.lease_until is not None and run.lease_until < ends and run.lease_token == "x" * 32
+    Run.objects.update(lease_until=timezone.now() - dt.timedelta(seconds=1))
+    assert keeper.relay(timezone.now()) == 1

@@ -37,8 +37,24 @@ GOALS: Final = {
     "K1": Goal("chaos", "chaos.kills", "20 kill -9 during 60 runs: nothing lost or doubled, resumed within 15 s"),
     "K2": Goal("chaos", "chaos.redis_away", "5 kills of Redis and 5 resets: every view right again within 10 s"),
     "K3": Goal("chaos", "chaos.redis_wiped", "FLUSHALL: no run lost, views rebuilt"),
+    "F1": Goal("chaos", "faults.bad_ways", "delay, loss, half-open and slow ways: as K2"),
+    "F2": Goal("chaos", "faults.full_disk", "a full disk: clear refusals, nothing half done, recovers"),
+    "F3": Goal(
+        "chaos", "faults.clock_jumps", "the clock jumps by hours: runs go on within 15 s, effects as undisturbed"
+    ),
+    "A2": Goal("chaos", "records.log_edits", "100 random edits of the audit log, every one found"),
+    "B1": Goal("chaos", "records.backup", "backup, wipe, restore within 60 s; counts, digests and chain equal"),
+    "B2": Goal("chaos", "records.migrations", "migrations to zero and back, empty and populated"),
+    "D1": Goal("chaos", "records.digests", "one digest across processes, CPU variants, builds and 50 checkpoints"),
     "V1": Goal("load", "load.viewers", "200 viewers at 5 Hz: p95 500 ms, 250 MB; 400 without loss"),
     "V2": Goal("load", "load.never_reading", "20 clients that never read: 50 MB, dropped within 15 s"),
+    "M1": Goal("load", "probes.malformed", "20,000 malformed inputs: nothing above 499, none hangs, nothing dies"),
+    "M2": Goal("load", "probes.bombs", "60 bombs refused within 1 s each and 64 MB"),
+    "I1": Goal("load", "access.foreign_things", "2,000 probes and 200 subscriptions by strangers: nothing leaks"),
+    "I2": Goal("load", "access.rights_end", "rights that end close 20 of 20 open sockets within 5 s"),
+    "I3": Goal("load", "access.turns_and_quotas", "a thousand queued runs double another's wait at most"),
+    "A1": Goal("load", "access.settings_and_headers", "check --deploy, headers, cookies, failed sign-ins"),
+    "S1": Goal("soak", "soak.soak", "four minutes at half load: memory, descriptors and threads flat, no error"),
 }
 
 

@@ -253,7 +253,9 @@ def disturb(place: Place, site: Site, act: str, redis_way: FaultProxy, web_way: 
     elif act == "flush":
         redis.Redis.from_url(place.redis_url).flushall()
     else:
-        raise ValueError(act)
+        redis_way.mode = web_way.mode = act
+        time.sleep(6)
+        redis_way.mode = web_way.mode = "pass"
 
 
 def caught_up(watchers: Watchers, heads: dict[int, int], *, news: int = 0) -> bool:

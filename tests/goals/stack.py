@@ -189,15 +189,16 @@ Address = Path | int  # a unix socket, or a port of loopback
 class FaultProxy:
     """A way to a server on which things go wrong. `mode` holds for what is sent from now on, on open ways too:
 
-    pass; delay (0.3 s a piece); drop (what is sent is swallowed); half-open (one direction is swallowed, and neither
-    side is told when the other goes); slow (4 kB/s). `reset()` ends all open ways by a reset.
+    pass; delay (0.3 s a piece); drop (what is sent is swallowed, both ways); half-open (what the server says is
+    swallowed); slow (4 kB/s). A way that lost a byte stays dead and silent, as when a firewall has forgotten it: nobody
+    is told, and only who has a limit of his own notices. `reset()` ends all open ways by a reset.
     """
 
     DELAY, SLOW = 0.3, 4096
 
     def __init__(self, listen: Address, target: Address) -> None:
         self.listen, self.target, self.mode = listen, target, "pass"
-        self.joined = 0
+        self.swallowed = 0  # bytes
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
@@ -217,7 +218,6 @@ class FaultProxy:
         self._loop.run_forever()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.joined += 1
         try:
             if isinstance(self.target, Path):
                 there, back = await asyncio.open_unix_connection(str(self.target))
@@ -228,19 +228,22 @@ class FaultProxy:
             return
         both = {writer, back}
         self._open |= both
-        ways = [asyncio.create_task(self._copy(reader, back, out=True))]
-        ways.append(asyncio.create_task(self._copy(there, writer, out=False)))
+        lost: set[bool] = set()
+        ways = [asyncio.create_task(self._copy(reader, back, lost, out=True))]
+        ways.append(asyncio.create_task(self._copy(there, writer, lost, out=False)))
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        while self.mode == "half-open":  # nobody is told
-            await asyncio.sleep(0.1)
         for end in both:
             end.transport.abort()
         self._open -= both
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, out: bool) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[bool], *, out: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(PIECE):
-                if self.mode == "drop" or (self.mode == "half-open" and not out):
+                if self.mode == "drop" or (self.mode == "half-open" and not out) or out in lost:
+                    lost |= {True, False} if self.mode == "drop" else {out}
+                    self.swallowed += len(data)
                     continue
                 if self.mode == "delay":
                     await asyncio.sleep(self.DELAY)

@@ -13,7 +13,7 @@ import pytest
 from tests.goals.__main__ import GOALS
 from tests.goals.chaos import differing
 from tests.goals.load import text_frame
-from tests.goals.stack import FaultProxy
+from tests.goals.stack import FaultProxy, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -43,6 +43,13 @@ def echo() -> Iterator[int]:
     listener.close()
 
 
+def opened(folder: Path) -> socket.socket:
+    way = socket.socket(socket.AF_UNIX)
+    way.settimeout(20)
+    way.connect(str(folder / "way"))
+    return way
+
+
 def asked(way: socket.socket, text: bytes) -> bytes:
     try:
         way.sendall(text)
@@ -54,19 +61,23 @@ def asked(way: socket.socket, text: bytes) -> bytes:
 def test_each_fault_of_the_proxy_happens(echo: int, tmp_path: Path) -> None:
     proxy = FaultProxy(tmp_path / "way", echo)
     proxy.DELAY = 0.1
-    way = socket.socket(socket.AF_UNIX)
-    way.settimeout(0.4)
-    way.connect(str(tmp_path / "way"))
+    way = opened(tmp_path)
     assert asked(way, b"one") == b"one"
-    proxy.mode = "drop"
-    assert asked(way, b"two") == b""
-    proxy.mode = "half-open"
-    assert asked(way, b"three") == b""
     proxy.mode = "delay"
-    assert asked(way, b"four") == b"four"
-    proxy.mode = "pass"
-    assert proxy.reset() == 1
-    assert asked(way, b"five") == b""
+    assert asked(way, b"two") == b"two"
+    for mode in ("half-open", "drop"):
+        dead = opened(tmp_path)
+        proxy.mode = mode
+        for text in (b"three", b"four"):  # the second after it: what has lost a byte stays silent
+            before = proxy.swallowed
+            dead.sendall(text)
+            until(lambda before=before: proxy.swallowed > before, 30)
+            proxy.mode = "pass"
+        dead.settimeout(0.05)
+        assert asked(dead, b"five") == b""
+    assert asked(way, b"six") == b"six"
+    assert proxy.reset() >= 1
+    assert asked(way, b"seven") == b""
 
 
 def test_a_doubled_effect_and_a_lost_one_both_show() -> None:

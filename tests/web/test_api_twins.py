@@ -192,6 +192,10 @@ TWINS = {
     "course": "course_list item_list",
     "course-add": "item_copy item_make",
     "course-settings": "course_put course_copy course_archive course_get",
+    "course-members": "course_member_list course_member_put course_member_delete course_invite course_link_make "
+    "course_invitation_list course_invitation_delete",
+    "course-leave": "course_leave",
+    "course-enter": "course_enter",
     "course-preview": "! how this browser shows the course",
     "preview-end": "! how this browser shows the course",
     "item-edit": "item_text_put item_text_get item_check item_version_list",

@@ -14,7 +14,7 @@ from tests.web.lab import make_class, work_all
 from tests.web.policy import make_lab
 from tests.web.policy import work_all as work_tables
 from webapp.accounts.models import User
-from webapp.courses import class_stage, classes, lab, policy_game, policy_play, policy_table, regrades
+from webapp.courses import class_stage, classes, joining, lab, policy_game, policy_play, policy_table, regrades
 from webapp.courses.models import PolicySeat
 from webapp.courses.services import member_add
 from webapp.shares.services import ref_of, share_make
@@ -128,6 +128,11 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/tables/{table}", "student", 10),
     ("/api/games/{game}", "teacher", 11),
     ("/learn/courses/{course}/settings/", "teacher", 6),
+    ("/learn/courses/{course}/members/", "teacher", 9),
+    ("/learn/courses/{course}/leave/", "student", 6),
+    ("/learn/enter/{token}/", "student", 6),
+    ("/api/courses/{course}/members", "teacher", 6),
+    ("/api/courses/{course}/invitations", "teacher", 6),
     ("/learn/items/{lesson}/edit/", "teacher", 9),
     ("/learn/items/{lesson}/versions/1/", "teacher", 9),
     ("/learn/items/{lesson}/settings/", "teacher", 7),
@@ -238,11 +243,14 @@ def learning(hosts: int) -> dict[str, int]:
     for number in range(4 * hosts):
         seat, _word = classes.seat_take(session=session, user=None, nickname=f"guest {number}")
     lesson = session.course.items.get()
+    for _ in range(hosts):
+        _row, token = joining.link_make(by=room.ines, course=session.course, role="student", days=3)
     ask = class_stage.lesson_question(course=session.course, item=lesson.pk, key="guess-count")
     classes.ask(by=room.ines, session=session, question=ask)
     classes.answer(seat=seat, choice="a")
     shared = share_make(by=room.stu, kind="walk", asked={"case": "nested", "step": "7"})
     learns = {"ref": ref_of(shared), "lesson": lesson.pk, "course": session.course_id, "code": session.code}
+    learns["token"] = token
     regrade = regrades.regrade_start(by=room.ines, item=room.item).pk
     regrades.regrade_work(regrade_id=regrade)
     book = {"regrade": regrade, "book": room.course.pk, "member": room.member.pk}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 
 from tests.conftest import Cast
 from webapp.tenants.models import Policy
@@ -34,3 +36,22 @@ def test_a_form_that_is_too_long_or_has_too_many_fields_says_so(cast: Cast, clie
     many = client.post("/tenant/vm/a-db/", {f"f{i}": "1" for i in range(500)})
     assert (long.status_code, many.status_code) == (413, 400)
     assert "longer than 1 MiB" in long.content.decode() and "more than 400 fields" in many.content.decode()
+
+
+def test_a_database_that_cannot_write_is_no_failure_of_the_site(cast: Cast, client: Any) -> None:
+    def full(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(("INSERT INTO", "UPDATE")):
+            raise OperationalError("database or disk is full")
+        return execute(sql, params, many, context)
+
+    client.force_login(cast.alice)
+    document = client.get("/api/vms/a-db/policy").json()
+    document["version"] += 1
+    before = Policy.objects.count()
+    with connection.execute_wrapper(full):
+        by_api = client.put("/api/vms/a-db/policy", json.dumps(document), content_type="application/json")
+        by_page = client.post("/tenant/vm/a-db/start/")
+        read = client.get("/tenant/vm/a-db/")
+    assert (by_api.status_code, by_api.json()["code"], by_api["Retry-After"]) == (503, "database_away", "5")
+    assert by_page.status_code == 503 and "Nothing was changed" in by_page.content.decode()
+    assert read.status_code == 200 and Policy.objects.count() == before

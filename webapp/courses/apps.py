@@ -9,6 +9,7 @@ class CoursesConfig(AppConfig):
         from webapp.courses import (
             class_live,
             classes,
+            joining,
             kinds,
             lab_views,
             lesson_views,
@@ -29,3 +30,5 @@ class CoursesConfig(AppConfig):
         services.on_marked.append(classes.marked)
         selectors.more_of_own["courses"] = own.own_data
         people.on_deleted.append(own.forget)
+        people.on_deleted.append(joining.account_deleted)
+        people.leaving_refused.append(joining.account_refused)

@@ -249,7 +249,8 @@ def seat_remove(*, by: User, seat: Seat) -> None:
 def seats(*, session: ClassSession) -> list[dict[str, Any]]:
     """Who is there, by nickname, whether they follow, and the newest attack of theirs that was executed (0: none)."""
     done = Attempt.objects.filter(member=OuterRef("member"), state=Attempt.State.DONE).order_by("-id").values("id")[:1]
-    rows = Seat.objects.filter(session=session, removed_at__isnull=True).select_related("member")
+    rows = Seat.objects.filter(session=session, removed_at__isnull=True, member__left_at__isnull=True)
+    rows = rows.select_related("member")
     return [
         {
             "id": row.pk,

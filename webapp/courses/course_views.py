@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from webapp.courses import builder, classes, kinds, selectors, services
-from webapp.courses.models import Mark
+from webapp.courses.models import Mark, Member
 from webapp.errors import BadInput, Fault
 from webapp.roles import only_reads, read_only, signed_in_required
 
@@ -30,8 +30,13 @@ def mine(request: HttpRequest) -> HttpResponse:
             return redirect("course", services.course_create(by=user, title=request.POST.get("title", "")).pk)
         except BadInput as refused:
             faults = refused.faults
-    context = {"members": selectors.members_of(user=user), "faults": faults, "title": request.POST.get("title", "")}
+    context = {"members": _listed(user), "faults": faults, "title": request.POST.get("title", "")}
     return render(request, "courses/courses.html", context, status=422 if faults else 200)
+
+
+def _listed(user: Any) -> list[Member]:
+    """The person's courses, newest first; archived ones at the end."""
+    return sorted(selectors.members_of(user=user), key=lambda row: row.course.archived_at is not None)
 
 
 @require_GET

@@ -21,6 +21,7 @@ from webapp.courses.models import (
     PolicyAnswer,
     PolicyClaim,
     PolicySeat,
+    Prediction,
     Seat,
 )
 
@@ -42,6 +43,7 @@ def own_data(user: User) -> dict[str, Any]:
         "lesson_answers": list(
             LessonAnswer.objects.filter(user=user).values("item", "lesson", "key", "choice", "right")
         ),
+        "predictions": list(Prediction.objects.filter(user=user).values("item", "source", "step", "kind", "choice")),
         "drafts": list(drafts.values("item", "text", "hints")),
         "attempts": [
             {
@@ -77,6 +79,7 @@ def forget(user: User) -> None:
     for rows in (LabWork.objects.filter(member__in=members), Attempt.objects.filter(member__in=members)):
         rows.delete()
     LessonAnswer.objects.filter(user=user).delete()
+    Prediction.objects.filter(user=user).delete()
     PolicySeat.objects.filter(member__in=members).update(member=None)  # the table stands as it was
     Seat.objects.filter(member__in=members).update(word_sha256="", on_board=False, removed_at=timezone.now())
     names = set(members.values_list("nickname", flat=True))

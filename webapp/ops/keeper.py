@@ -123,6 +123,23 @@ def reap(now: dt.datetime) -> int:
     return reaped
 
 
+def clock_set_back(now: dt.datetime) -> int:
+    """Times that lie further ahead than anybody could have written them now: the clock was set back since. A lease ends
+    when it would if it had begun now, a paced row is due, a message sent in the future counts as lost."""
+    slack = dt.timedelta(seconds=settings.LEASE_SECONDS)
+    farthest = now + dt.timedelta(seconds=settings.SLOWER) + slack  # of a paced row: a slice later
+    changed = 0
+    for kind in KINDS:
+        rows = kind.model._default_manager
+        changed += rows.filter(lease_until__gt=now + 2 * slack).update(lease_until=now + slack)
+        changed += rows.filter(enqueued_at__gt=now + slack).update(enqueued_at=None)
+        if kind.paced:
+            changed += rows.filter(due_at__gt=farthest).update(due_at=now)
+    if changed:
+        log.warning("the clock was set back: %d times that lay too far ahead were moved", changed)
+    return changed
+
+
 def kinds_due(now: dt.datetime) -> list[Kind]:
     """The kinds of which anything is due: one question for all of them, since most looks find nothing."""
     name = connection.ops.quote_name
@@ -300,6 +317,7 @@ class Keeper:
             # A worker's sign of life takes the way of all work: broker, worker, database. It may serve one queue alone.
             for queue in settings.QUEUES:
                 send("webapp.ops.tasks.beat", [], queue=queue, expires=BEAT_SECONDS * 2)
+            clock_set_back(now)
             reap(now)
             publish.changed("jobs")
             self._since = self._since or now

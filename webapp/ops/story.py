@@ -21,6 +21,9 @@ from webapp.agreements import declaring
 from webapp.agreements import services as agreements
 from webapp.agreements.models import Negotiation
 from webapp.classroom import services as classroom
+from webapp.courses import builder, classes, reading
+from webapp.courses import services as courses
+from webapp.courses.models import Course
 from webapp.errors import VpmsError
 from webapp.fleet import services as fleet
 from webapp.fleet.forms import blank
@@ -41,8 +44,10 @@ PEOPLE: Final = {
     "bob": "acts for tenant beta",
     "olga": "operates the hosts",
     "ines": "teaches",
+    "sven": "learns in the course of ines",
     "nora": "audits tenant alpha: reads, changes nothing",
 }
+COURSE: Final = "Memory that is nobody else's"
 SIZES: Final = {"a-db": 16, "b-web": 8, "a-mail": 8, "b-shop": 16}
 RECLAIM_PAGES: Final = 96
 RECLAIM_EVERY: Final = dt.timedelta(seconds=15)
@@ -135,6 +140,46 @@ def prepare(passwords: dict[str, str]) -> None:
     _set_going("h1", "a-db")
     _wish_again("a-db", CAREFUL)
     _set_going("h1", "b-web")
+    _teach(passwords)
+
+
+@transaction.atomic
+def _teach(passwords: dict[str, str]) -> None:
+    """A course of ines in which sven has begun to learn, and a class of it that is open."""
+    ines, sven = (_person(name, passwords[name]) for name in ("ines", "sven"))
+    ines.forget_roles()
+    if not ines.is_teacher:  # where that role asks for a second factor, it sleeps until she has one
+        return
+    course = Course.objects.filter(title=COURSE, members__user=ines).first() or _course(ines, sven)
+    if course.archived_at is not None or not course.members.filter(user=ines, role="teacher", left_at=None).exists():
+        return
+    session = classes.class_open(by=ines, course=course)
+    first = course.items.filter(kind="lesson", shown=True).first()
+    if first is not None and not session.cursor:
+        classes.show(by=ines, session=session, cursor={"kind": "section", "item": first.pk, "section": 0})
+
+
+def _course(ines: User, sven: User) -> Course:
+    """Three lessons and a lab: two lessons are open, the lab is due in a week, the last lesson is not open yet."""
+    course = courses.course_create(by=ines, title=COURSE, summary="Who may read whose memory, and who says so.")
+    member = courses.member_add(course=course, user=sven, nickname="sven")
+    due = timezone.now().replace(hour=18, minute=0, second=0, microsecond=0) + dt.timedelta(days=7)
+    terms = {"due_at": due, "late": "daily", "late_percent": 10, "accepted_until": due + dt.timedelta(days=7)}
+    for kind, name, shown, given in (
+        ("lesson", "two-translations", True, {"points": 10, "due_at": due}),
+        ("lesson", "who-owns-a-page", True, {"points": 10}),
+        ("attack", "read-the-secret", True, {**terms, "tries": 5}),
+        ("lesson", "compromised-hypervisor", False, {"visible_from": due}),
+    ):
+        item = courses.shipped_add(by=ines, course=course, kind=kind, name=name, language="en")
+        builder.settings_put(by=ines, item=item, given=given, seen=None)
+        courses.item_shown(by=ines, item=item, shown=shown)
+    lesson = course.items.filter(kind="lesson").select_related("course").first()
+    assert lesson is not None
+    reader = reading.of_item(item=lesson, member=member)
+    key, question = next(iter(reader.lesson.questions.items()))
+    reading.answer(reader, key=key, choice=question.right)
+    return course
 
 
 def _check_database() -> None:

@@ -57,6 +57,10 @@ CODES: Final[Mapping[str, Code]] = {
         _("The CSRF token is missing"),
         _("With the session cookie, send the value of the CSRF cookie as X-CSRFToken; or use an API token instead."),
     ),
+    "database_away": Code(
+        _("Nothing can be stored just now"),
+        _("Nothing was changed. Try again after the seconds in Retry-After; if it lasts, tell who runs the site."),
+    ),
     "digest_mismatch": Code(
         _("Another agreement"), _("Read the agreement again; its digest is not the one you named.")
     ),

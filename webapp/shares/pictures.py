@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from webapp.saying import say
 
-LETTER: Final = 6.8  # the width of one, in pixels
+LETTER, CAPITAL = 7.2, 9.4  # the width of one, in pixels
 LINE, ROW, MARGIN = 20, 24, 16
 LONGEST: Final = 64  # letters of a cell
 FILLS: Final = {
@@ -33,7 +33,8 @@ def drawn(shown: dict[str, Any], label: str) -> str:
         y = max(grid["y"] for grid in grids) + 184 + LINE
         width = max(grid["x"] for grid in grids) + 300 + MARGIN
     for table in () if grids else shown["tables"]:
-        lines.append({"x": MARGIN, "y": y, "text": say(table["caption"]), "strong": True})
+        if table["caption"] != shown["title"]:
+            lines.append({"x": MARGIN, "y": y, "text": say(table["caption"]), "strong": True})
         y, wide = _table(table, cells, y + LINE // 2)
         width = max(width, wide)
     for text in shown["legend"]:
@@ -55,10 +56,14 @@ def _wrapped(text: str, most: int = 100) -> list[str]:
     return found
 
 
+def _wide(text: str) -> float:
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in text)
+
+
 def _table(table: dict[str, Any], cells: list[dict[str, Any]], top: float) -> tuple[float, float]:
     """Adds the cells of a table; where it ends below and at the right."""
     rows = [[say(str(text))[:LONGEST] for text in row] for row in (table["heads"], *table["rows"])]
-    widths = [16 + LETTER * max(len(row[at]) for row in rows if at < len(row)) for at in range(len(table["heads"]))]
+    widths = [16 + max(_wide(row[at]) for row in rows if at < len(row)) for at in range(len(table["heads"]))]
     for number, (row, plain) in enumerate(zip(rows, (table["heads"], *table["rows"]), strict=True)):
         x: float = MARGIN
         for at, text in enumerate(row):

@@ -35,9 +35,11 @@ from webapp.tenants.selectors import missing
 from webapp.tenants.services import membership_add, tenant_create
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django.db.models import QuerySet
+
+leaving_refused: list[Callable[[User], str]] = []  # what other apps have against deleting an account, in words; or ""
 
 MOST_OPEN: Final = 100  # open invitations of one organisation
 OWNER: Final = Membership.Role.OWNER
@@ -323,6 +325,9 @@ def account_delete(*, user: User) -> None:
                 raise
             message = _("You are the last owner of %(name)s. Give somebody else that role, or delete it first.")
             raise VpmsError("last_one", 409, message=message % {"name": row.tenant.name}) from None
+    for refused in leaving_refused:
+        if reason := refused(user):
+            raise VpmsError("last_one", 409, message=reason)
     for row in roles:
         _taken(user, row)
     Invitation.objects.filter(by=user, closed_at__isnull=True).update(closed_at=timezone.now(), email="")

@@ -68,6 +68,7 @@ class Command(BaseCommand):
             supervisor = Supervisor(demo.children(port, sock))
             supervisor.start("valkey")
             settings.REDIS_URL = f"unix://{sock}"
+            settings.MFA_REQUIRED = os.environ.get("HSVM_MFA") == "1"  # as on the site that it starts, without TLS
             passwords = prepare(size=size)
             supervisor.start("keeper", "worker", "web")
             wait_ready(supervisor, port)
