@@ -36,7 +36,7 @@ HOSTS, PACED_SECONDS = 8, 10
 VMS = (2, 6)  # on a host, few and many
 MANY = 200  # messages that the keeper sends at once
 VIEWERS, PUBLISH_SECONDS = 120, 6
-WARM_SECONDS = 120
+WARM_SECONDS = 300
 
 
 class Processes:

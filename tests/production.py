@@ -53,10 +53,14 @@ def suite(arguments: list[str], variables: dict[str, str]) -> tuple[int, dict[st
     counts: dict[str, int] = {}
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            print(line, end="", flush=True)
-            if line.rstrip("= \n").endswith(")") or " in " in line:
-                counts = {word: int(number) for number, word in COUNTED.findall(line)} or counts
+        try:
+            for line in running.stdout:
+                print(line, end="", flush=True)
+                if line.rstrip("= \n").endswith(")") or " in " in line:
+                    counts = {word: int(number) for number, word in COUNTED.findall(line)} or counts
+        except KeyboardInterrupt:
+            running.terminate()
+            raise
     return running.returncode, counts
 
 

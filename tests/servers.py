@@ -130,7 +130,7 @@ class Postgres:
                 os.chown(path, int(str(run_as["user"])), int(str(run_as["group"])))
         made = subprocess.run(
             [
-                str(self.binaries / "initdb"), "-D", str(self.data), "-U", "vpms", "--auth=scram-sha-256",
+                str(self.binaries / "initdb"), "-D", str(self.data), "-U", "owner", "--auth=scram-sha-256",
                 "--pwfile", str(word), "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
             ],
             capture_output=True, text=True, cwd=directory, check=False, **run_as,  # type: ignore[call-overload]
@@ -155,17 +155,17 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgres://vpms:{self.password}@{self.address}:{self.port}/postgres"
+        return f"postgres://owner:{self.password}@{self.address}:{self.port}/postgres"
 
     def url_of(self, database: str) -> str:
-        return f"postgres://vpms:{self.password}@{self.address}:{self.port}/{database}"
+        return f"postgres://owner:{self.password}@{self.address}:{self.port}/{database}"
 
     def psql(self, statement: str, *, database: str = "postgres") -> str:
         """The answer of one statement, fields parted by |."""
         done = subprocess.run(
             [
                 str(self.binaries / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.address,
-                "-p", str(self.port), "-U", "vpms", "-d", database, "-c", statement,
+                "-p", str(self.port), "-U", "owner", "-d", database, "-c", statement,
             ],
             capture_output=True, text=True, check=True, env={**os.environ, "PGPASSWORD": self.password},
         )  # fmt: skip

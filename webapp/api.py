@@ -36,6 +36,7 @@ from webapp.courses.member_api import router as members
 from webapp.courses.policy_api import router as policies
 from webapp.courses.predict_api import router as predictions
 from webapp.errors import VpmsError
+from webapp.lti.api import router as lti
 from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
 from webapp.ops.job_api import router as jobs
@@ -61,11 +62,15 @@ log = logging.getLogger(__name__)
 FILES = re.compile(r"/api/(items|courses)/")  # where the member `text` of a body is a file of many lines
 
 
+POINTS = re.compile(r"/api/courses/\d+/grades/\d+/\d+/points")  # that a teacher sets: halves are points too
+
+
 class StrictParser(Parser):
     """Small bodies are read as strictly as documents: no NaN, no duplicate key, no deep nesting."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return strictjson.load(request.body, file="text" if FILES.match(request.path) else "")
+        file = "text" if FILES.match(request.path) else ""
+        return strictjson.load(request.body, file=file, decimals=bool(POINTS.match(request.path)))
 
 
 api = Api(title="VPMS", version="1", docs_url=None, auth=Door(), parser=StrictParser())
@@ -73,7 +78,7 @@ api.add_decorator(once, mode="view")
 for router in (
     *(accounts, people, tenants, wishes, life, agreements, ladder, papers, audit),
     *(runs, wall, hosts, together, moments, workloads, notices, alerts, classroom, drills, jobs, screens),
-    *(courses, building, members, bundles, lessons, labs, predictions, policies, grades, shares),
+    *(courses, building, members, bundles, lessons, labs, predictions, policies, grades, shares, lti),
 ):
     api.add_router("", router)
 

@@ -2,17 +2,26 @@
 
 import ctypes
 import gc
+import logging
 import os
 import signal
 import socket
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
+import redis
 from celery import Celery
-from celery.signals import setup_logging, task_postrun, task_prerun, worker_process_init
+from celery.signals import setup_logging, task_postrun, task_prerun, worker_process_init, worker_ready
+from django.conf import settings
 
 from webapp import logs
 
+log = logging.getLogger(__name__)
+
 PR_SET_PDEATHSIG = 1
+DEAF_SECONDS = 8
 
 app = Celery("webapp")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -29,6 +38,35 @@ def end_with_parent(**_: Any) -> None:
 def keep_modules_out_of_collections(**_: Any) -> None:
     """A slice that loads a checkpoint collects garbage first: most of its time went into looking at modules."""
     gc.freeze()
+
+
+@worker_ready.connect
+def watch_the_way(sender: Any, **_: Any) -> None:
+    """A worker waits for ever on a connection that a firewall has forgotten: no limit of kombu's reaches that read."""
+    queues = [queue.name for queue in sender.task_consumer.queues]
+    threading.Thread(target=leave_when_deaf, args=(queues,), name="deaf", daemon=True).start()
+
+
+def leave_when_deaf(queues: Sequence[str]) -> None:
+    """End this worker when messages have waited for 8 s and it has had nothing to do; who watches it starts it anew."""
+    from celery.worker import state  # of a worker alone
+
+    url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://", 1)
+    since = 0.0
+    while True:
+        time.sleep(1)
+        try:  # a connection of its own each time: that is what is doubted
+            with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+                waiting = any(client.llen(name) for name in queues)
+        except redis.RedisError:
+            waiting = False
+        if not waiting or state.reserved_requests or state.active_requests:
+            since = 0.0
+            continue
+        since = since or time.monotonic()
+        if time.monotonic() > since + DEAF_SECONDS:
+            log.error("messages wait and none arrives: the way to the broker is dead; this worker ends")
+            os._exit(1)
 
 
 @setup_logging.connect

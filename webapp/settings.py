@@ -113,6 +113,7 @@ SITE_URL = env_str("HSVM_SITE_URL", ORIGINS[0]).rstrip("/")
 
 INSTALLED_APPS = [
     "webapp.ops",
+    "webapp.lti",
     "webapp.shares",
     "webapp.courses",
     "webapp.classroom",
@@ -297,6 +298,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 1,
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 5,
+    "socket_timeout": 5,  # else the keeper would wait for ever on a connection that died in silence
+    "socket_connect_timeout": 5,
 }
 
 
@@ -342,6 +345,8 @@ def webhook_hosts(text: str) -> list[str]:
 
 
 WEBHOOK_HOSTS = webhook_hosts(env_str("HSVM_WEBHOOK_HOSTS", ""))  # none: no webhook can be set up
+
+LTI_PLATFORMS = env_str("HSVM_LTI_PLATFORMS", "")  # a file that names them (webapp/lti/platforms.py); none: no LTI
 
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in/"

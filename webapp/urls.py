@@ -18,6 +18,7 @@ urlpatterns = [
             "runs",
             "classroom",
             "courses",
+            "lti",
             "shares",
             "ops",
             "live",

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ask, send, sendable, type Get } from "./predict_part";
+import { ask, cursorOf, send, sendable, type Get } from "./predict_part";
 
 const PAGE = "<main><p>about</p><section data-predict id=predict><section id=told><h2>right</h2></section><h2>asked</h2></section></main>";
 const answering = (text: string, ok = true): { get: Get; calls: [string, RequestInit | undefined][] } => {
@@ -27,6 +27,10 @@ describe("predict, then see", () => {
     expect((await send("/answer/?seed=1", given, sent.get))?.url).toBe("/answer/?seed=1#predict");
     expect(sent.calls[0]?.[1]?.method).toBe("POST");
     expect((sent.calls[0]?.[1]?.body as FormData).get("choice")).toBe("ok");
+  });
+
+  it("knows to which moment of a run an answer leads", () => {
+    expect([cursorOf("/learn/predict/run/1/?seed=3&at=42"), cursorOf("/learn/predict/walk/nested/?seed=3"), cursorOf("/x?at=-1")]).toEqual([42, null, null]);
   });
 
   it("leaves what the server refuses to the browser", async () => {

@@ -10,6 +10,12 @@ export const partOf = (text: string): HTMLElement | null => new DOMParser().pars
 /** Whether a form can be sent as it stands: one passes, or has chosen. */
 export const sendable = (pressed: string | null, chosen: boolean): boolean => pressed === "pass" || chosen;
 
+/** The time cursor in the address of a part of a run; null where there is none. */
+export function cursorOf(url: string): number | null {
+  const at = new URL(url, "http://here/").searchParams.get("at");
+  return at !== null && /^\d{1,16}$/.test(at) ? Number(at) : null;
+}
+
 /** What the server says: a part to show, or null where the browser itself must go there. */
 const said = async (answer: Response): Promise<string | null> => {
   const text = answer.ok ? await answer.text() : "";

@@ -1,6 +1,7 @@
 /** The timeline dock: one time cursor for every view of a run. Where it stands is an operation (for tenants a step). */
 
 import { button, count, el, LongTable, Voice } from "./dom";
+import { ask, cursorOf, follow, partOf } from "./predict_part";
 import { fromSlider, momentLink, Moments, toSlider, type Mark, type Moment, type Reach } from "./moments";
 import { opNumber, say, t } from "./words";
 
@@ -38,6 +39,10 @@ export class Timeline {
   private readonly ab = el("span", { class: "timeline-ab mono" });
   private readonly otherRun = el("input", { type: "number", min: "1", required: "", "aria-label": t("Number of the other run") });
   private readonly otherAt = el("input", { type: "number", min: "0", required: "", "aria-label": t("Moment of the other run") });
+  /** A question stands before each step forward; what the step does is not fetched before its answer. */
+  private predicting = false;
+  private readonly predict: HTMLButtonElement;
+  private readonly asking = el("div", { class: "predict-ask", hidden: "" });
   private readonly frozen = el("a", { class: "button button-quiet", href: "/shared/new/" }, t("Share this moment"));
   private readonly link = el("input", { type: "text", readonly: "", "aria-label": t("Link to this moment") });
 
@@ -46,6 +51,13 @@ export class Timeline {
     this.play = button(t("Play"), () => this.toggle());
     this.live = button(t("Back to live"), () => this.goLive());
     this.live.classList.add("button-primary");
+    this.predict = button(t("Predict each step"), () => this.setPredicting(!this.predicting));
+    this.predict.setAttribute("aria-pressed", "false");
+    follow(this.asking, (url) => {
+      const at = cursorOf(url);
+      this.asking.dataset["at"] = String(at ?? "");
+      if (at !== null) void this.go(at);
+    });
     this.link.hidden = true;
     this.slider.addEventListener("input", () => void this.go(fromSlider(this.reach, Number(this.slider.value), POSITIONS)));
     this.build();
@@ -95,14 +107,14 @@ export class Timeline {
     const runTo = el("span", { class: "timeline-find actions" }, this.what, button(t("Last"), () => void this.find("last")), button(t("Next"), () => void this.find("next")));
     const bar = el("div", { class: "timeline-bar" },
       this.play, button(t("Step back"), () => void this.step(-1), "step-back"), button(t("Step forward"), () => void this.step(1), "step-forward"),
-      this.speed, runTo, this.place, go, this.live);
+      this.speed, runTo, this.place, go, this.predict, this.live);
     const more = el("details", { class: "timeline-more" }, el("summary", {}, t("Marks, A and B, link")),
       el("div", { class: "timeline-sheet" }, mark,
         el("div", { class: "actions" }, button(t("Set A here"), () => this.set("a")), button(t("Set B here"), () => this.set("b")), this.ab,
           button(t("Compare A with B"), () => void this.compare()), button(t("End the comparison"), () => this.endComparison())),
         other, share, this.marks.element));
     this.root.replaceChildren(el("h2", { class: "visually-hidden" }, t("Timeline")),
-      el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, more, this.voice.element);
+      el("div", { class: "timeline-track" }, this.slider, this.ticks), bar, this.says, this.asking, more, this.voice.element);
   }
 
   private async start(): Promise<void> {
@@ -145,7 +157,35 @@ export class Timeline {
     this.stop();
     const from = this.at ?? this.reach.newest;
     if (by > 0 && from >= this.reach.newest) return this.tell(t("This is the newest moment."));
+    if (by > 0 && this.predicting) return this.askFirst(from);
     await this.go(from + by);
+  }
+
+  private setPredicting(on: boolean): void {
+    this.predicting = on;
+    this.stop();
+    this.predict.setAttribute("aria-pressed", String(on));
+    this.asking.hidden = true;
+    this.asking.replaceChildren();
+    delete this.asking.dataset["at"];
+    this.tell(on ? t("Step forward now asks first.") : t("Steps are shown at once again."));
+  }
+
+  /** The question about the step after this moment; the step itself comes with the answer. */
+  private async askFirst(from: number): Promise<void> {
+    await this.guarded(async () => {
+      if (this.asking.dataset["at"] !== String(from)) {
+        const text = await ask(`/learn/predict/run/${this.root.dataset["run"] ?? ""}/?at=${from}`);
+        const part = text === null ? null : partOf(text);
+        if (part === null) return this.tell(t("There is no question about this moment."));
+        this.asking.replaceChildren(part);
+        this.asking.dataset["at"] = String(from);
+      }
+      this.asking.hidden = false;
+      const question = this.asking.querySelector<HTMLElement>("[data-predict-form] input, [data-predict-form] button");
+      question?.focus();
+      question?.scrollIntoView({ block: "nearest" });
+    });
   }
 
   private async find(direction: "next" | "last"): Promise<void> {
@@ -162,6 +202,7 @@ export class Timeline {
 
   private toggle(): void {
     if (this.playing) return this.stop();
+    if (this.predicting) return void this.step(1);
     if (this.at === null) return this.tell(t("This is live. Step back or move the slider first, then play from there."));
     this.playing = true;
     void this.playOn();

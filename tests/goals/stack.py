@@ -306,6 +306,7 @@ def run_on(host: Any, vm: Any, *, seed: int, slices: int | None, accesses: int =
         engine_version=engine.ENGINE_VERSION,
         rate=accesses * engine.SLICES_A_SECOND,
         length=slices and slices * accesses - accesses // 3,
+        **({"tenant": vm.tenant} if hasattr(Run, "tenant") else {}),
     )
     size = {"vcpus": 1, "memory_mib": VM_PAGES // engine.PAGES_PER_MIB}
     spec = engine.spec_of(name=vm.name, size=size, trace=vm.trace, core=seed % 2, seed=seed, balloon="on")

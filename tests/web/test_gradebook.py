@@ -80,6 +80,11 @@ def test_only_the_courses_teachers_see_its_gradebook_by_page_and_api(room: Class
             assert answer.status_code == 404, (path, user.username)
             told = re.sub(r'csrfmiddlewaretoken" value="\w+', "", answer.content.decode())
             assert not re.search(r"\bmia\b", told) or user == room.mia
+    halves = signed_in(room.ines).put(
+        f"{paths(room)[9]}/points", json.dumps({"points": 2.5, "reason": "x"}), "application/json"
+    )
+    assert halves.json()["points"] == 2.5 and halves.json()["computed"] == 20
+    Adjustment.objects.all().delete()
     body = json.dumps({"points": 3, "reason": "x"})
     for user in (room.stu, tom, guest, gone):
         client = signed_in(user)

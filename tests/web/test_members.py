@@ -57,7 +57,8 @@ def test_a_link_lets_whoever_has_it_in_once_each_and_its_secret_is_kept_nowhere(
     path = link_of(room)
     token = path.split("/")[3]
     assert token not in str(list(CourseInvitation.objects.values()))
-    assert token not in as_(room.ines).get(f"/learn/courses/{room.course.pk}/members/").content.decode()
+    told = as_(room.ines).get(f"/learn/courses/{room.course.pk}/members/").content.decode()
+    assert token not in told and '<a href="/teach/">Teach</a>' in told
     client = as_(cast.alice)
     assert "Who owns the page tables" in client.get(path).content.decode()
     for _ in "12":
@@ -141,7 +142,11 @@ def test_a_link_for_teachers_asks_for_the_sites_role(room: Class, cast: Cast) ->
 def test_an_auditor_takes_part_in_nothing(room: Class, cast: Cast) -> None:
     nora = User.objects.create(username="nora")
     membership_add(by=None, user=nora, role="auditor", tenant=cast.alpha)
-    assert as_(nora).post(link_of(room), {"nickname": "nora"}).status_code in (403, 409) and "nora" not in roles(room)
+    path = link_of(room)
+    refused = as_(nora).post(path, {"nickname": "nora"})
+    assert refused.status_code == 409 and "Your role here is to read" in refused.content.decode()
+    told = {"token": path.split("/")[3], "nickname": "nora"}
+    assert as_(nora).post("/api/courses/members", told, **JSON).status_code == 403 and "nora" not in roles(room)
 
 
 # -- roles, removing, leaving

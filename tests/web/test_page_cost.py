@@ -114,6 +114,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/courses/{book}/alike/{item}/", "teacher", 7),
     ("/learn/courses/{book}/regrade/{item}/", "teacher", 8),
     ("/learn/courses/{book}/regrades/{regrade}/", "teacher", 7),
+    ("/learn/courses/{book}/returns/", "teacher", 7),
+    ("/operator/lti/", "operator", 5),
     ("/learn/courses/{book}/grades/mine/", "student", 9),
     ("/api/courses/{book}/grades", "teacher", 8),
     ("/api/courses/{book}/grades/document", "teacher", 10),
@@ -146,6 +148,8 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
     ("/learn/predict/walk/nested/", "student", 6),
     ("/api/predictions/walk/nested", "student", 4),
+    ("/learn/items/{predictions}/", "student", 9),
+    ("/api/courses/items/{predictions}/predictions", "student", 6),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
     # beside the four: one for each of the seven kinds of jobs, and the workers
@@ -285,14 +289,21 @@ def predicting_rows(hosts: int) -> dict[str, int]:
     """A cell of the attack table of which stu has predicted steps, the more the more hosts there are."""
     from tests.web.test_replay import executed
     from webapp.accounts.models import User
-    from webapp.courses import predicting
+    from webapp.courses import predict_item, predicting, services
     from webapp.courses.predict_sources import CellSource
 
     cell = executed("A03", "hsvm")
     for _ in range(hosts):
         found = predicting.Round(User.objects.get(username="stu"), CellSource(cell), 1)
         predicting.answer(found, step=found.next or 0, choice="")
-    return {"cell": cell.pk}
+    ines, stu = (User.objects.get(username=name) for name in ("ines", "stu"))
+    course = services.course_create(by=ines, title="Predictions")
+    services.member_add(course=course, user=stu, nickname="stu")
+    made = services.shipped_add(by=ines, course=course, kind="predict", name="page-owner", language="en")
+    services.item_shown(by=ines, item=made, shown=True)
+    for number in range(hosts):
+        predict_item.answer(predict_item.round_of(made, course.members.get(user=stu), None), step=number + 1, choice="")
+    return {"cell": cell.pk, "predictions": made.pk}
 
 
 def alarming(hosts: int, operator: Any) -> dict[str, int]:

@@ -18,11 +18,12 @@ class CoursesConfig(AppConfig):
             own,
             policy_live,
             policy_views,
+            predict_views,
             services,
         )
         from webapp.tenants import people
 
-        for kind in (lesson_views.KIND, lab_views.KIND, policy_views.KIND, link.KIND):
+        for kind in (lesson_views.KIND, lab_views.KIND, predict_views.KIND, policy_views.KIND, link.KIND):
             kinds.register(kind)
         live.register_all()
         class_live.register_all()

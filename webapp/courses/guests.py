@@ -12,6 +12,7 @@ from webapp.pages import refusal
 
 OPEN: Final = (
     *("/learn/", "/join/", "/s/", "/teach/cell/", "/demo/", "/help/", "/guide/", "/live/", "/static/"),
+    "/lti/",
     *("/theme/", "/language/", "/sign-out/", "/sign-in/", "/home/", "/notices/bell/", "/healthz"),
     *(
         "/api/lessons",

@@ -27,6 +27,7 @@ from webapp.courses import selectors, services
 from webapp.courses.models import Course, CourseInvitation, Member
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
+from webapp.roles import only_reads, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,8 @@ def _open(token: str) -> CourseInvitation:
 @transaction.atomic
 def enter(*, by: User, token: str, nickname: str) -> Member:
     """The person takes part from now on. Who takes part already stays as before, and the link is not used up."""
+    if only_reads(by):
+        raise read_only()
     row = _open(token)
     course = Course.objects.select_for_update().get(pk=row.course_id)
     held = Member.objects.filter(course=course, user=by, left_at__isnull=True).first()

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Field, Router, Schema
 from pydantic import ConfigDict
 
-from webapp.courses import predicting
+from webapp.courses import predict_item, predicting, selectors
 from webapp.courses.predict_sources import source_of
 from webapp.courses.predicting import Round
 from webapp.rest.paging import Strict
@@ -147,6 +147,31 @@ def prediction_answer(
     predicting.answer(found, step=body.step, choice=body.choice)
     if found.source.follows_cursor:
         found = _round(request, source, name, found.seed, body.step)
+    return shown(found)
+
+
+def of_item(request: HttpRequest, pk: int, seed: int | None) -> Round:
+    """The round of an item: the graded one for who has it, where no seed is named."""
+    item, member = selectors.item_get(user=request.user, pk=pk)
+    if item.kind != predict_item.KIND:
+        raise selectors.missing()
+    if seed is None and not predict_item.is_graded(item, member):
+        seed = predicting.newest_seed(user=member.user, key=predict_item.round_of(item, member, 0).source.key)
+    return predict_item.round_of(item, member, seed)
+
+
+@router.get("/courses/items/{int:pk}/predictions", response=PredictRoundOut)
+def prediction_item_get(request: HttpRequest, pk: int, seed: Seed | None = None) -> Any:
+    """The next question of an item of a course. Without a seed: your graded round, if you have one; its seed is told to
+    nobody."""
+    return shown(of_item(request, pk, seed))
+
+
+@router.post("/courses/items/{int:pk}/predictions", response=PredictRoundOut)
+def prediction_item_answer(request: HttpRequest, pk: int, body: PredictAnswerIn, seed: Seed | None = None) -> Any:
+    """Answer it, or go on without; the first answer stands. In the graded round the mark follows."""
+    found = of_item(request, pk, seed)
+    predict_item.answer(found, step=body.step, choice=body.choice)
     return shown(found)
 
 

@@ -306,7 +306,7 @@ class RoundSource:
     """So many steps drawn by a seed from the attacks and columns of an item, one question each."""
 
     item: int
-    version: int
+    draws: str
     attacks: tuple[str, ...]
     columns: tuple[str, ...]
     asked: tuple[str, ...]
@@ -318,7 +318,7 @@ class RoundSource:
 
     @property
     def key(self) -> str:
-        return f"item:{self.item}:{self.version}"
+        return f"item:{self.item}:{self.draws}"
 
     @property
     def title(self) -> str:

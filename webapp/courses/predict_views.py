@@ -5,7 +5,7 @@ The page's script asks for the part alone by the header X-Part; without script t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -13,15 +13,18 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
-from webapp.courses import predicting
+from webapp.courses import predict_item, predicting, selectors
+from webapp.courses.kinds import Kind
+from webapp.courses.models import Item, Mark, Member
 from webapp.courses.predict_sources import source_of
 from webapp.courses.predicting import Round
 from webapp.errors import BadInput, Fault
 from webapp.roles import only_reads, read_only, signed_in_required
 
-PART = "predict"
+PART: Final = "predict"
 
 
 def round_of(request: HttpRequest, kind: str, name: str) -> Round:
@@ -51,7 +54,9 @@ def page(request: HttpRequest, kind: str, name: str) -> HttpResponse:
 
 def shown(request: HttpRequest, found: Round, context: dict[str, Any]) -> HttpResponse:
     template = "courses/_predict.html" if request.headers.get("X-Part") == PART else "courses/predict.html"
-    return render(request, template, {**context, "query": query_of(found), "again": found.seed + 1})
+    # never one more than a graded seed: that would tell it
+    last = predicting.newest_seed(user=found.user, key=found.source.key) if found.graded else found.seed
+    return render(request, template, {**context, "query": query_of(found), "again": last + 1})
 
 
 def query_of(found: Round, *, on: bool = False) -> str:
@@ -86,8 +91,55 @@ def answered(request: HttpRequest, found: Round) -> str:
     if passed == "phase":
         predicting.pass_phase(found)
     else:
-        predicting.answer(found, step=int(step), choice="" if passed else choice)
+        predict_item.answer(found, step=int(step), choice="" if passed else choice)
     return on
+
+
+# -- items
+
+
+def item_round(request: HttpRequest, item: Item, member: Member) -> Round:
+    """The graded round of a student, or practice with the seed of the address; teachers only try it out."""
+    seed = predicting.seed_of(request.GET.get("seed", ""))
+    if seed is None and not predict_item.is_graded(item, member):
+        seed = predicting.newest_seed(user=member.user, key=predict_item.round_of(item, member, 0).source.key)
+    return predict_item.round_of(item, member, seed)
+
+
+def item_page(request: HttpRequest, item: Item, member: Member) -> HttpResponse:
+    found = item_round(request, item, member)
+    context = {
+        **predicting.page_of(found),
+        "answer_at": reverse("predict-item-answer", args=[item.pk]),
+        "item": item,
+        "definition": predict_item.read(item.text),
+        "counts": predict_item.is_graded(item, member),
+        "mark": Mark.objects.filter(item=item, member=member).first(),
+    }
+    return shown(request, found, context)
+
+
+@require_POST
+@signed_in_required
+def item_answer(request: HttpRequest, pk: int) -> HttpResponse:
+    item, member = selectors.item_get(user=request.user, pk=pk)
+    if item.kind != predict_item.KIND:
+        raise selectors.missing()
+    query = answered(request, item_round(request, item, member))
+    return redirect(f"{reverse('course-item', args=[pk])}{query}#predict")
+
+
+KIND: Final = Kind(
+    name=predict_item.KIND,
+    label=gettext_lazy("Predictions"),
+    says=gettext_lazy("Questions before the steps of attacks, drawn by a seed; each answer is read off the engine."),
+    read=predict_item.read,
+    page=item_page,
+    blank=predict_item.shipped("en")[-1].text,
+    grade=predict_item.grade,
+    shipped=predict_item.shipped,
+    points=10,
+)
 
 
 @require_GET

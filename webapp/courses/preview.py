@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.http import HttpRequest, HttpResponseBase
 
 from webapp.courses import selectors
-from webapp.courses.models import Course, LessonAnswer
+from webapp.courses.models import Course, LessonAnswer, Prediction
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -50,7 +50,8 @@ def end(request: HttpRequest, *, by: User) -> int | None:
 
 def _forget(by: User, course: int) -> None:
     """A teacher's answers count for nothing; those of a preview would open what a student does not see yet."""
-    LessonAnswer.objects.filter(user=by, item__course=course, item__course__members__in=_teaching(by)).delete()
+    for answers in (LessonAnswer, Prediction):
+        answers.objects.filter(user=by, item__course=course, item__course__members__in=_teaching(by)).delete()
 
 
 def _teaching(by: User) -> Any:

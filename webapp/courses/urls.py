@@ -55,6 +55,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("learn/courses/<int:pk>/mistakes/", predict_views.mistakes, name="mistakes"),
     path("learn/predict/<slug:kind>/<slug:name>/", predict_views.page, name="predict"),
     path("learn/predict/<slug:kind>/<slug:name>/answer/", predict_views.answer, name="predict-answer"),
+    path("learn/items/<int:pk>/predict/", predict_views.item_answer, name="predict-item-answer"),
     path("learn/items/<int:pk>/", views.item, name="course-item"),
     path("learn/items/<int:pk>/answer/", lesson_views.item_answer, name="lesson-item-answer"),
     path("learn/items/<int:pk>/export/", lesson_views.item_export, name="lesson-item-export"),

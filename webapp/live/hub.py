@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FLOOR_SECONDS: Final = 5.0
+ASK_SECONDS: Final = 3  # of silence, then Redis is asked whether it is still there; after as many again it is not
 SWEEP_SECONDS: Final = 3.0
 READ_AT_ONCE: Final = 256
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0
@@ -279,9 +280,15 @@ class Hub:
                     await self._look_again(None)
                     self.connected, wait = True, RETRY_FIRST
                     tally.level("vpms_hub_connected", 1)
-                    async for message in pubsub.listen():
-                        if message["type"] == "message":
+                    silent = 0
+                    while silent < 2:
+                        message = await pubsub.get_message(timeout=ASK_SECONDS)
+                        silent = silent + 1 if message is None else 0
+                        if message is None:
+                            await pubsub.ping()
+                        elif message["type"] == "message":
                             self._hinted(message["channel"].decode(), message["data"].decode())
+                    raise redis.ConnectionError("the way to Redis is dead")
             except (RedisError, OSError) as error:
                 if self.connected:
                     log.warning("the hub lost Redis: %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""The one place from which the product calls an address that somebody typed: only hosts that the operator allows, no
+"""The one place from which the product calls an address that somebody gave: only hosts that the operator allows, no
 redirect, and the very address that was checked is the one that is called.
 
 HSVM_WEBHOOK_HOSTS lists, with commas: host names and addresses (`hooks.example.org`, `[::1]:8443`), each with a port if
@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -50,11 +51,13 @@ def _ip(text: str) -> IpAddress | None:
         return None
 
 
-def allowed_hosts() -> tuple[set[tuple[str, int]], list[ipaddress.IPv4Network | ipaddress.IPv6Network]]:
+def allowed_hosts(
+    entries: Sequence[str] | None = None,
+) -> tuple[set[tuple[str, int]], list[ipaddress.IPv4Network | ipaddress.IPv6Network]]:
     """Listed hosts with their ports, and the networks in which private addresses may lie."""
     hosts: set[tuple[str, int]] = set()
     networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    for entry in settings.WEBHOOK_HOSTS:
+    for entry in settings.WEBHOOK_HOSTS if entries is None else entries:
         if "/" in entry:
             networks.append(ipaddress.ip_network(entry))
             continue
@@ -67,7 +70,7 @@ def allowed_hosts() -> tuple[set[tuple[str, int]], list[ipaddress.IPv4Network | 
     return hosts, networks
 
 
-def address_of(url: str, *, path: str = "$.url") -> Address:
+def address_of(url: str, *, path: str = "$.url", hosts: Sequence[str] | None = None) -> Address:
     """The parts of an address that may be called; else BadInput at this path."""
 
     def refuse(reason: str) -> BadInput:
@@ -88,19 +91,19 @@ def address_of(url: str, *, path: str = "$.url") -> Address:
     if parts.scheme == "http" and not (found is not None and found.is_loopback):
         raise refuse("must begin with https://")
     port = port if port is not None else (443 if parts.scheme == "https" else 80)
-    if (host, port) not in allowed_hosts()[0]:
+    if (host, port) not in allowed_hosts(hosts)[0]:
         raise refuse("is not at a host that the operator of this platform allows for webhooks; ask the operator")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Address(parts.scheme == "https", host, port, target)
 
 
-def resolved(address: Address) -> str:
+def resolved(address: Address, *, hosts: Sequence[str] | None = None) -> str:
     """The numeric address to call. Every one that the name stands for must be public, or listed."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError:
         raise Refused("The host's name was not found.") from None
-    networks = allowed_hosts()[1]
+    networks = allowed_hosts(hosts)[1]
     numbers = [str(row[4][0]) for row in found]
     for number in numbers:
         one = _ip(number.partition("%")[0])
@@ -127,11 +130,25 @@ class _Connection(http.client.HTTPConnection):
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     """The status of the answer; Refused where there is none. What the answer says is not read."""
+    return call("POST", url, body, headers, most=0)[0]
+
+
+def call(
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    *,
+    hosts: Sequence[str] | None = None,
+    most: int = 1 << 20,
+) -> tuple[int, bytes]:
+    """Status and content of the answer, of which at most so much is read; Refused where there is none. `hosts` lists
+    who may be called, as HSVM_WEBHOOK_HOSTS does, which it is without."""
     try:
-        address = address_of(url)
+        address = address_of(url, hosts=hosts)
     except BadInput:
         raise Refused("The operator does not allow this address any more.") from None
-    connection = _Connection(address, resolved(address))
+    connection = _Connection(address, resolved(address, hosts=hosts))
 
     def cut() -> None:
         with contextlib.suppress(OSError, AttributeError):
@@ -141,8 +158,9 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     clock.daemon = True
     clock.start()
     try:
-        connection.request("POST", address.target, body=body, headers=headers)
-        return connection.getresponse().status
+        connection.request(method, address.target, body=body, headers=headers)
+        answer = connection.getresponse()
+        content = answer.read(most + 1) if most else b""
     except ssl.SSLCertVerificationError:
         raise Refused("The host's certificate is not valid for its name.") from None
     except (OSError, http.client.HTTPException) as error:
@@ -150,3 +168,6 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     finally:
         clock.cancel()
         connection.close()
+    if len(content) > most:
+        raise Refused("The answer is too long.")
+    return answer.status, content

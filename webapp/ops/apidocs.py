@@ -38,6 +38,7 @@ TAGS = {
     "labs": _("Attack lab"),
     "grades": _("Gradebook"),
     "policies": _("Policy games"),
+    "lti": _("Learning platforms"),
 }
 
 

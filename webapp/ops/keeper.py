@@ -40,6 +40,8 @@ from webapp.courses import lab, policy_play, regrades
 from webapp.courses.models import Attempt, PolicyTable, Regrade
 from webapp.jobs import MAX_ATTEMPTS, Job
 from webapp.live import publish
+from webapp.lti import returns
+from webapp.lti.models import Return
 from webapp.notices import sending
 from webapp.notices.models import Delivery, Mail
 from webapp.ops import retention, services, watching
@@ -94,6 +96,7 @@ KINDS: Final = (
     Kind(PolicyTable, "webapp.courses.tasks.table_work", "house", ("pk",), "game_id", policy_play.table_failed),
     Kind(Regrade, "webapp.courses.tasks.regrade_work", "house", ("pk",), "item_id", regrades.regrade_failed, most=1),
     Kind(ChainCheck, "webapp.ops.tasks.chain_check", "house", ("pk",), "pk", watching.chain_check_failed, most=1),
+    Kind(Return, "webapp.lti.tasks.return_work", "house", ("pk",), "issuer", returns.return_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
     Kind(Mail, "webapp.notices.tasks.mail_work", "house", ("pk",), "user_id", sending.mail_failed, most=1),
     Kind(

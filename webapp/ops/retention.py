@@ -17,6 +17,7 @@ from django.utils import timezone
 from webapp.accounts.models import Attempts, CallCount, StoredAnswer, User
 from webapp.audit import services as audit
 from webapp.courses import own
+from webapp.lti.models import Nonce
 from webapp.notices.models import Delivery, Mail, Notice
 from webapp.notices.models import Event as Told
 from webapp.runs.models import Checkpoint, Event, Mark, Run
@@ -76,6 +77,7 @@ KEPT: Final = (
             session_key__in=Session.objects.values("session_key")
         ),
     ),
+    Kept("launches that were used", "KEEP_SESSIONS_DAYS", lambda before: Nonce.objects.filter(at__lt=before)),
     Kept("failed sign-ins", "KEEP_SESSIONS_DAYS", lambda before: Attempts.objects.filter(last_at__lt=before)),
     Kept("stored answers of the API", "KEEP_SESSIONS_DAYS", lambda before: StoredAnswer.objects.filter(at__lt=before)),
     Kept(

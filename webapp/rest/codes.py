@@ -155,6 +155,9 @@ CODES: Final[Mapping[str, Code]] = {
         _("Nothing was saved. Look at what was changed and what yours would change, then send it with the new ETag."),
     ),
     "still_running": Code(_("VMs are not stopped yet"), _("Stop every VM of the organisation first.")),
+    "launch_refused": Code(
+        _("A launch was refused"), _("Start again from the platform. If it is refused again, tell the operator.")
+    ),
     "marks_changed": Code(
         _("Marks were changed meanwhile"), _("Nothing was applied. Begin the regrade again and look at it anew.")
     ),

@@ -88,9 +88,9 @@ def _step(run: Run, view: str, at: int) -> Ahead:
         return Ahead("", rows, None)
     name = both[at % len(both)]
     old, new = before[name], after[name]
-    did = {what: new[what] - old[what] for what in ("accesses", "miss", "references")}
+    did = {what: new[what] - old[what] for what in ("l1", "l2", "miss", "references")}
     frames = (old["frames"], new["frames"])
-    return Ahead("", rows, OwnStep(name, frames, did["accesses"], did["miss"], did["references"]))
+    return Ahead("", rows, OwnStep(name, frames, did["l1"] + did["l2"] + did["miss"], did["miss"], did["references"]))
 
 
 def _own(run: Run, view: str, at: int) -> dict[str, dict[str, Any]]:
