@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall chaos load soak goals oracles stories fuzz api-fuzz test-asan coverage mutants clean
+.PHONY: help demo test test-production bench-scaling setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall chaos load soak goals oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,9 @@ test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check and test
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(filter 0,$(E2E)),-m "not e2e")
 	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)
 
+test-production: setup $(VENV)/.stamp-dev ## the tests without browsers on real PostgreSQL and Redis servers, started for it; one JSON line
+	@$(PY) -m tests.production $(ARGS)
+
 bench: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## measure speed here: one JSON object a line
 	@$(PY) -m benchmarks
 
@@ -50,6 +53,9 @@ bench-class: setup $(VENV)/.stamp-dev ## sixty students in one class, one web pr
 
 bench-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## the operator's wall with 5,000 hosts, and 50 planted violations: one JSON object
 	@$(PY) -m benchmarks.wall_speed
+
+bench-scaling: setup $(VENV)/.stamp-dev ## what one more worker, web process, host, viewer or VM gives and costs, on SQLite and on PostgreSQL: one JSON object
+	@$(PY) -m benchmarks.scaling_speed
 
 chaos-wall: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## kill worker, web process and broker under an open wall: screenshots in .run/chaos-wall
 	@$(PY) -m tests.e2e.chaos_wall

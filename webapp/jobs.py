@@ -3,6 +3,10 @@
 The row is its own outbox. A service makes it due in the same transaction as everything else it writes; the keeper
 enqueues what is due (and enqueues it again when a message was lost); a worker claims it by one conditional UPDATE and
 commits by another. So a doubled, late or disordered message finds nothing to claim and changes nothing.
+
+Rows that live through a deploy carry a `shape`: the newest form of what they hold. A release that stores what the one
+before cannot read raises SHAPE, and marks the rows in which it does. A worker claims no row of a newer shape than its
+own, so that while both run the row waits for a worker that can read it; nothing is counted as an attempt.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from webapp import logs, tally
 
 MAX_ATTEMPTS = 3  # attempts without progress before a job is given up
 RENEW_SECONDS = 2
+SHAPE = 1  # the newest form of stored work that this code reads
 
 
 class Job(models.Model):

@@ -7,13 +7,13 @@ import ipaddress
 import os
 import secrets
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from webapp import logs
+from webapp import logs, safety
 
 
 def env_str(name: str, default: str) -> str:
@@ -66,6 +66,22 @@ def private_file(path: Path, *, size: int) -> bytes:
     return content
 
 
+def key_file(variable: str, path: Path, *, size: int) -> bytes:
+    """The key in the file that the variable names, or in the run directory. It is made there at the first start of a
+    site of one machine; a site on PostgreSQL may have several, which must all have the same."""
+    named = env_str(variable, "")
+    path = Path(named) if named else path
+    if named or env_str("HSVM_DATABASE", ""):
+        if not path.is_file():
+            raise ImproperlyConfigured(f"{variable}: there is no file {path}; {safety.MAKE_KEYS}")
+        if not os.access(path, os.R_OK):
+            raise ImproperlyConfigured(f"{variable}: {path} may not be read by this user")
+    key = private_file(path, size=size)
+    if fault := safety.readable_by_others(variable, path):
+        raise ImproperlyConfigured(fault)
+    return key
+
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 RUN_DIR = Path(env_str("HSVM_RUN_DIR", str(BASE_DIR / ".run"))).resolve()
 RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,14 +91,15 @@ TLS = env_flag("HSVM_TLS", True)
 BIND = env_str("HSVM_BIND", "127.0.0.1")
 PORT = env_int("HSVM_PORT", 8000, low=1, high=65535)
 LOOPBACK = BIND in {"127.0.0.1", "::1", "localhost"}
+BEHIND_PROXY = env_flag("HSVM_BEHIND_PROXY", False)
 if not TLS and not LOOPBACK:
     raise ImproperlyConfigured("HSVM_TLS=0 is allowed only together with a loopback HSVM_BIND")
 
 STYLEGUIDE = not TLS and LOOPBACK  # the page of all components: development and demo only
 
-SECRET_KEY = os.environ.get("HSVM_SECRET_KEY") or private_file(RUN_DIR / "secret.key", size=48).hex()
+SECRET_KEY = env_str("HSVM_SECRET_KEY", "") or key_file("HSVM_SECRET_KEY_FILE", RUN_DIR / "secret.key", size=48).hex()
 # Seals checkpoints and signing keys at rest: a checkpoint holds page contents.
-SEAL_KEY = private_file(RUN_DIR / "seal.key", size=32)
+SEAL_KEY = key_file("HSVM_SEAL_KEY_FILE", RUN_DIR / "seal.key", size=32)
 
 ALLOWED_HOSTS = [h for h in env_str("HSVM_HOSTS", "127.0.0.1,localhost,[::1]").split(",") if h]
 SCHEME = "https" if TLS else "http"
@@ -167,7 +184,8 @@ TEMPLATES = [
 
 
 def database(url: str) -> dict[str, object]:
-    """SQLite by default; postgres://user:password@host:port/name needs the extra `postgres`."""
+    """SQLite by default; postgres://user:password@host:port/name?sslmode=verify-full for sites of several machines.
+    A password may stand in a file that the variable HSVM_DATABASE_PASSWORD_FILE names."""
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -181,26 +199,90 @@ def database(url: str) -> dict[str, object]:
             "TEST": {"NAME": str(RUN_DIR / "test.sqlite3")},
         }
     parts = urlsplit(url)
-    if parts.scheme != "postgres" or not parts.hostname or len(parts.path) < 2:
+    if parts.scheme not in {"postgres", "postgresql"} or not parts.hostname or len(parts.path) < 2:
         raise ImproperlyConfigured("HSVM_DATABASE must read postgres://user:password@host:port/name")
+    options = dict(parse_qsl(parts.query))
+    if unknown := sorted(options.keys() - {"sslmode", "sslrootcert"}):
+        raise ImproperlyConfigured(f"HSVM_DATABASE: {unknown[0]!r} is not sslmode or sslrootcert")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path[1:],
         "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
+        "PASSWORD": unquote(parts.password or "") or secret_of("HSVM_DATABASE_PASSWORD_FILE"),
         "HOST": parts.hostname,
         "PORT": str(parts.port or 5432),
-        "CONN_MAX_AGE": 0,
-        "OPTIONS": {"pool": True},
+        "CONN_MAX_AGE": 0,  # the pool keeps connections; beside it, a connection kept by Django would go stale
+        "OPTIONS": {
+            **options,
+            "pool": {
+                "min_size": 1,
+                "max_size": env_int("HSVM_DATABASE_POOL", 12, low=2, high=200),
+                "timeout": 20,
+                "max_idle": 60,
+            },
+        },
     }
 
 
-DATABASES = {"default": database(env_str("HSVM_DATABASE", ""))}
+def secret_of(variable: str) -> str:
+    """What stands in the file that the variable names, without the end of the line; "" if it names none."""
+    path = env_str(variable, "")
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise ImproperlyConfigured(f"{variable}: {path} may not be read by this user, or is no text") from None
+    if fault := safety.readable_by_others(variable, Path(path)):
+        raise ImproperlyConfigured(fault)
+    return text
+
+
+REDIS_PASSWORDS = {  # each may stand in a file that this variable names
+    "HSVM_REDIS": "HSVM_REDIS_PASSWORD_FILE",
+    "HSVM_BROKER": "HSVM_BROKER_PASSWORD_FILE",
+    "HSVM_CACHE": "HSVM_CACHE_PASSWORD_FILE",
+}
+
+
+def redis_url(variable: str, default: str) -> str:
+    """The address under this variable, with its password."""
+    url = env_str(variable, default)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ImproperlyConfigured(f"{variable} must read rediss://user:password@host:port/0 or unix:///path") from None
+    named = parts.path if parts.scheme == "unix" else parts.hostname
+    if parts.scheme not in {"unix", "redis", "rediss"} or not named:
+        raise ImproperlyConfigured(f"{variable} must read rediss://user:password@host:port/0 or unix:///path")
+    password = secret_of(REDIS_PASSWORDS[variable])
+    if password and parts.password is None and parts.scheme != "unix":
+        at = f"{parts.username or ''}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
+        url = parts._replace(netloc=at).geturl()
+    return url
+
+
+DATABASE_URL = env_str("HSVM_DATABASE", "")
+DATABASES = {"default": database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# One Valkey or Redis: unix://PATH in the demo, rediss://... in production.
-REDIS_URL = env_str("HSVM_REDIS", f"unix://{RUN_DIR / 'valkey.sock'}")
-CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+# One Valkey or Redis for everything in the demo. A site of several machines names one for each purpose: the broker's
+# messages, the streams and hints of the live pages, and the cache (what an identity provider said of its keys).
+REDIS_URL = redis_url("HSVM_REDIS", f"unix://{RUN_DIR / 'valkey.sock'}")
+BROKER_URL = redis_url("HSVM_BROKER", REDIS_URL)
+CACHE_URL = redis_url("HSVM_CACHE", "") if env_str("HSVM_CACHE", "") else ""
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CACHE_URL}
+    if CACHE_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+CELERY_BROKER_URL = BROKER_URL.replace("unix://", "redis+socket://", 1)
+# Slices of runs; negotiations and starts; everything else. A worker takes from all three unless -Q names fewer.
+QUEUES = ("slices", "policy", "house")
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {name: {} for name in QUEUES}
+CELERY_TASK_DEFAULT_QUEUE = "house"
+CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -237,7 +319,7 @@ def mail_settings(url: str) -> dict[str, object]:
         "EMAIL_HOST": parts.hostname,
         "EMAIL_PORT": parts.port or ports[parts.scheme],
         "EMAIL_HOST_USER": unquote(parts.username or ""),
-        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or "") or secret_of("HSVM_MAIL_PASSWORD_FILE"),
         "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
         "EMAIL_USE_SSL": parts.scheme == "smtps",
     }
@@ -321,7 +403,7 @@ CSRF_COOKIE_NAME = "__Host-csrf" if TLS else "csrf"
 SECURE_SSL_REDIRECT = TLS
 SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = TLS
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_flag("HSVM_BEHIND_PROXY", False) else None
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -405,3 +487,22 @@ KEEP_SESSIONS_DAYS = env_int("HSVM_KEEP_SESSIONS_DAYS", 7, low=1, high=36_500)
 KEEP_GUESTS_DAYS = env_int("HSVM_KEEP_GUESTS_DAYS", 30, low=0, high=36_500)
 KEEP_SHARES_DAYS = env_int("HSVM_KEEP_SHARES_DAYS", 30, low=0, high=36_500)
 KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36_500)
+
+# What an organisation may have at once, so that none takes the others' share (webapp/tenants/quotas.py); 0: no limit.
+TENANT_STARTS = env_int("HSVM_TENANT_STARTS", 2_000, low=0, high=1_000_000)  # VMs that wait to start
+TENANT_VMS = env_int("HSVM_TENANT_VMS", 10_000, low=0, high=1_000_000)
+
+# Everything that would make the site unsafe, told at once, each in a sentence that names its variable.
+_faults = safety.faults(
+    tls=TLS,
+    bind=BIND,
+    hosts=ALLOWED_HOSTS if env_str("HSVM_HOSTS", "") else [],
+    origins=ORIGINS,
+    database=DATABASE_URL,
+    database_password=str(DATABASES["default"].get("PASSWORD", "")),
+    redis={"HSVM_REDIS": REDIS_URL, "HSVM_BROKER": BROKER_URL, "HSVM_CACHE": CACHE_URL},
+    plain_hosts=[h for h in env_str("HSVM_PLAIN_HOSTS", "").split(",") if h],
+    secret_key=SECRET_KEY,
+)
+if _faults:
+    raise ImproperlyConfigured("\n".join(_faults))

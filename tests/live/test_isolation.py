@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 from django.utils import timezone
 
 from tests.web.lab import make_class
@@ -93,7 +93,7 @@ async def test_what_bob_is_sent_about_a_shared_host_names_nobody_else(alone: Any
         story._all_accept("h1")
         return Run.objects.get()
 
-    run = await asyncio.to_thread(share)
+    run = await database_sync_to_async(share)()
     bob = await page(live_cast.bob)
     heard: list[Any] = []
     for part in ("map", "counters", "log"):
@@ -104,7 +104,7 @@ async def test_what_bob_is_sent_about_a_shared_host_names_nobody_else(alone: Any
             Run.objects.update(due_at=timezone.now())
             services.run_slice(run_id=run.pk, slice_no=Run.objects.get().slice_no)
 
-    await asyncio.to_thread(more)
+    await database_sync_to_async(more)()
     while not await bob.silent(0.5):
         heard.append(await bob.hear())
     said = b"".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in heard)
@@ -139,18 +139,18 @@ async def test_what_bob_is_sent_while_a_start_is_refused_and_led_elsewhere_names
         ladder.choose(by=live_cast.bob, negotiation=ended, step="relocate_requester", host="h2")
         story.drain()
 
-    clash = await asyncio.to_thread(begin)
+    clash = await database_sync_to_async(begin)()
     bob = await page(live_cast.bob)
     heard: list[Any] = [*await bob.ask(f"negotiation/{clash.pk}"), *await bob.ask("tenant/beta")]
-    await asyncio.to_thread(say, "alice", "a-db", reason="final")
-    await asyncio.to_thread(elsewhere)
+    await database_sync_to_async(say)("alice", "a-db", reason="final")
+    await database_sync_to_async(elsewhere)()
     while not await bob.silent(0.5):
         heard.append(await bob.hear())
     said = b"".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in heard)
     assert (
         len(heard) >= 4
         and b"NO_AGREEMENT" in said
-        and (await asyncio.to_thread(vm, "b-web")).placement.host.name == "h2"
+        and (await database_sync_to_async(vm)("b-web")).placement.host.name == "h2"
     )
     for secret in (b"a-db", b"alpha", b"alice", b"veto", b"suggestion"):
         assert secret not in said

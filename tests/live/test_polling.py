@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from channels.db import database_sync_to_async
 from django.test import AsyncClient
 
 from tests.live.conftest import Page
@@ -27,7 +27,7 @@ async def client() -> AsyncIterator[AsyncClient]:
 
 async def ask(client: AsyncClient, user: Any, query: str) -> list[Any]:
     if user is not None:
-        await asyncio.to_thread(client.force_login, user)
+        await database_sync_to_async(client.force_login)(user)
     answer = await client.get(f"/live/newest/?{query}")
     assert answer.status_code == 200 and answer["Cache-Control"] == "no-store"
     found, at, body = [], 0, answer.content

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
+from channels.db import database_sync_to_async
 
 from tests.live.conftest import Page, session_of, until
 from webapp.live import publish
@@ -28,7 +28,7 @@ async def test_a_socket_without_any_cookie_is_refused(valkey: Any) -> None:
     "origin", [None, b"null", b"https://127.0.0.1:8000", b"http://127.0.0.1:8001", b"http://evil.test"]
 )
 async def test_a_foreign_origin_is_refused(valkey: Any, people: Any, origin: bytes | None) -> None:
-    cookie = "session=" + await asyncio.to_thread(session_of, people.alice)
+    cookie = "session=" + await database_sync_to_async(session_of)(people.alice)
     assert not await Page(cookie=cookie, origin=origin).open()
 
 
@@ -105,9 +105,9 @@ async def test_signing_out_closes_open_sockets_within_five_seconds(
     from django.contrib.sessions.models import Session
 
     alice, bob = await page(people.alice), await page(people.bob)
-    await asyncio.to_thread(
+    await database_sync_to_async(
         lambda: [s.delete() for s in Session.objects.all() if str(people.alice.pk) == s.get_decoded()["_auth_user_id"]]
-    )
+    )()
     assert (await alice.hear(5))["type"] == "gone"
     assert await alice.hear() == 4003
     await bob.say(type="ping")
@@ -124,7 +124,7 @@ async def test_a_change_of_rights_closes_at_once(valkey: Any, people: Any, tapes
         people.alice.save()
         publish.rights_changed(user=people.alice.pk)
 
-    await asyncio.to_thread(change)
+    await database_sync_to_async(change)()
     assert (await alice.hear(1.5))["type"] == "gone"
     assert await alice.hear() == 4003
 

@@ -22,13 +22,15 @@ from django.utils import timezone
 from tests.web.lab import Class, make_class, work_all
 from tests.web.lti_platform import AGS, CLAIM, CLIENT, DEPLOYMENT
 from tests.web.test_gradebook import hand_in, signed_in
+from webapp.accounts import selectors as accounts
 from webapp.accounts.models import User
 from webapp.courses import adjustments
 from webapp.courses.models import Member
 from webapp.errors import VpmsError
-from webapp.lti import keys, launches, platforms, returns
+from webapp.lti import keys, launches, platforms, returns, services
 from webapp.lti.models import Account, Context, Nonce, Return, SigningKey
 from webapp.ops import keeper
+from webapp.tenants import people
 from webapp.tenants.services import membership_add
 
 pytestmark = pytest.mark.django_db
@@ -469,6 +471,15 @@ def test_returns_and_platforms_are_for_those_whom_they_concern(
     )
     assert signed_in(olga).get("/api/lti").json()["platforms"][0]["issuer"] == campus.url
     work_all()
+
+
+def test_with_the_account_goes_who_it_was_at_the_platform(campus: Running, room: Class, returned: Return) -> None:
+    hand_in(room, room.stu, room.member)
+    send(returned)
+    told = accounts.more_of_own["learning_platforms"](room.stu)
+    assert told[0] == {"platform": campus.url, "subject": "s-1"} and told[1]["points"] == 20
+    services.forget(room.stu)
+    assert not Account.objects.exists() and not Return.objects.exists() and services.forget in people.on_deleted
 
 
 # -- settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import pytest
@@ -117,6 +118,9 @@ def test_a_lie_that_pays_is_shown_and_the_mark_follows_the_true_wishes(lab: Lab)
     for name, seat in seats.items():
         earned = policy_play.kind_grade(lab.item, policy_play.definition(lab.item), seat.member)  # type: ignore[arg-type]
         assert earned is not None and earned.points == marks[name]
+    harder = policy_game.read(lab.item.text.replace("points: share", "points: kept"))
+    earned = policy_play.kind_grade(lab.item, harder, seats["a-db"].member)  # type: ignore[arg-type]
+    assert earned is not None and earned.points == 5  # 500 of 1000 points: a regrade goes by the new rule
 
 
 # -- reloads and double posts
@@ -430,8 +434,7 @@ def test_no_seat_sees_anothers_wishes_or_claims_before_the_reveal(db: None) -> N
             for other in set(seats) - {name}:
                 assert f"CANARY-{words[other]}" not in text, (when, name, other)
                 for number in (*weights[other], claimed[other]):
-                    assert f">{number}<" not in text and f'"{number}"' not in text, (when, name, other, number)
-                    assert f": {number}" not in text and f":{number}" not in text, (when, name, other, number)
+                    assert not re.search(rf"(?<![\w.-]){number}(?![\w-])", text), (when, name, other, number)
 
     look("seated")
     policy_play.game_begin(by=lab.ines, game=game)

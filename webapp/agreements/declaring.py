@@ -89,7 +89,7 @@ def goal_waive(*, by: User, vm: str, switch: str, given_up: bool) -> VirtualMach
     """
     own = vm_get(user=by, name=vm)
     must(by, "act", tenant=own.tenant.slug)
-    row = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=own.pk)
+    row = VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=own.pk)
     newest = policy_newest(user=by, vm=row)
     if newest is None or not has_goal(document_of(newest), switch):
         raise missing()

@@ -181,7 +181,11 @@ def under_way(negotiation: Negotiation) -> list[str]:
 @transaction.atomic
 def choose(*, by: User, negotiation: Negotiation, step: str, host: str = "", minutes: str = "") -> Rung:
     """One step for the VM that wanted to start, by its own people. Refused with 409 where it is not open any more."""
-    row = Negotiation.objects.select_for_update().select_related("host", "requester__tenant").get(pk=negotiation.pk)
+    row = (
+        Negotiation.objects.select_for_update(of=("self",))
+        .select_related("host", "requester__tenant")
+        .get(pk=negotiation.pk)
+    )
     expect_own(by=by, tenant=row.requester.tenant.slug)
     if step not in STEPS:
         raise BadInput([Fault("$.step", f"must be one of {', '.join(STEPS)}")])
@@ -307,7 +311,11 @@ def _told(row: Rung) -> None:
 @transaction.atomic
 def due(*, rung_id: int) -> None:
     """Its time has come. A question without an answer is a no; a start that waited is tried again, if it still can."""
-    row = Rung.objects.select_for_update().select_related("vm__tenant", "negotiation__requester").get(pk=rung_id)
+    row = (
+        Rung.objects.select_for_update(of=("self",))
+        .select_related("vm__tenant", "negotiation__requester")
+        .get(pk=rung_id)
+    )
     if row.state == Rung.State.ASKED:
         _close(row, Rung.State.REFUSED, "There was no answer in time; silence counts as a no.")
     if row.state != Rung.State.WAITING:
@@ -335,6 +343,10 @@ def moved(*, negotiation: Negotiation) -> None:
 
 @transaction.atomic
 def give_up(*, rung_id: int, reason: str) -> None:
-    row = Rung.objects.select_for_update().select_related("vm__tenant", "negotiation__requester").get(pk=rung_id)
+    row = (
+        Rung.objects.select_for_update(of=("self",))
+        .select_related("vm__tenant", "negotiation__requester")
+        .get(pk=rung_id)
+    )
     if row.state in Rung.OPEN:
         _close(row, Rung.State.REFUSED, f"{reason}.")

@@ -87,7 +87,11 @@ def _expect_settled(vm: VirtualMachine) -> None:
 def vm_delete(*, by: User, vm: VirtualMachine) -> None:
     """The stopped VM is no more: its place is free and its wishes are emptied. What was signed stays with those who
     signed it, so the name is never given again."""
-    row = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk, deleted_at__isnull=True)
+    row = (
+        VirtualMachine.objects.select_for_update(of=("self",))
+        .select_related("tenant")
+        .get(pk=vm.pk, deleted_at__isnull=True)
+    )
     expect_own(by=by, tenant=row.tenant.slug)
     if row.state != Vm.STOPPED:
         message = _("%(vm)s is %(state)s; only a stopped VM can be deleted. Stop it first.")

@@ -205,7 +205,11 @@ def expect_open(*, host: Host, vm: VirtualMachine) -> None:
 @transaction.atomic
 def answer(*, by: User, consent: Consent, agrees: bool) -> Consent:
     """The owner's answer. Until it begins it can be changed; given twice it stays one."""
-    row = Consent.objects.select_for_update().select_related("vm__tenant", "maintenance__host").get(pk=consent.pk)
+    row = (
+        Consent.objects.select_for_update(of=("self",))
+        .select_related("vm__tenant", "maintenance__host")
+        .get(pk=consent.pk)
+    )
     expect_own(by=by, tenant=row.vm.tenant.slug)
     if row.maintenance.state != State.PLANNED:
         raise VpmsError("already_answered", 409, message=_("This maintenance has begun or is over."))
@@ -243,7 +247,7 @@ def _answer_recorded(consent: Consent, *, by: User | None) -> None:
 def move_offered(*, by: User, maintenance: Maintenance, vm: str) -> Consent:
     """The operator offers to let a VM go whose owner has not agreed. The owner chooses where to, or not at all."""
     expect_operator(by)
-    rows = Consent.objects.select_for_update().select_related("vm__tenant", "maintenance__host")
+    rows = Consent.objects.select_for_update(of=("self",)).select_related("vm__tenant", "maintenance__host")
     consent = rows.filter(maintenance=maintenance, vm__name=vm).exclude(state=Consent.State.AGREED).first()
     if consent is None:
         raise missing()
@@ -338,7 +342,7 @@ def _locked(by: User, maintenance: Maintenance) -> Maintenance:
     """The row under its host's lock: a start asks the same lock first."""
     expect_operator(by)
     Host.objects.select_for_update().get(pk=maintenance.host_id)
-    return Maintenance.objects.select_for_update().select_related("host").get(pk=maintenance.pk)
+    return Maintenance.objects.select_for_update(of=("self",)).select_related("host").get(pk=maintenance.pk)
 
 
 def _there(row: Maintenance) -> list[Consent]:

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 from webapp.fleet.models import Host
-from webapp.jobs import Job
+from webapp.jobs import SHAPE, Job
 from webapp.tenants.models import Tenant, VirtualMachine
 from webapp.vpms.findings import TITLES
 
@@ -74,6 +74,7 @@ class Negotiation(Job):
         State.SIGNED,
     )
 
+    shape = models.PositiveSmallIntegerField(default=SHAPE, db_default=1)  # of what is stored: see webapp/jobs.py
     host = models.ForeignKey(Host, models.PROTECT, related_name="negotiations")
     requester = models.ForeignKey(VirtualMachine, models.PROTECT, related_name="requests")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
@@ -95,7 +96,10 @@ class Negotiation(Job):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["state", "host"], name="agreements_state_host")]
+        indexes = [
+            models.Index(fields=["state", "host"], name="agreements_state_host"),
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="agreements_negotiation_due"),
+        ]
 
 
 class Seat(models.Model):

@@ -20,6 +20,7 @@ from webapp.errors import BadInput, Fault, VpmsError
 from webapp.fleet.models import Host, Placement
 from webapp.fleet.services import expect_in_service
 from webapp.roles import must
+from webapp.tenants import quotas
 from webapp.tenants.models import VirtualMachine
 from webapp.tenants.selectors import expect_own, missing
 from webapp.tenants.services import document_of
@@ -54,6 +55,8 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     While another start on the host is being settled this one waits its turn as a draft. With `home` the VM tries a
     host away from it, and is placed there again if this comes to nothing.
     """
+    expect_own(by=by, tenant=vm.tenant.slug)
+    quotas.expect_start(tenant_id=vm.tenant_id)
     row = (
         VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant", "placement__host").get(pk=vm.pk)
     )
@@ -206,7 +209,7 @@ def answer(
     stands now is refused with 409 and the difference. Given twice, the same answer is stored once.
     """
     row = (
-        Negotiation.objects.select_for_update()
+        Negotiation.objects.select_for_update(of=("self",))
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation.pk)
     )
@@ -266,7 +269,7 @@ def auto_accept(
     Below the floor a person is asked as before: it rejects nothing, so it narrows nobody's proposals.
     """
     row = (
-        Negotiation.objects.select_for_update()
+        Negotiation.objects.select_for_update(of=("self",))
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation.pk)
     )
@@ -340,7 +343,7 @@ def reply_checked(row: Negotiation, vm: str, reason: str, suggestion: Mapping[st
 def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
     """The requester no longer wants to start. Everybody else keeps everything as it was."""
     row = (
-        Negotiation.objects.select_for_update()
+        Negotiation.objects.select_for_update(of=("self",))
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation.pk)
     )
@@ -357,7 +360,7 @@ def withdraw(*, by: User, negotiation: Negotiation) -> Negotiation:
 def negotiation_give_up(*, negotiation_id: int, reason: str) -> Negotiation:
     """A negotiation that could not be worked on ends without agreement; the newcomer is stopped, nobody is touched."""
     row = (
-        Negotiation.objects.select_for_update()
+        Negotiation.objects.select_for_update(of=("self",))
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation_id)
     )
@@ -389,7 +392,7 @@ def agreement_put_in_force(*, negotiation: Negotiation) -> Agreement:
     """From this moment exactly this version binds the host; the one before is superseded. All or nothing, and only for
     an agreement that all have signed and that follows the one in force."""
     row = (
-        Negotiation.objects.select_for_update()
+        Negotiation.objects.select_for_update(of=("self",))
         .select_related("host", "home", "requester__tenant")
         .get(pk=negotiation.pk)
     )

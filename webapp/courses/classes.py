@@ -394,7 +394,7 @@ def topic(code: str) -> str:
 
 def locked(by: User, session: ClassSession) -> ClassSession:
     selectors.must_teach(user=by, course=session.course)
-    row = ClassSession.objects.select_for_update().select_related("course", "teacher").get(pk=session.pk)
+    row = ClassSession.objects.select_for_update(of=("self",)).select_related("course", "teacher").get(pk=session.pk)
     if row.ended_at is not None:
         raise VpmsError("class_over", 409, message=_("This class is over."))
     return row

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from webapp.accounts.models import User
 from webapp.courses.models import (
+    Adjustment,
     Attempt,
     ClassAnswer,
     GuestMarks,
@@ -64,6 +65,10 @@ def own_data(user: User) -> dict[str, Any]:
         "marks": [
             {"item": row.item.title, "points": row.points, "reasons": row.reasons, **_since(row.handed_in_at)}
             for row in Mark.objects.filter(member__in=members).select_related("item")
+        ],
+        "points_by_hand": [
+            {"item": row.item.title, "before": row.before, "after": row.after, "reason": row.reason, **_since(row.at)}
+            for row in Adjustment.objects.filter(member__in=members).select_related("item")
         ],
     }
 

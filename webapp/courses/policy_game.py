@@ -6,7 +6,7 @@ in short (webapp/courses/wishes.py); a game is one host, on which the settings t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -159,7 +159,7 @@ def _read(text: str) -> Game:
     faults: Faults = []
     game = Game(
         title=given["title"],
-        says=given["says"].strip(),
+        says=_flowing(given["says"]),
         settings=tuple(name for name in SWITCHES if name in given["settings"]),
         tenants=tuple(_tenant(row, f"$.tenants[{n}]", given, faults) for n, row in enumerate(given["tenants"])),
         rounds=given["rounds"],
@@ -177,13 +177,18 @@ def _read(text: str) -> Game:
     return game
 
 
+def _flowing(text: str) -> str:
+    """Paragraphs as they were meant: a line of the file ends where its line was full."""
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
+
+
 def _tenant(row: Mapping[str, Any], path: str, given: Mapping[str, Any], faults: Faults) -> Tenant:
     if wishes.check(row["wishes"], f"{path}.wishes", faults):
         strange = [name for name in row["wishes"] if name not in given["settings"]]
         faults += [Fault(member(f"{path}.wishes", name), "is not one of the game's settings") for name in strange]
     size = {name: row[name] for name in ("cache_ways", "bandwidth_pct") if name in row}
     size |= {name: row.get(name, wishes.SIZE[name]) for name in wishes.SIZE}
-    return Tenant(row["name"], row["says"].strip(), row["wishes"], row.get("least", 0), size)
+    return Tenant(row["name"], _flowing(row["says"]), row["wishes"], row.get("least", 0), size)
 
 
 def _host(given: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
@@ -219,7 +224,7 @@ def _playable(game: Game, faults: Faults) -> None:
         faults.append(Fault("$.tenants", "have no settlement even if all tell the truth; nothing could be compared"))
 
 
-@lru_cache(maxsize=1)
-def shipped() -> tuple[tuple[str, str], ...]:
-    """Name and text of each game that comes with the product."""
-    return tuple((path.stem, path.read_text()) for path in sorted(SHIPPED.glob("*.yaml")))
+def shipped(language: str = "en") -> Sequence[tuple[str, str]]:
+    """Name and text of each game that comes with the product, in the language where there is one."""
+    own = {path.stem: path for path in SHIPPED.glob(f"{language}/*.yaml")} if language.isalpha() else {}
+    return [(path.stem, own.get(path.stem, path).read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]

@@ -157,6 +157,7 @@ def proposed(game: Game, table: PolicyTable, name: str, now: dt.datetime) -> dic
         row["value"] = value_label(row["switch"], row["proposal"])
         row["lost"] = row["you_give_up"] / 1000
         row["choices"] = [{"name": v, "label": value_label(row["switch"], v)} for v in row["choices"]]
+    seen["rows"].sort(key=lambda row: -row["you_give_up"])  # what costs the player most stands first
     shown = [(switch_label(switch), value_label(switch, value)) for switch, value in seen["view"].items()]
     contested = {row["label"] for row in seen["rows"]}
     return {
@@ -239,6 +240,7 @@ def table_row(game: Game, table: PolicyTable, people: list[dict[str, Any]], now:
         "players": sum(1 for each in people if each["nickname"]),
         "marker": policy_play.marker(table) if moving else "",
         "left": left_words(table.deadline_at, now) if moving and table.deadline_at else "",
+        "until": table.deadline_at if moving else None,
         "settled": bool(table.result.get("settled")),
         "has_result": bool(table.result),
         "ending": table.ending,

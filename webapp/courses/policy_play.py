@@ -468,11 +468,12 @@ def earned_by(game: Game, points: float, tenant: str, result: Mapping[str, Any])
 
 
 def kind_grade(item: Item, definition: Game, member: Member) -> Earned | None:
-    """What the best of the member's tables is worth, by the file that each was played by; None: none is over."""
+    """What the best of the member's tables is worth by this definition's rule; None: none is over. What was reached
+    stays as it was played: the rule can change afterwards, the wishes cannot."""
     found = PolicySeat.objects.filter(member=member, game__item=item, table__phase=Phase.OVER)
     rows = [
-        earned_by(policy_game.read(seat.game.text), item.points, seat.tenant, seat.table.result)
-        for seat in found.select_related("table", "game")
+        earned_by(definition, item.points, seat.tenant, seat.table.result)
+        for seat in found.select_related("table")
         if seat.table.result
     ]
     return max(rows, key=lambda row: row.points, default=None)

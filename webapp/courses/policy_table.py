@@ -8,6 +8,7 @@ Pure: a state of the protocol goes in, another comes out.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
@@ -281,7 +282,7 @@ def _way(game: Game, name: str, worth: int) -> int:
     """Whole percent of the way from the least to the most that the tenant could have here."""
     most = dict(zip(game.solved.parties, game.solved.solution.ideals, strict=True))[name]
     least = game.truth.reservation(name)
-    return round(100 * Fraction(worth - least, most - least)) if most > least else 100
+    return math.floor(100 * Fraction(worth - least, most - least) + Fraction(1, 2)) if most > least else 100
 
 
 def _beside(game: Game, switch: str, theirs: Assignment | None, solvers: Assignment | None) -> dict[str, Any]:

@@ -39,7 +39,9 @@ KIND: Final = Kind(
     page=page,
     blank=policy_game.shipped()[0][1],
     grade=policy_play.kind_grade,
-    shipped=lambda _language: [Shipped(n, policy_game.read(text).title, text) for n, text in policy_game.shipped()],
+    shipped=lambda language: [
+        Shipped(name, policy_game.read(text).title, text) for name, text in policy_game.shipped(language)
+    ],
     points=10,
 )
 

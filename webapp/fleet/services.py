@@ -149,7 +149,7 @@ def host_close(*, by: User, host: Host) -> Host:
 @transaction.atomic
 def placement_set(*, by: User | None, vm: VirtualMachine, host: Host, alone: bool = False) -> Placement:
     """The VM will start on this host. Only a stopped VM is placed: nothing that runs is ever moved by this."""
-    vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
+    vm = VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=vm.pk)
     if vm.state not in MOVABLE:
         raise VpmsError("not_stopped", 409, message=f"{vm.name} is {vm.state}; only a stopped VM can be placed.")
     return place(by=by, vm=vm, host=host, alone=alone)

@@ -18,7 +18,7 @@ from webapp.courses.models import Course, Item, Member
 from webapp.errors import VpmsError
 from webapp.lti import keys, launches, platforms, returns
 from webapp.lti.launches import Launch
-from webapp.lti.models import Account, Arrival, Context
+from webapp.lti.models import Account, Arrival, Context, Return
 from webapp.tenants.services import membership_add
 
 if TYPE_CHECKING:
@@ -67,6 +67,21 @@ def _connect(user: User, launch: Launch) -> None:
     Account.objects.create(issuer=launch.issuer, subject=launch.subject, user=user)
     data = {"provider": platforms.found(launch.issuer, launch.client_id).name}  # type: ignore[union-attr]
     audit.record(by=user, type="account.connected", subject=f"user:{user.alias}", data=data)
+
+
+def own_data(user: User) -> list[dict[str, Any]]:
+    """As whom the person is known at which platform, and what went back there."""
+    sent = Return.objects.filter(member__user=user, sent_at__isnull=False).order_by("pk")
+    return [
+        *({"platform": row.issuer, "subject": row.subject} for row in Account.objects.filter(user=user)),
+        *({"platform": row.issuer, "item": row.item_id, "points": row.sent_points} for row in sent),
+    ]
+
+
+def forget(user: User) -> None:
+    """The platforms' people are nobody here any more, and nothing about the person is sent there."""
+    Account.objects.filter(user=user).delete()
+    Return.objects.filter(member__user=user).delete()
 
 
 # -- arrivals that wait for a person

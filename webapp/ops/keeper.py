@@ -1,8 +1,11 @@
 """The keeper: sees to it that every row that is due is worked, whatever messages or workers were lost.
 
-Only the keeper enqueues. It keeps few messages in the broker, takes tenants and hosts in turn, enqueues again what a
-lost message left lying, and gives up a job after three attempts without progress. All its writes are conditional
+Only the keeper enqueues. It keeps few messages in each queue of the broker, takes tenants in turn, enqueues again what
+a lost message left lying, and gives up a job after three attempts without progress. All its writes are conditional
 UPDATEs, so a second keeper does no harm.
+
+Tenants share fairly: none has more messages out than there are workers, and the next turn is that of who has fewest
+out, among equals of who was served longest ago. So a thousand starts of one tenant wait in the database, in a row.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 import redis
 from celery.exceptions import CeleryError
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Min, Q
+from django.db.models import Count, F, Min, Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
@@ -50,7 +55,9 @@ log = logging.getLogger(__name__)
 TICK_SECONDS: Final = 0.25
 LOST_AFTER: Final = dt.timedelta(seconds=3)  # a message that nobody took up by then is sent again
 GUESTS_SECONDS: Final = 3600.0  # between two looks for guests who are to go
-SHARES_A_SLOT: Final = 2  # messages in the broker for each worker process
+SHARES_A_SLOT: Final = 2  # messages in each queue of the broker for each worker process
+MOST_ROWS: Final = 1_000  # looked at in one round, of each kind: the heads of all turns come first
+MOST_SERVED: Final = 20_000  # turns whose last service is remembered
 GAVE_UP: Final = "It was tried three times and never got on"
 
 
@@ -60,6 +67,7 @@ class Kind:
 
     model: type[Job]
     task: str
+    queue: str  # of settings.QUEUES
     fields: tuple[str, ...]  # the task's arguments
     turn: str  # the field over which turns are taken
     give_up: Callable[..., None]
@@ -72,25 +80,28 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind(Run, "webapp.runs.tasks.run_slice", ("pk", "slice_no"), "host_id", runs.run_failed, paced=True),
+    Kind(Run, "webapp.runs.tasks.run_slice", "slices", ("pk", "slice_no"), "tenant_id", runs.run_failed, paced=True),
     Kind(
         Negotiation,
         "webapp.runs.tasks.negotiation_work",
+        "policy",
         ("pk",),
         "requester__tenant_id",
         runs.negotiation_failed,
     ),
-    Kind(Rung, "webapp.runs.tasks.rung_work", ("pk",), "vm__tenant_id", runs.rung_failed),
-    Kind(Cell, "webapp.classroom.tasks.cell_run", ("pk",), "architecture", classroom.cell_failed),
-    Kind(Drill, "webapp.classroom.tasks.drill_hold", ("pk",), "architecture", drills.drill_failed, most=1),
-    Kind(Attempt, "webapp.courses.tasks.attempt_work", ("pk",), "member_id", lab.attempt_failed),
-    Kind(PolicyTable, "webapp.courses.tasks.table_work", ("pk",), "game_id", policy_play.table_failed),
-    Kind(Regrade, "webapp.courses.tasks.regrade_work", ("pk",), "item_id", regrades.regrade_failed, most=1),
-    Kind(ChainCheck, "webapp.ops.tasks.chain_check", ("pk",), "pk", watching.chain_check_failed, most=1),
-    Kind(Return, "webapp.lti.tasks.return_work", ("pk",), "issuer", returns.return_failed, most=1),
+    Kind(Rung, "webapp.runs.tasks.rung_work", "policy", ("pk",), "vm__tenant_id", runs.rung_failed),
+    Kind(Cell, "webapp.classroom.tasks.cell_run", "house", ("pk",), "architecture", classroom.cell_failed),
+    Kind(Drill, "webapp.classroom.tasks.drill_hold", "house", ("pk",), "architecture", drills.drill_failed, most=1),
+    Kind(Attempt, "webapp.courses.tasks.attempt_work", "house", ("pk",), "member_id", lab.attempt_failed),
+    Kind(PolicyTable, "webapp.courses.tasks.table_work", "house", ("pk",), "game_id", policy_play.table_failed),
+    Kind(Regrade, "webapp.courses.tasks.regrade_work", "house", ("pk",), "item_id", regrades.regrade_failed, most=1),
+    Kind(ChainCheck, "webapp.ops.tasks.chain_check", "house", ("pk",), "pk", watching.chain_check_failed, most=1),
+    Kind(Return, "webapp.lti.tasks.return_work", "house", ("pk",), "issuer", returns.return_failed, most=1),
     # One each: a mail server or a receiver that is slow holds up its own kind, not the runs.
-    Kind(Mail, "webapp.notices.tasks.mail_work", ("pk",), "user_id", sending.mail_failed, most=1),
-    Kind(Delivery, "webapp.notices.tasks.delivery_work", ("pk",), "endpoint_id", sending.delivery_failed, most=1),
+    Kind(Mail, "webapp.notices.tasks.mail_work", "house", ("pk",), "user_id", sending.mail_failed, most=1),
+    Kind(
+        Delivery, "webapp.notices.tasks.delivery_work", "house", ("pk",), "endpoint_id", sending.delivery_failed, most=1
+    ),
 )
 
 
@@ -145,51 +156,85 @@ def kinds_due(now: dt.datetime) -> list[Kind]:
         return [KINDS[place] for (place,) in cursor.fetchall()]
 
 
+Turn = tuple[str, object]  # a kind's task, and whose turn it is
+_served: dict[Turn, int] = {}  # when something of the turn was last sent by this keeper, in nanoseconds of its clock
+
+
 def outstanding(now: dt.datetime) -> int:
     """How many jobs are with the broker or a worker now."""
-    return sum(under_way(kind, now) for kind in kinds_due(now))
+    return sum(sum(out_of(kind, now).values()) for kind in kinds_due(now))
 
 
-def under_way(kind: Kind, now: dt.datetime) -> int:
+def out_of(kind: Kind, now: dt.datetime) -> dict[object, int]:
+    """How many jobs of the kind are with the broker or a worker now, by whose turn they were."""
     sent = Q(enqueued_at__gt=now - LOST_AFTER) | Q(lease_until__gte=now)
-    return kind.model._default_manager.filter(sent, due_at__lte=now).count()
+    rows = kind.model._default_manager.filter(sent, due_at__lte=now).order_by()
+    return dict(rows.values_list(kind.turn).annotate(Count("pk")))
+
+
+def waiting(kind: Kind, now: dt.datetime) -> list[dict[str, Any]]:
+    """What of the kind is due and with nobody: the oldest of every turn first, then the second of every turn."""
+    lost = Q(enqueued_at__isnull=True) | Q(enqueued_at__lt=now - LOST_AFTER)
+    place = Window(RowNumber(), partition_by=[F(kind.turn)], order_by=[F("due_at").asc(), F("pk").asc()])
+    rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).annotate(place=place)
+    heads = rows.filter(place__lte=SHARES_A_SLOT * settings.WORKER_SLOTS).order_by("place", "due_at")
+    # Each column once: Django loses count of a column that is asked for twice beside a window.
+    columns = dict.fromkeys([*kind.fields, "enqueued_at", "request_id", kind.turn])
+    return list(heads.values(*columns)[:MOST_ROWS])
 
 
 def due(now: dt.datetime) -> Iterator[tuple[Kind, dict[str, Any]]]:
-    """What is to be enqueued, in turns over hosts, tenants and architectures, oldest first within each."""
-    lost = Q(enqueued_at__isnull=True) | Q(enqueued_at__lt=now - LOST_AFTER)
-    turns: dict[tuple[str, object], list[tuple[Kind, dict[str, Any]]]] = defaultdict(list)
-    for kind in kinds_due(now):
-        rows = kind.model._default_manager.filter(free(now), lost, due_at__lte=now).order_by("due_at")
-        found = list(rows.values(*kind.fields, "enqueued_at", "request_id", turn=F(kind.turn))[: kind.most or 64])
-        if found and kind.most:
-            del found[max(0, kind.most - under_way(kind, now)) :]
-        for row in found:
-            turns[kind.task, row["turn"]].append((kind, row))
-    queues = list(turns.values())
-    while queues:
-        for queue in queues:
-            yield queue.pop(0)
-        queues = [queue for queue in queues if queue]
+    """What is to be enqueued, fairly: see the module's text. No queue of the broker gets more than its share, and a
+    kind that is worked few at a time no more than these."""
+    turns: dict[Turn, list[dict[str, Any]]] = defaultdict(list)
+    out: dict[Turn, int] = {}
+    room = dict.fromkeys(settings.QUEUES, SHARES_A_SLOT * settings.WORKER_SLOTS)
+    kinds = {kind.task: kind for kind in kinds_due(now)}
+    left = {}
+    for kind in kinds.values():
+        held = out_of(kind, now)
+        out |= {(kind.task, whose): number for whose, number in held.items()}
+        room[kind.queue] -= sum(held.values())
+        left[kind.task] = kind.most - sum(held.values()) if kind.most else MOST_ROWS
+    for kind in kinds.values():
+        if room[kind.queue] > 0 and left[kind.task] > 0:
+            for row in waiting(kind, now):
+                turns[kind.task, row[kind.turn]].append(row)
+    # A heap of turns: fewest out first, then the longest not served; the dict's order, by age, decides among equals.
+    order = [(out.get(turn, 0), _served.get(turn, 0), place, turn) for place, turn in enumerate(turns)]
+    heapify(order)
+    while order:
+        number, served, place, turn = heappop(order)
+        kind, rows = kinds[turn[0]], turns[turn]
+        if number >= settings.WORKER_SLOTS or left[kind.task] <= 0 or room[kind.queue] <= 0:
+            continue
+        left[kind.task] -= 1
+        room[kind.queue] -= 1
+        yield kind, rows.pop(0)
+        if rows:
+            heappush(order, (number + 1, served, place, turn))
 
 
 def relay(now: dt.datetime) -> int:
     """Enqueue what is due, as long as the broker holds few messages. A message that cannot be sent stays due."""
-    sent = room = 0
+    sent = 0
     for kind, row in due(now):
-        # Asked once there is something to send: most looks find nothing, and each question costs every tick.
-        room = room or SHARES_A_SLOT * settings.WORKER_SLOTS - outstanding(now)
-        if sent >= room:
-            break
         rows = kind.model._default_manager
         if not rows.filter(pk=row["pk"], enqueued_at=row["enqueued_at"]).update(enqueued_at=now):
             continue
         about = {"request_id": row["request_id"]} if row["request_id"] else {}
-        if not send(kind.task, [row[name] for name in kind.fields], headers=about):
+        if not send(kind.task, [row[name] for name in kind.fields], queue=kind.queue, headers=about):
             rows.filter(pk=row["pk"], enqueued_at=now).update(enqueued_at=None)
             break
+        _note_served((kind.task, row[kind.turn]))
         sent += 1
     return sent
+
+
+def _note_served(turn: Turn) -> None:
+    if len(_served) >= MOST_SERVED:
+        _served.clear()
+    _served[turn] = time.monotonic_ns()
 
 
 def send(task: str, args: list[Any], **options: Any) -> bool:
@@ -272,8 +317,9 @@ class Keeper:
         if time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + BEAT_SECONDS
             services.heartbeat(name=self.name)
-            # A worker's sign of life takes the way of all work: broker, worker, database.
-            send("webapp.ops.tasks.beat", [], expires=BEAT_SECONDS * 2)
+            # A worker's sign of life takes the way of all work: broker, worker, database. It may serve one queue alone.
+            for queue in settings.QUEUES:
+                send("webapp.ops.tasks.beat", [], queue=queue, expires=BEAT_SECONDS * 2)
             clock_set_back(now)
             reap(now)
             publish.changed("jobs")

@@ -186,10 +186,15 @@ CODES: Final[Mapping[str, Code]] = {
         _("Too many calls"), _("Wait for the seconds that Retry-After names. Nothing was done by this call.")
     ),
     "too_many_fields": Code(_("Too many fields"), _("Send fewer fields.")),
+    "too_many_starts": Code(
+        _("Too many VMs wait to start"),
+        _("Try again when some of your VMs have started or were given up."),
+    ),
     "too_many_tokens": Code(_("Too many tokens"), _("Revoke a token that you no longer need, then make the new one.")),
     "too_many_versions": Code(
         _("Too many versions within an hour"), _("Save the next version of these wishes later. The stored one stays.")
     ),
+    "too_many_vms": Code(_("Too many VMs"), _("Delete a VM that is no longer needed, then try again.")),
     "unknown_event": Code(_("An unknown event"), _("Send one of the events that the schema of events names.")),
     "unknown_vm": Code(_("An unknown VM"), _("Name a VM that is under the agreement in force.")),
     "wrong_method": Code(_("Not possible with this method"), _("Use a method that the Allow header names.")),

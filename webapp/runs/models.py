@@ -9,8 +9,8 @@ from django.db import models
 from django.db.models import Q
 
 from webapp.fleet.models import Host
-from webapp.jobs import Job
-from webapp.tenants.models import VirtualMachine
+from webapp.jobs import SHAPE, Job
+from webapp.tenants.models import Tenant, VirtualMachine
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -36,6 +36,9 @@ class Run(Job):
         FAILED = "failed"
 
     host = models.ForeignKey(Host, models.PROTECT, related_name="runs")
+    # Whose VM began it: tenants take turns at the workers, however many hosts run for each.
+    tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="+")
+    shape = models.PositiveSmallIntegerField(default=SHAPE, db_default=1)  # of what is stored: see webapp/jobs.py
     state = models.CharField(max_length=16, choices=State.choices, default=State.RUNNING)
     scenario = models.JSONField()  # of hsvm_engine.scenarios: with the acts below everything needed to replay the run
     engine_version = models.CharField(max_length=32)
@@ -64,6 +67,7 @@ class Run(Job):
                 fields=["host"], condition=Q(state__in=["running", "paused"]), name="runs_one_live_run_a_host"
             )
         ]
+        indexes = [models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="runs_run_due")]
 
 
 class Checkpoint(models.Model):

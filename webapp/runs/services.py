@@ -26,7 +26,7 @@ from webapp.roles import must
 from webapp.runs import acts, alarms, engine, gate, wall
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
-from webapp.tenants.models import VirtualMachine
+from webapp.tenants.models import Tenant, VirtualMachine
 from webapp.tenants.selectors import expect_own, missing
 from webapp.vpms import documents, enforcement
 
@@ -42,6 +42,7 @@ CHECKPOINTS_KEPT: Final = 800  # how far back a run that goes on can be looked a
 CHECKPOINT_BYTES: Final = 48 << 20  # of one run
 KEYFRAME_STEPS: Final = 32
 RETRY_SECONDS: Final = 1
+OTHER_ENGINE_SECONDS: Final = 45  # below settings.QUEUE_SECONDS: nothing else need notice
 # Attacks that may be tried on a living VM: none of them ends with the victim deleted, as A13 does.
 DRILLS: Final = {name: engine.attack_title(name) for name in ("A01", "A02", "A03", "A09", "A10", "A11", "A14")}
 S = VirtualMachine.State
@@ -162,7 +163,7 @@ def screens_seen(*, by: User, ms: list[int]) -> None:
 
 def negotiation_work(*, negotiation_id: int) -> None:
     """Take one due step of a negotiation. When all have signed, the agreement is in force and the VM starts."""
-    token = jobs.claim(Negotiation, negotiation_id)
+    token = jobs.claim(Negotiation, negotiation_id, shape__lte=jobs.SHAPE)
     if token is None:
         return
     with jobs.kept(Negotiation, negotiation_id, token):
@@ -183,7 +184,7 @@ def _start_agreed(negotiation: Negotiation) -> None:
     if row.moves and not _left_home(row, vm):
         return
     agreement = agreements.agreement_put_in_force(negotiation=row)
-    run, slice_no = _run_for(row.host)
+    run, slice_no = _run_for(row.host, tenant=vm.tenant)
     terms = _terms(host=row.host, agreement=agreement.digest)
     Act.objects.create(run=run, kind="agreement", slice_no=slice_no, data=terms)
     spec = _spec(run=run, vm=vm, host=row.host)
@@ -232,8 +233,9 @@ def rung_failed(rung_id: int, *, reason: str) -> None:
     ladder.give_up(rung_id=rung_id, reason=reason)
 
 
-def _run_for(host: Host) -> tuple[Run, int | None]:
-    """The host's live run, or a new one; and the slice that takes an act up (None: the next that is not yet bound)."""
+def _run_for(host: Host, *, tenant: Tenant) -> tuple[Run, int | None]:
+    """The host's live run, or a new one in the tenant's name; and the slice that takes an act up (None: the next that
+    is not yet bound)."""
     run = live_run(host=host)
     if run is not None:
         return run, None
@@ -241,6 +243,7 @@ def _run_for(host: Host) -> tuple[Run, int | None]:
     alarms.begun(host=host.name)
     run = Run.objects.create(
         host=host,
+        tenant=tenant,
         scenario=engine.scenario_of(document=document_of(host), seed=host.pk),
         engine_version=engine.ENGINE_VERSION,
         rate=DEMO_RATE,
@@ -287,15 +290,14 @@ def live_run(*, host: Host) -> Run | None:
 
 def run_slice(*, run_id: int, slice_no: int) -> None:
     """Do one slice once. A repeated or late message finds nothing to claim and changes nothing."""
-    token = jobs.claim(Run, run_id, slice_no=slice_no, state=Run.State.RUNNING)
+    ours = {"state": Run.State.RUNNING, "slice_no": slice_no, "shape__lte": jobs.SHAPE}
+    token = jobs.claim(Run, run_id, engine_version=engine.ENGINE_VERSION, **ours)
     if token is None:
+        _of_another_engine(run_id, ours)
         return
     run = Run.objects.select_related("host").get(pk=run_id)
     if run.wanted:
         _settle(run, token)
-        return
-    if run.engine_version != engine.ENGINE_VERSION:
-        run_failed(run_id, reason=f"It was begun by engine {run.engine_version}; this is {engine.ENGINE_VERSION}")
         return
     try:
         with jobs.kept(Run, run_id, token):  # a slice on a busy machine is slow, not lost
@@ -305,6 +307,29 @@ def run_slice(*, run_id: int, slice_no: int) -> None:
         engine.forget(run=run_id)
         again = timezone.now() + dt.timedelta(seconds=RETRY_SECONDS)
         jobs.release(Run, run_id, token, due_at=again)
+
+
+def _of_another_engine(run_id: int, ours: dict[str, Any]) -> None:
+    """A run of another engine is left for a worker that has it, as long as there may be one: while a release is rolled
+    out both are at work. When none takes it up for OTHER_ENGINE_SECONDS it ends, and says why."""
+    run = (
+        Run.objects.select_related("host")
+        .filter(pk=run_id, **ours)
+        .exclude(engine_version=engine.ENGINE_VERSION)
+        .first()
+    )
+    if run is None:
+        return
+    lonely = run.due_at is not None and timezone.now() - run.due_at > dt.timedelta(seconds=OTHER_ENGINE_SECONDS)
+    if not (lonely or run.wanted == "cancel"):
+        return
+    token = jobs.claim(Run, run_id, engine_version=run.engine_version, **ours)
+    if token is None:
+        return
+    if run.wanted == "cancel":
+        _settle(run, token)
+    else:
+        run_failed(run_id, reason=f"It was begun by engine {run.engine_version}; this is {engine.ENGINE_VERSION}")
 
 
 def _slice(run: Run, token: str) -> None:

@@ -94,6 +94,10 @@ def opened(request: HttpRequest, ref: str) -> HttpResponse:
             raise
         return sign_in_first(request)  # type: ignore[return-value]
     context = {"share": share, "shown": share.shown, "ref": ref, "label": pictures.label_of(share.shown)}
+    context["tables"] = [
+        {**table, "rows": [list(zip(table["heads"], row, strict=False)) for row in table["rows"]]}
+        for table in share.shown["tables"]
+    ]
     context["engine_of"] = {"engine_version": share.shown["facts"].get("engine", "")}
     answer = render(request, "shares/share.html", context)
     answer["Cache-Control"], answer["X-Robots-Tag"] = "private, no-store", "noindex"

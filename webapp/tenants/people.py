@@ -240,7 +240,7 @@ def join(*, token: str, username: str, full_name: str, password: str, again: str
 
 
 def member_get(*, by: User, tenant: Tenant | None, pk: int) -> Membership:
-    row = Membership.objects.select_for_update().filter(pk=pk, tenant=tenant).select_related("user").first()
+    row = Membership.objects.select_for_update(of=("self",)).filter(pk=pk, tenant=tenant).select_related("user").first()
     if row is None:
         raise missing()
     expect_governs(by=by, tenant=tenant)

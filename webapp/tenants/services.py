@@ -14,6 +14,7 @@ from webapp.accounts import services as accounts
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.strictjson import canonical
+from webapp.tenants import quotas
 from webapp.tenants.changes import changes
 from webapp.tenants.models import Membership, Policy, Tenant, VirtualMachine
 from webapp.vpms import documents
@@ -67,6 +68,7 @@ def vm_create(*, by: User | None, tenant: Tenant, name: str, trace: str) -> Virt
         raise BadInput([Fault("$.vm", f"{name!r} is a name of the platform itself; choose another")])
     if VirtualMachine.objects.filter(name=name).exists():
         raise BadInput([Fault("$.vm", "this name is taken on this platform; choose another")])
+    quotas.expect_vm(tenant_id=tenant.pk)
     vm = VirtualMachine.objects.create(tenant=tenant, name=name, trace=trace)
     audit.record(by=by, type="vm.created", subject=f"vm:{name}", data={"trace": trace}, audience=[tenant.slug])
     return vm
@@ -113,7 +115,7 @@ def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any
     stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive.
     `seen` is the version that the person had before its eyes: nothing that was saved after it is overwritten unseen."""
     text = document if isinstance(document, bytes) else canonical(document)
-    vm = VirtualMachine.objects.select_for_update().select_related("tenant").get(pk=vm.pk)
+    vm = VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=vm.pk)
     last = vm.policies.order_by("-version").first()
     if seen is not None:
         expect_seen(vm=vm, last=last, seen=seen, document=document)
