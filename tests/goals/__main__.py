@@ -84,7 +84,7 @@ def measured(name: str, *, seed: int, few: bool) -> dict[str, Any]:
     """The goal in this process."""
     from tests.goals import stack
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it took too long"))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, too_long)
     module, _, function = GOALS[name].does.partition(".")
     began = time.monotonic()
     with stack.place(seed, few) as place:
@@ -98,6 +98,12 @@ def measured(name: str, *, seed: int, few: bool) -> dict[str, Any]:
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-8000:]}", file=sys.stderr)
     seconds = round(time.monotonic() - began, 1)
     return {"goal": name, **found, "seed": seed, "seconds": seconds, **({"few": True} if few else {})}
+
+
+def too_long(*_: object) -> None:
+    """Ends the goal so that what it started is ended too; a second signal must not break that off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("it took too long")
 
 
 def told(name: str, report: Path, args: argparse.Namespace) -> dict[str, Any]:
