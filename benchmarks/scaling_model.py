@@ -64,7 +64,7 @@ class Size:
         return self.viewers * SLICES_A_SECOND / self.slower
 
 
-MEASURED: Final = Costs(
+ASSUMED: Final = Costs(
     slice_worker=40.0,
     slice_cold=25.0,
     slice_vm=2.0,
@@ -85,7 +85,7 @@ def costs_of(bench: dict[str, Any]) -> Costs:
     few, many, viewers = told["slice"], told["slice_of_many"], told["viewers"]
     more = told["vms"][1] - told["vms"][0]
     return replace(
-        MEASURED,
+        ASSUMED,
         slice_worker=few["worker_ms"],
         slice_cold=told["engine"]["cold_ms"] - told["engine"]["hot_ms"],
         slice_vm=max(0.0, (many["worker_ms"] - few["worker_ms"]) / more),
@@ -222,7 +222,7 @@ def main() -> int:
     asked = vars(parser.parse_args())
     path = asked.pop("costs")
     try:
-        costs = costs_of(json.loads(path.read_text().splitlines()[-1])) if path else MEASURED
+        costs = costs_of(json.loads(path.read_text().splitlines()[-1])) if path else ASSUMED
     except (OSError, ValueError, KeyError, IndexError) as fault:
         print(f"{path} is not what make bench-scaling prints: {fault}", file=sys.stderr)
         return 2

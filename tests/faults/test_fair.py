@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -12,7 +11,6 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.conftest import CAREFUL, QUICK, wishes
-from tests.faults.conftest import Stack
 from webapp import jobs
 from webapp.agreements.models import Negotiation
 from webapp.errors import VpmsError
@@ -117,38 +115,6 @@ def test_runs_take_turns_by_the_tenant_in_whose_name_they_run(cast: Any, unsent:
     keeper.relay(timezone.now())
     assert [args[0] for _, args in unsent[settings.WORKER_SLOTS :]] == [mine.pk]
     assert {queue for queue, _ in unsent} == {"slices"}
-
-
-@pytest.mark.django_db(transaction=True)
-def test_another_waits_at_most_twice_as_long_behind_a_thousand_starts(live_cast: Any, stack: Stack) -> None:
-    """On a real keeper, broker and worker. Each wait is that of the same work: negotiations that come to nothing."""
-    stack.start("keeper")
-    stack.start("worker")
-    stack.until(lambda: jobs_done(live_cast, live_cast.b_web, 1, who="bob") is not None)  # all is warm
-    idle = sorted(wait(live_cast, stack) for _ in range(7))[3]
-    rows = queued(live_cast, live_cast.a_db, MANY)
-    stack.until(lambda: Negotiation.objects.filter(pk__in=[row.pk for row in rows], due_at__isnull=True).count() >= 4)
-    behind = sorted(wait(live_cast, stack) for _ in range(7))[3]
-    left = Negotiation.objects.filter(pk__in=[row.pk for row in rows], due_at__isnull=False).count()
-    print(f"idle {1000 * idle:.0f} ms, behind {MANY} starts {1000 * behind:.0f} ms, {left} of them left")
-    assert left > MANY / 2  # they were not simply over
-    assert behind <= 2 * idle + keeper.TICK_SECONDS
-
-
-def jobs_done(cast: Any, vm: VirtualMachine, number: int, *, who: str) -> float | None:
-    rows = queued(cast, vm, number)
-    began = time.monotonic()
-    while Negotiation.objects.filter(pk__in=[row.pk for row in rows], due_at__isnull=False).exists():
-        if time.monotonic() - began > 60:
-            return None
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
-def wait(cast: Any, stack: Stack) -> float:
-    took = jobs_done(cast, cast.b_web, 1, who="bob")
-    assert took is not None, stack.log()
-    return took
 
 
 # -- quotas
