@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import serious
 
 
+@pytest.mark.long
 def test_an_alert_comes_to_every_open_page_of_an_operator_and_is_acknowledged_by_keyboard(
     sign_in: Callable[..., Page],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page
 
 from tests.e2e.conftest import serious
@@ -25,6 +26,7 @@ def password_given(page: Page, site: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
+@pytest.mark.long
 def test_a_key_is_registered_and_asked_for_at_the_next_sign_in(demo: Demo, sign_in: Callable[..., Page]) -> None:
     page, site = sign_in(None), f"http://localhost:{demo.port}"
     tools = page.context.new_cdp_session(page)

@@ -41,6 +41,7 @@ def press(page: Page, name: str) -> None:
     page.keyboard.press("Enter")
 
 
+@pytest.mark.long
 def test_two_play_to_the_end_and_nobody_reloads(item: int, sign_in: Callable[..., Page]) -> None:
     teacher, stu, mia = sign_in("ines"), sign_in("stu"), sign_in("mia", viewport={"width": 320, "height": 900})
     for page in (teacher, stu, mia):

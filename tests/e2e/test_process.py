@@ -22,6 +22,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("process") / "run"
 
 
+@pytest.mark.long
 def test_the_demo_leaves_no_process_and_finds_its_data_again(run_dir: Path) -> None:
     with running(run_dir) as first:
         assert len(first.family()) >= 5

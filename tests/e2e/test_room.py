@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.conftest import PATIENCE, enter, serious
@@ -48,6 +49,7 @@ def runs_on(page: Page, vm: str, host: str) -> None:
     raise AssertionError(f"{vm}: {row}")
 
 
+@pytest.mark.long
 def test_a_counter_then_a_no_then_a_start_on_another_host(chromium: Browser, told: Path, tmp_path: Path) -> None:
     with running(shutil.copytree(told, tmp_path / "run")) as demo:
         bob, alice = person(chromium, demo, "bob", script=False), person(chromium, demo, "alice", script=True)

@@ -90,6 +90,7 @@ def member(room: Class, number: int) -> Any:
     return services.member_add(course=room.course, user=user, nickname=user.username)
 
 
+@pytest.mark.long
 def test_a_killed_worker_neither_loses_nor_doubles_a_student_of_a_regrade(transactional_db: None, stack: Stack) -> None:
     text = (
         dict(lab.shipped())["read-the-secret"]

@@ -63,6 +63,7 @@ def answers() -> bool:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
+@pytest.mark.long
 def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack: Stack) -> None:
     run = start_run(live_cast)
     services.run_slice(run_id=run.pk, slice_no=0)

@@ -42,6 +42,7 @@ def due(run: Run) -> Run:
 
 
 @pytest.mark.django_db
+@pytest.mark.long
 def test_a_row_that_old_code_writes_beside_the_new_tables_is_played_to_its_end(cast: Any) -> None:
     pattern = start_run(cast, length=2_000_000)
     acts = list(Act.objects.filter(run=pattern).values("vm_id", "kind", "slice_no", "data"))
@@ -123,6 +124,7 @@ def test_a_run_of_another_engine_can_be_cancelled_by_any_worker(cast: Any) -> No
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.long
 def test_tasks_that_a_worker_does_not_know_do_it_no_harm_and_fail_nobody(live_cast: Any, stack: Stack) -> None:
     from webapp.celery import app
 

@@ -15,6 +15,7 @@ from webapp.runs.models import HostCheck
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.long
 def test_cells_turn_unknown_when_nobody_measures_and_come_back_with_who_does(
     live_cast: Any,
     stack: Stack,

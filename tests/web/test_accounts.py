@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -273,7 +274,7 @@ def test_only_the_demo_on_loopback_lets_operators_in_without_a_second_factor() -
     told = "from webapp import settings; print(settings.MFA_REQUIRED)"
     for tls, flag, required in (("1", "0", "True"), ("0", "0", "False"), ("0", "1", "True")):
         env = {**os.environ, "HSVM_TLS": tls, "HSVM_MFA": flag, "HSVM_BIND": "127.0.0.1"}
-        env |= {"HSVM_SECRET_KEY": "k" * 64, "HSVM_SEAL_KEY": "0" * 64}
+        env |= {"HSVM_SECRET_KEY": secrets.token_hex(32), "HSVM_SEAL_KEY": secrets.token_hex(32)}
         done = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, timeout=60)
         assert done.stdout.strip() == required, done.stderr[-500:]
 

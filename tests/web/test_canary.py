@@ -136,6 +136,7 @@ def say(street: Street, negotiation: Negotiation, vm: str, **given: Any) -> Nego
     return services.negotiation_advance(negotiation_id=row.pk)
 
 
+@pytest.mark.long
 def test_nobodys_strings_are_in_anything_that_others_can_fetch(street: Street, client) -> None:
     negotiation = street.start("e-new")
     assert negotiation.state == State.PROPOSED
@@ -149,6 +150,7 @@ def test_nobodys_strings_are_in_anything_that_others_can_fetch(street: Street, c
     look_everywhere(client, street, ("d-game", "e-new"))  # who ended it, and who went elsewhere
 
 
+@pytest.mark.long
 def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_asked_to_move(
     street: Street, client
 ) -> None:

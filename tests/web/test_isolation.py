@@ -159,6 +159,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("who", ["alice", "olga"])
+@pytest.mark.long
 def test_hostile_ids_are_never_a_failure_of_the_site(cast: Cast, client, who: str) -> None:
     client.force_login(getattr(cast, who))
     client.raise_request_exception = False

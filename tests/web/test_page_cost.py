@@ -148,7 +148,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
     ("/learn/predict/walk/nested/", "student", 6),
     ("/api/predictions/walk/nested", "student", 4),
-    ("/learn/items/{predictions}/", "student", 9),
+    ("/learn/items/{predictions}/", "student", 10),
     ("/api/courses/items/{predictions}/predictions", "student", 6),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
