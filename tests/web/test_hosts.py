@@ -172,3 +172,8 @@ def test_a_tenant_changes_no_host(cast: Cast, act: str) -> None:
         else:
             hosting.host_retire(by=cast.alice, host=cast.h1)
     assert refused.value.http_status == 404
+
+
+def test_a_host_that_says_nothing_of_its_capabilities_is_plain(cast: Cast) -> None:
+    document = {name: value for name, value in HOST.items() if name not in ("capabilities", "offers")}
+    assert fleet.host_create(by=cast.olga, document={**document, "host": "h7"}).architecture == "nested"

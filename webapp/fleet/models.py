@@ -36,7 +36,7 @@ class Host(models.Model):
 
 def architecture_of(document: Mapping[str, Any]) -> str:
     """The row of the attack table that a host plays."""
-    return "hsvm" if "hsvm" in document["capabilities"].get("memory_protection", []) else "nested"
+    return "hsvm" if "hsvm" in document.get("capabilities", {}).get("memory_protection", []) else "nested"
 
 
 def columns_of(document: Mapping[str, Any]) -> dict[str, str]:

@@ -101,6 +101,7 @@ REASONS: Final = {
     403: "Your role, or the scope of your token, does not open this.",
     404: "There is nothing here that you may see.",
     409: "Not possible in the present state; the code says why.",
+    410: "What the link was for is over; it was used, withdrawn or is too old.",
     412: "Somebody else saved a newer version; the answer holds the difference.",
     413: "The body is longer than 1 MiB.",
     415: "The body is not JSON.",
@@ -200,6 +201,8 @@ def possible(shown: dict[str, Any], method: str, path: str, secured: bool) -> li
         found += [409]
     if shown["operationId"] in VERSIONED:
         found += [412]
+    if path.endswith("/courses/members"):
+        found += [410]
     return sorted(found)
 
 
