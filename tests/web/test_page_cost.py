@@ -152,10 +152,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/courses/items/{predictions}/predictions", "student", 6),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
-    # beside the four: one for each of the seven kinds of jobs, and the workers
-    ("/operator/jobs/", "operator", 12),
+    # beside the four: one for each kind of jobs of which there are any, and the workers
+    ("/operator/jobs/", "operator", 10),
     ("/operator/jobs/?show=finished", "operator", 12),
-    ("/api/jobs", "operator", 11),
+    ("/api/jobs", "operator", 9),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),
