@@ -164,6 +164,25 @@ def test_answers_are_counted_once_and_told_only_when_the_teacher_shows_them(sess
     assert ClassAnswer.objects.get(seat__member__nickname="Ada").choice == "b"
 
 
+def test_wrong_answers_in_class_are_counted_once_told_without_whose_they_are(session: ClassSession, cast: Cast) -> None:
+    ada, bo = guest(session, "Ada"), guest(session, "Bo")
+    page = f"/learn/courses/{session.course_id}/mistakes/"
+    for _ in range(2):  # the same question in two rounds is one row
+        classes.ask(by=cast.ines, session=ClassSession.objects.get(), question=ASKED)
+        ada.post(f"/learn/class/{session.code}/answer/", {"choice": "b"})
+        bo.post(f"/learn/class/{session.code}/answer/", {"choice": "a"})
+        act(cast, session, "reveal")
+    unclear = {**ASKED, "text": "What do you think?", "right": ""}
+    classes.ask(by=cast.ines, session=ClassSession.objects.get(), question=unclear)
+    ada.post(f"/learn/class/{session.code}/answer/", {"choice": "b"})
+    act(cast, session, "reveal")
+    [row] = as_(cast.ines).get(f"/api/courses/{session.course_id}/mistakes").json()["classes"]
+    assert (row["question"], row["choice"], row["count"]) == (ASKED["text"], ASKED["choices"][1]["text"], 2)
+    shown = as_(cast.ines).get(page).content.decode()
+    assert "the last mapper owns" in shown and "Ada" not in shown and "What do you think?" not in shown
+    assert ada.get(page).status_code == 403
+
+
 def test_a_class_that_is_held_still_takes_no_answer(session: ClassSession, cast: Cast) -> None:
     ada = guest(session, "Ada")
     classes.ask(by=cast.ines, session=session, question=ASKED)

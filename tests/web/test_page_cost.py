@@ -144,7 +144,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/class/{code}/", "student", 11),
     ("/learn/class/{code}/desk/", "teacher", 11),
     ("/learn/class/{code}/wall/", "teacher", 9),
-    ("/learn/courses/{course}/mistakes/", "teacher", 10),
+    ("/learn/courses/{course}/mistakes/", "teacher", 11),
     ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
     ("/learn/predict/walk/nested/", "student", 6),
     ("/api/predictions/walk/nested", "student", 4),
