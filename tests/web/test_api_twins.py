@@ -335,13 +335,13 @@ def test_every_operation_is_told_whole() -> None:
 def codes_raised() -> set[str]:
     """Every constant code with which the source raises a refusal or writes a problem."""
     found = set()
-    calls = re.compile(r"\b(VpmsError|problem|refusal)\(")
+    calls = re.compile(r"\b(VpmsError|problem|refusal|Quota)\(")
     for source in filter(calls.search, (path.read_text() for path in (ROOT / "webapp").rglob("*.py"))):
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            at = {"VpmsError": 0, "problem": 1, "refusal": 2}.get(name)
+            at = {"VpmsError": 0, "problem": 1, "refusal": 2, "Quota": 3}.get(name)
             if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
                 found.add(str(node.args[at].value))  # type: ignore[attr-defined]
     return found | {"bad_input"}
