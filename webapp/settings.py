@@ -491,6 +491,12 @@ KEEP_INVITATIONS_DAYS = env_int("HSVM_KEEP_INVITATIONS_DAYS", 90, low=0, high=36
 # What an organisation may have at once, so that none takes the others' share (webapp/tenants/quotas.py); 0: no limit.
 TENANT_STARTS = env_int("HSVM_TENANT_STARTS", 2_000, low=0, high=1_000_000)  # VMs that wait to start
 TENANT_VMS = env_int("HSVM_TENANT_VMS", 10_000, low=0, high=1_000_000)
+TENANT_RUNNING = env_int("HSVM_TENANT_RUNNING", 5_000, low=0, high=1_000_000)  # with those that wait to start
+TENANT_MEMORY_MIB = env_int("HSVM_TENANT_MEMORY_MIB", 65_536, low=0, high=1 << 26)  # 1 MiB: 256 frames
+TENANT_ACTS = env_int("HSVM_TENANT_ACTS", 500, low=0, high=1_000_000)  # on its VMs that wait
+TENANT_STORAGE = env_int("HSVM_TENANT_STORAGE_MIB", 100, low=0, high=1 << 20) << 20  # programs and marked moments
+# Of one uploaded program; 4 Mi of them are 36 MiB in a worker, which must have room for some.
+TENANT_REFERENCES = env_int("HSVM_TENANT_REFERENCES", 4 << 20, low=1, high=4 << 20)
 
 # Everything that would make the site unsafe, told at once, each in a sentence that names its variable.
 _faults = safety.faults(

@@ -1,19 +1,16 @@
-"""Tenants share the workers: a thousand starts of one do not hold up another, and quotas are exact under load."""
+"""Tenants share the workers: a thousand starts of one do not hold up another."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from tests.conftest import CAREFUL, QUICK, wishes
 from webapp import jobs
 from webapp.agreements.models import Negotiation
-from webapp.errors import VpmsError
 from webapp.fleet.services import placement_set
 from webapp.ops import keeper
 from webapp.runs import services
@@ -115,51 +112,6 @@ def test_runs_take_turns_by_the_tenant_in_whose_name_they_run(cast: Any, unsent:
     keeper.relay(timezone.now())
     assert [args[0] for _, args in unsent[settings.WORKER_SLOTS :]] == [mine.pk]
     assert {queue for queue, _ in unsent} == {"slices"}
-
-
-# -- quotas
-
-
-def submit_at_once(calls: list[Any]) -> list[str]:
-    """What came of each: "" or the code of the refusal. All begin together."""
-    gate, found = threading.Barrier(len(calls)), [""] * len(calls)
-
-    def one(place: int) -> None:
-        gate.wait()
-        try:
-            calls[place]()
-        except VpmsError as refused:
-            found[place] = refused.code
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=one, args=(place,)) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_fifty_starts_at_once_exactly_the_allowed_number_wins(live_cast: Any, settings: Any, valkey: Any) -> None:
-    vms = [ready_vm(live_cast, number) for number in range(50)]
-    settings.TENANT_STARTS = 7
-    found = Counter(submit_at_once([lambda vm=vm: services.vm_start(by=live_cast.alice, vm=vm) for vm in vms]))
-    assert found == {"": 7, "too_many_starts": 43}
-    assert VirtualMachine.objects.filter(tenant=live_cast.alpha, state="held").count() == 7
-    services.vm_start(by=live_cast.bob, vm=live_cast.b_web)  # another's quota is another's
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_fifty_new_vms_at_once_exactly_the_allowed_number_is_made(live_cast: Any, settings: Any) -> None:
-    settings.TENANT_VMS = 1 + 9
-    calls = [
-        lambda name=f"n{number}": vm_create(by=live_cast.alice, tenant=live_cast.alpha, name=name, trace="gzip")
-        for number in range(50)
-    ]
-    assert Counter(submit_at_once(calls)) == {"": 9, "too_many_vms": 41}
-    assert VirtualMachine.objects.filter(tenant=live_cast.alpha).count() == 10
 
 
 # -- rows of a newer shape

@@ -68,7 +68,7 @@ TWINS = {
     "account-delete": "! cannot be taken back: a person types the account's name",
     "organisation-delete": "! cannot be taken back: an owner types the organisation's name",
     "organisation-new": "organisation_make site_organisation_list",
-    "people": "member_list invitation_list invitation_send",
+    "people": "member_list invitation_list invitation_send quota_get",
     "people-change": "member_put member_delete invitation_delete factor_demand",
     "site-people": "site_member_list site_invitation_list site_invitation_send",
     "site-people-change": "site_member_put site_member_delete site_invitation_delete",
@@ -117,11 +117,11 @@ TWINS = {
     "operator-audit": "audit_list type_list audit_verify",
     "tenant-audit-lines": "audit_lines",
     "operator-audit-lines": "audit_lines",
-    "vm-new": "vm_declare program_list profile_list host_name_list",
+    "vm-new": "vm_declare program_list profile_list host_name_list quota_get",
     "vm-delete": "vm_delete",
     "vm-move": "vm_move place_list",
     "vms-act": "vms_act profile_put",
-    "workloads": "workload_list workload_upload",
+    "workloads": "workload_list workload_upload quota_get",
     "workload-delete": "workload_delete",
     "wishes-file": "policy_newest_get policy_version",
     "consequences": "consequences_get",
@@ -335,13 +335,13 @@ def test_every_operation_is_told_whole() -> None:
 def codes_raised() -> set[str]:
     """Every constant code with which the source raises a refusal or writes a problem."""
     found = set()
-    calls = re.compile(r"\b(VpmsError|problem|refusal)\(")
+    calls = re.compile(r"\b(VpmsError|problem|refusal|Quota)\(")
     for source in filter(calls.search, (path.read_text() for path in (ROOT / "webapp").rglob("*.py"))):
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            at = {"VpmsError": 0, "problem": 1, "refusal": 2}.get(name)
+            at = {"VpmsError": 0, "problem": 1, "refusal": 2, "Quota": 3}.get(name)
             if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
                 found.add(str(node.args[at].value))  # type: ignore[attr-defined]
     return found | {"bad_input"}

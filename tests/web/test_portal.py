@@ -208,15 +208,15 @@ def test_what_is_no_whole_trace_is_refused_and_nothing_is_kept(
 
 
 def test_a_quota_counts_all_traces_of_a_tenant_and_others_traces_are_missing(
-    cast: Cast, alice: Client, monkeypatch: pytest.MonkeyPatch
+    cast: Cast, alice: Client, settings: Any
 ) -> None:
     foreign = workloads.workload_add(by=cast.bob, tenant=cast.beta, title="b", data=LACKEY)
     assert alice.post(f"/tenant/workloads/{foreign.pk}/delete/").status_code == 404
     assert foreign.name not in alice.get("/tenant/vm/new/").content.decode()
-    monkeypatch.setattr(workloads, "QUOTA_BYTES", foreign.size + 1)
+    settings.TENANT_STORAGE = foreign.size + 1
     first = workloads.workload_add(by=cast.alice, tenant=cast.alpha, title="a", data=LACKEY)
     assert workloads.workload_add(by=cast.alice, tenant=cast.alpha, title="a", data=LACKEY) == first
-    with pytest.raises(VpmsError, match="50 MiB"):
+    with pytest.raises(VpmsError, match="more do not fit"):
         workloads.workload_add(by=cast.alice, tenant=cast.alpha, title="a", data=LACKEY + b" L 1ffe0010,8\n")
 
 

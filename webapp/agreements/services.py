@@ -56,7 +56,7 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     host away from it, and is placed there again if this comes to nothing.
     """
     expect_own(by=by, tenant=vm.tenant.slug)
-    quotas.expect_start(tenant_id=vm.tenant_id)
+    quotas.lock(vm.tenant_id)
     row = (
         VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant", "placement__host").get(pk=vm.pk)
     )
@@ -68,13 +68,15 @@ def start_request(*, by: User, vm: VirtualMachine, home: Host | None = None) -> 
     placement = getattr(row, "placement", None)
     if placement is None:
         raise VpmsError("not_placed", 409, message=f"{row.name} has no host yet.")
-    newest_documents([row])
+    mib = newest_documents([row])[row.name]["size"]["memory_mib"]
     # One start after the other draws the order of a host, so two pressed at once do not both believe to be first.
     host = Host.objects.select_for_update().get(pk=placement.host_id)
     expect_in_service(host)
     maintenance.expect_open(host=host, vm=row)
     expect_room(host=host, vm=row)
-    VirtualMachine.objects.filter(pk=row.pk).update(state=Vm.HELD)
+    for quota, more in (("starts", 1), ("running", 1), ("memory", mib)):
+        quotas.expect(quota, tenant_id=row.tenant_id, more=more)
+    VirtualMachine.objects.filter(pk=row.pk).update(state=Vm.HELD, memory_mib=mib)
     vm.state = row.state = Vm.HELD
     Conflict.objects.filter(vms=row, trigger="run", closed_at__isnull=True).update(closed_at=timezone.now())
     Conflict.objects.filter(negotiation__requester=row, closed_at__isnull=True).update(closed_at=timezone.now())

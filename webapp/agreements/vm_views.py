@@ -18,7 +18,7 @@ from webapp.agreements import checks, declaring, life, places, selectors
 from webapp.errors import Fault, VpmsError
 from webapp.fleet.selectors import hosts_open
 from webapp.roles import must, tenant_required
-from webapp.tenants import forms, yamltext
+from webapp.tenants import forms, quotas, yamltext
 from webapp.tenants.changes import Change, changes
 from webapp.tenants.editing import TEXTS, Typed, faults_of, number, taken_away
 from webapp.tenants.models import Policy, VirtualMachine
@@ -304,6 +304,7 @@ def vm_new(request: HttpRequest) -> HttpResponse:
         "programs": programs_of(user=user),
         "profiles": PROFILES,
         "memory": forms.MEMORY_MIB,
+        "level": quotas.level("vms", tenant=tenants[0]) if len(tenants) == 1 else None,
         "typed": typed,
         "faults": {fault.path.removeprefix("$."): fault.reason for fault in faults},
     }

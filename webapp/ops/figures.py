@@ -96,6 +96,7 @@ SERIES: Final[dict[str, Series]] = {
     "vpms_leases_lost_total": Series("counter", "Results thrown away because the lease was lost, by kind", ("kind",)),
     "vpms_jobs_returned_total": Series("counter", "Work that the keeper took back from lost workers", ("kind",)),
     "vpms_jobs_given_up_total": Series("counter", "Work given up after three attempts without progress", ("kind",)),
+    "vpms_quota_refused_total": Series("counter", "Refusals because a quota was used up, by quota", ("kind",)),
     "vpms_sign_ins_failed_total": Series("counter", "Failed sign-ins"),
     "vpms_sign_ins_held_back_total": Series("counter", "Tries to sign in that came before their delay was over"),
 }

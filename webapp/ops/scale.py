@@ -225,7 +225,7 @@ def machines_made(
             at = whose[number] = (at + 1) % len(tenants)  # the two that negotiate are of different organisations
         counts[at] += 1
         name = f"{tenants[at].slug}-{source.choice(USES)}-{counts[at]:03}"
-        vm = VirtualMachine(tenant=tenants[at], name=name, trace=source.choice(traces))
+        vm = VirtualMachine(tenant=tenants[at], name=name, trace=source.choice(traces), memory_mib=MEMORY_MIB)
         kinds = source.choices(KINDS, SHARES, k=source.choice((1, 1, 2, 2, 3, 4, 6)))
         if number % len(hosts) < size.negotiations and row < 2:
             kinds.append(("careful", "quick")[row])

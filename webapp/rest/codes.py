@@ -143,7 +143,9 @@ CODES: Final[Mapping[str, Code]] = {
         _("It has changed since you read it"),
         _("Read it again, look at the difference that the answer tells, and decide anew."),
     ),
-    "quota": Code(_("No room left"), _("Delete an uploaded program that no VM ever had, then send this one again.")),
+    "quota": Code(
+        _("No room left"), _("Delete an uploaded program that no VM ever had, or a marked moment, then try again.")
+    ),
     "own_account": Code(_("Your own account"), _("Ask another operator to do this; nothing was changed.")),
     "read_only": Code(
         _("You may only read here"), _("Ask somebody whose role lets them change this; nothing was changed.")
@@ -165,6 +167,14 @@ CODES: Final[Mapping[str, Code]] = {
     "too_early": Code(_("It is too early"), _("Send it again at the time that the answer names.")),
     "too_big": Code(_("Too long"), _("Send at most 1 MiB.")),
     "too_dear": Code(_("Not within the budget"), _("Raise the budget in the wishes, or choose another step.")),
+    "too_many_acts": Code(
+        _("Too many acts wait"), _("Try again when those on VMs of this organisation are done or answered.")
+    ),
+    "too_many_running": Code(_("Too many VMs run"), _("Stop one of your VMs, then start this one.")),
+    "too_much_memory": Code(
+        _("Not so much memory for one organisation"),
+        _("Stop one of your VMs, or wish for less memory, then try again."),
+    ),
     "too_many": Code(_("Too many of these"), _("Remove or withdraw one that is no longer needed, then try again.")),
     "too_many_tries": Code(_("Too many wrong codes"), _("Wait a minute, then ask the teacher for the code again.")),
     "too_late": Code(_("It is too late"), _("Nothing is accepted for a grade any more. Practice goes on.")),

@@ -56,7 +56,6 @@ HOT_PLAYERS: Final = 8
 FORWARD_AT_MOST: Final = 4_000_000  # accesses: playing them again costs less than loading a checkpoint
 NONCE_BYTES: Final = 12
 UPLOADS_KEPT: Final = 4  # uploaded programs that a process keeps inflated
-MOST_REFERENCES: Final = 4 << 20  # of an uploaded program: 36 MiB inflated
 GUEST_IMAGE: Final = "guest-1"  # all VMs boot the same kernel: its pages could be merged
 PAGES_NAMED: Final = 8  # of those that break a rule
 FLUSH: Final = {"always": "always", "vm_change": "on_change", "tagged": "tagged"}  # the gate's words -> the scenario's
@@ -181,6 +180,11 @@ def spec_of(*, name: str, size: dict[str, Any], trace: str, core: int, seed: int
     }
 
 
+def mib_of(spec: dict[str, Any]) -> int:
+    """The memory of a VM as the engine starts it, in MiB."""
+    return int(spec["vm_pages"]) // PAGES_PER_MIB
+
+
 def attack_title(attack: str) -> str:
     """The plain title of a built-in attack."""
     return builtin(attack).title
@@ -220,18 +224,28 @@ def _uploaded(name: str) -> Trace:
     return make_trace(np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks]))
 
 
-def read_workload(data: bytes) -> tuple[bytes, int]:
+class TooLong(Exception):
+    """A program of so many references is longer than it may be."""
+
+    def __init__(self, references: int) -> None:
+        super().__init__(references)
+        self.references = references
+
+
+def read_workload(data: bytes, *, most: int) -> tuple[bytes, int]:
     """A trace in the engine's form, or Valgrind lackey's text, read strictly and written anew: its bytes and how many
-    references. TraceError where a byte is wrong. What a header claims is checked before anything is inflated, and each
-    block inflates to no more than its references can need."""
+    references. TraceError where a byte is wrong, TooLong where there are more than `most`. What a header claims is
+    checked before anything is inflated, and each block inflates to no more than its references can need."""
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder, "given"), Path(folder, "kept")
         source.write_bytes(data)
         if data.startswith(MAGIC):
             claimed = TraceReader(io.BytesIO(data), "the file").references
-            if claimed > MOST_REFERENCES:
-                raise TraceError("the file", "byte 16", f"{claimed:,} references, at most {MOST_REFERENCES:,} fit")
+            if claimed > most:
+                raise TooLong(claimed)
         count = import_trace(source, output)
+        if count > most:
+            raise TooLong(count)
         return output.read_bytes(), count
 
 

@@ -13,11 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.db import transaction
+
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.runs import engine, selectors, services
 from webapp.runs.models import Checkpoint, Event, Mark, Run
-from webapp.runs.picture import OPERATOR, whole
+from webapp.runs.picture import OPERATOR, TENANT, whole
 from webapp.runs.streams import source
+from webapp.tenants import quotas
+from webapp.tenants.models import Tenant
 
 AT_ONCE: Final = threading.BoundedSemaphore(2)  # moments that a process makes at a time: each takes a core
 WAIT_SECONDS: Final = 5
@@ -321,18 +325,27 @@ def _misses(run: Run, checkpoint: Checkpoint | None, *, first: int, until: int, 
 # -- marks
 
 
+@transaction.atomic
 def mark(*, run: Run, view: str, by: Any, moment: Moment, text: str) -> Mark:
-    """Name a moment. Its checkpoint is kept as long as the mark. BadInput for an empty or long name."""
+    """Name a moment. Its checkpoint is kept as long as the mark, and counts as what its organisation stores. BadInput
+    for an empty or long name."""
     text = text.strip()
     if not text or len(text) > 120:
         raise BadInput([Fault("$.text", "must have 1 to 120 characters")])
+    slug = "" if view == OPERATOR else view.removeprefix(TENANT).split(",")[0]
+    tenant = quotas.lock(Tenant.objects.values_list("pk", flat=True).get(slug=slug)) if slug else None
     if run.marks.filter(view=view).count() >= MOST_MARKS:
         raise BadInput([Fault("$.text", f"this run has {MOST_MARKS} marks already; delete one first")])
     checkpoint = run.checkpoints.filter(op__lte=moment.op).first()
     slice_no = checkpoint.slice_no if checkpoint else 0
     op = moment.op if view == OPERATOR else 0
     seq = moment.looker.number
-    return Mark.objects.create(run=run, view=view, op=op, seq=seq, slice_no=slice_no, text=text, by=by)
+    size = len(checkpoint.sealed) + len(checkpoint.picture) if checkpoint else 0
+    if tenant is not None:
+        quotas.expect("storage", tenant_id=tenant.pk, more=size)
+    return Mark.objects.create(
+        run=run, view=view, op=op, seq=seq, slice_no=slice_no, text=text, by=by, tenant=tenant, size=size
+    )
 
 
 def marks(run: Run, *, view: str) -> list[dict[str, Any]]:

@@ -184,6 +184,9 @@ class Mark(models.Model):
     seq = models.PositiveBigIntegerField()
     slice_no = models.PositiveIntegerField()  # of the checkpoint that is kept for it
     text = models.CharField(max_length=120)
+    # Whose storage the checkpoint takes, and how many bytes of it; an operator's mark takes nobody's.
+    tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="marks")
+    size = models.PositiveIntegerField(default=0, db_default=0)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     at = models.DateTimeField(auto_now_add=True)
 

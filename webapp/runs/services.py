@@ -26,6 +26,7 @@ from webapp.roles import must
 from webapp.runs import acts, alarms, engine, gate, wall
 from webapp.runs.models import Act, Checkpoint, Event, Run
 from webapp.strictjson import member
+from webapp.tenants import quotas
 from webapp.tenants.models import Tenant, VirtualMachine
 from webapp.tenants.selectors import expect_own, missing
 from webapp.vpms import documents, enforcement
@@ -88,6 +89,7 @@ def act_request(*, by: User, run: Run, kind: str, vm: VirtualMachine, data: dict
     if vm.placement.host_id != run.host_id or vm.state != S.RUNNING:
         raise VpmsError("not_running", 409, message=f"{vm.name} does not run on {run.host.name} now.")
     _check_act(run, kind, vm, data)
+    quotas.expect("acts", tenant_id=vm.tenant_id)
     act = Act.objects.create(run=run, vm=vm, kind=kind, data=data, by=by)
     concerned = VirtualMachine.objects.filter(name__in=[vm.name, data.get("other", "")]).select_related("tenant")
     told = {name: value for name, value in data.items() if name != "other"}  # a neighbour is not named to an owner
@@ -191,7 +193,7 @@ def _start_agreed(negotiation: Negotiation) -> None:
     Act.objects.create(
         run=run, vm=vm, kind="start_vm", slice_no=slice_no, data={"spec": spec, "agreement": agreement.digest}
     )
-    VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STARTING)
+    VirtualMachine.objects.filter(pk=vm.pk).update(state=S.STARTING, memory_mib=engine.mib_of(spec))
     _record(by=None, type="vm.starting", vm=vm, data={"host": row.host.name, "agreement": agreement.digest})
     ladder.moved(negotiation=row)
 

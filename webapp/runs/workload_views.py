@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from webapp.errors import BadInput, VpmsError
 from webapp.roles import tenant_required
 from webapp.runs import workloads
+from webapp.tenants import quotas
 from webapp.tenants.selectors import active_of, workloads_of
 
 
@@ -37,7 +39,14 @@ def page(request: HttpRequest) -> HttpResponse:
             messages.success(request, words % {"title": row.title, "name": row.name})
             return redirect(f"{reverse('vm-new')}?trace={row.name}")
     rows = list(workloads_of(user=user))
-    context = {"rows": rows, "fault": fault, "used": sum(row.size for row in rows), "typed": request.POST}
+    storage = quotas.level("storage", tenant=active_of(user=user))
+    context = {
+        "rows": rows,
+        "fault": fault,
+        "storage": storage,
+        "most": settings.TENANT_REFERENCES,
+        "typed": request.POST,
+    }
     return render(request, "runs/workloads.html", context, status=status)
 
 

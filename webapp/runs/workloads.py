@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils.translation import gettext as _
 
 from webapp.audit import services as audit
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.runs import engine
+from webapp.tenants import quotas
 from webapp.tenants.models import Tenant, VirtualMachine, Workload
 from webapp.tenants.selectors import expect_own, missing, workloads_of
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from webapp.accounts.models import User
 
 MOST_BYTES: Final = 5 << 20  # of a file, as it comes and as it is kept
-QUOTA_BYTES: Final = 50 << 20  # of all traces of a tenant
 MOST_TITLE: Final = 80
 
 
@@ -35,7 +35,9 @@ def workload_add(*, by: User, tenant: Tenant, title: str, data: bytes) -> Worklo
     if len(data) > MOST_BYTES:
         raise _fault(_("is larger than 5 MiB"))
     try:
-        content, references = engine.read_workload(data)
+        content, references = engine.read_workload(data, most=settings.TENANT_REFERENCES)
+    except engine.TooLong as error:
+        raise _fault(quotas.refused("references", used=error.references).message) from None
     except engine.TraceError as error:
         raise _fault(_("is no whole trace: %(place)s: %(reason)s") % vars(error)) from None
     if len(content) > MOST_BYTES:
@@ -45,14 +47,12 @@ def workload_add(*, by: User, tenant: Tenant, title: str, data: bytes) -> Worklo
 
 @transaction.atomic
 def _keep(by: User, tenant: Tenant, title: str, content: bytes, references: int) -> Workload:
-    row = Tenant.objects.select_for_update().get(pk=tenant.pk)  # two at once do not both fit into the last of the quota
+    row = quotas.lock(tenant.pk)
     digest = hashlib.sha256(content).hexdigest()
     known = row.workloads.filter(sha256=digest).first()
     if known is not None:
         return known
-    used = row.workloads.aggregate(all=Sum("size"))["all"] or 0
-    if used + len(content) > QUOTA_BYTES:
-        raise VpmsError("quota", 409, message=_("Your traces take 50 MiB already. Delete one that no VM had."))
+    quotas.expect("storage", tenant_id=row.pk, more=len(content))
     words = " ".join(title.split())[:MOST_TITLE]
     words = "".join(letter for letter in words if letter.isprintable()) or _("a trace")
     found = Workload.objects.create(

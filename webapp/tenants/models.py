@@ -102,6 +102,8 @@ class VirtualMachine(models.Model):
     name = models.CharField(max_length=63, unique=True)
     trace = models.CharField(max_length=63)  # the recorded program that it runs: a built-in one, or upload-N
     state = models.CharField(max_length=16, choices=State.choices, default=State.STOPPED)
+    # Kept for it on hosts while it is not stopped, at least: newer wishes with another size count at its next start.
+    memory_mib = models.PositiveIntegerField(default=0, db_default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True)  # agreements name it for ever, so its row and name stay
 

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from webapp.errors import BadInput, Fault
 from webapp.rest.doors import governor, manager
 from webapp.rest.paging import Listed, Paging, Strict, pages
-from webapp.tenants import people, selectors
+from webapp.tenants import people, quotas, selectors
 from webapp.tenants.models import OF_SITE, OF_TENANT, Invitation, Membership, Tenant
 
 router = Router(tags=["people"])
@@ -44,6 +44,18 @@ class OrganisationIn(Strict):
 class FactorIn(Strict):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"required": False}]})
     required: bool
+
+
+class QuotaOut(Schema):
+    name: str
+    says: str
+    used: int | None = Field(description="Of the same as `most`; null where each thing is measured by itself.")
+    most: int | None = Field(description="null: there is no limit.")
+
+
+class QuotasOut(Schema):
+    organisation: str
+    quotas: list[QuotaOut]
 
 
 class MemberOut(Schema):
@@ -94,7 +106,7 @@ def person(request: HttpRequest) -> Any:
     return request.user
 
 
-def organisation(user: Any, name: str) -> Tenant:
+def named(user: Any, name: str) -> Tenant:
     """One of the person's own; every other is missing."""
     found = selectors.tenants_of(user=user).filter(slug=name).first()
     if found is None:
@@ -136,12 +148,21 @@ def organisation_list(request: HttpRequest, paging: Query[Paging]) -> Any:
     return pages(request, found, paging, by="slug", shown=lambda row: organisation_shown(user, row))
 
 
+@router.get("/quota", response=QuotasOut)
+def quota_get(request: HttpRequest, organisation: Annotated[str, Field(max_length=63)] = "") -> Any:
+    """What your organisation may have at once, and what it has: VMs, memory in MiB, storage in bytes. People of several
+    organisations name one."""
+    user = person(request)
+    tenant = named(user, organisation) if organisation else selectors.active_of(user=user)
+    return {"organisation": tenant.slug, "quotas": [row._asdict() for row in quotas.levels(tenant=tenant)]}
+
+
 @router.put("/organisations/{name}/second-factor", response=OrganisationOut, auth=governor)
 def factor_demand(request: HttpRequest, name: str, given: FactorIn) -> Any:
     """Demand a second factor of everybody in the organisation, or no longer. For owners who have one: whoever has none
     finds nothing of it before setting one up, by page, API or socket. Scope manage."""
     user = person(request)
-    row = people.factor_demand(by=user, tenant=organisation(user, name), required=given.required)
+    row = people.factor_demand(by=user, tenant=named(user, name), required=given.required)
     return organisation_shown(user, row)
 
 
@@ -149,7 +170,7 @@ def factor_demand(request: HttpRequest, name: str, given: FactorIn) -> Any:
 def member_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
     """Who belongs to an organisation of yours, by role: a person with two roles stands there twice."""
     user = person(request)
-    found = people.members_of(user=user, tenant=organisation(user, name))
+    found = people.members_of(user=user, tenant=named(user, name))
     return pages(request, found, paging, by="id", shown=member_shown)
 
 
@@ -157,14 +178,14 @@ def member_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
 def member_put(request: HttpRequest, name: str, number: Number, given: RoleIn) -> Any:
     """Give the person another role in the place of this one. For owners. The answer has a new number. Scope manage."""
     user = person(request)
-    return member_shown(people.role_change(by=user, tenant=organisation(user, name), pk=number, role=given.role))
+    return member_shown(people.role_change(by=user, tenant=named(user, name), pk=number, role=given.role))
 
 
 @router.delete("/organisations/{name}/members/{int:number}", response={204: None}, auth=governor)
 def member_delete(request: HttpRequest, name: str, number: Number) -> Any:
     """The person no longer belongs to the organisation by this role. For owners; an owner remains. Scope manage."""
     user = person(request)
-    people.member_remove(by=user, tenant=organisation(user, name), pk=number)
+    people.member_remove(by=user, tenant=named(user, name), pk=number)
     return Status(204, None)
 
 
@@ -172,7 +193,7 @@ def member_delete(request: HttpRequest, name: str, number: Number) -> Any:
 def invitation_list(request: HttpRequest, name: str, paging: Query[Paging]) -> Any:
     """The open invitations of an organisation, newest first. For owners. Scope manage."""
     user = person(request)
-    tenant = organisation(user, name)
+    tenant = named(user, name)
     people.expect_governs(by=user, tenant=tenant)
     found = people.invitations_of(user=user, tenant=tenant)
     return pages(request, found, paging, by="-id", shown=invitation_shown)
@@ -182,7 +203,7 @@ def invitation_list(request: HttpRequest, name: str, paging: Query[Paging]) -> A
 def invitation_send(request: HttpRequest, name: str, given: InvitationIn) -> Any:
     """Offer a role by mail. The link in it is told to nobody else and works once. For owners. Scope manage."""
     user = person(request)
-    row = people.invite(by=user, tenant=organisation(user, name), email=given.email, role=given.role)
+    row = people.invite(by=user, tenant=named(user, name), email=given.email, role=given.role)
     return Status(201, invitation_shown(row))
 
 
@@ -190,7 +211,7 @@ def invitation_send(request: HttpRequest, name: str, given: InvitationIn) -> Any
 def invitation_delete(request: HttpRequest, name: str, number: Number) -> Any:
     """Withdraw an invitation: its link opens nothing any more. For owners. Scope manage."""
     user = person(request)
-    return invitation_withdrawn(user, organisation(user, name), number)
+    return invitation_withdrawn(user, named(user, name), number)
 
 
 # -- the site

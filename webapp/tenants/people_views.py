@@ -18,7 +18,7 @@ from webapp.accounts.account_views import by_field, page
 from webapp.errors import BadInput, VpmsError
 from webapp.live.rights import ORGANISATION
 from webapp.roles import may, operator_required, role_required, signed_in_required, tenant_required
-from webapp.tenants import people, selectors
+from webapp.tenants import people, quotas, selectors
 from webapp.tenants.models import Membership, Tenant
 from webapp.typed import typed_for
 
@@ -44,6 +44,7 @@ def people_page(
         "choices": selectors.organisations_all(user=user) if tenant is None and governs else [],
         "governs": governs,
         "without_factor": people.without_factor(user=user, tenant=tenant) if tenant else 0,
+        "quotas": quotas.levels(tenant=tenant) if tenant else [],
         "typed": typed,
         "chosen": typed.get("role", R.MEMBER if tenant else R.STUDENT),  # never the mightiest by itself
         "faults": faults or {},

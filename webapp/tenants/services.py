@@ -68,7 +68,7 @@ def vm_create(*, by: User | None, tenant: Tenant, name: str, trace: str) -> Virt
         raise BadInput([Fault("$.vm", f"{name!r} is a name of the platform itself; choose another")])
     if VirtualMachine.objects.filter(name=name).exists():
         raise BadInput([Fault("$.vm", "this name is taken on this platform; choose another")])
-    quotas.expect_vm(tenant_id=tenant.pk)
+    quotas.expect("vms", tenant_id=tenant.pk)
     vm = VirtualMachine.objects.create(tenant=tenant, name=name, trace=trace)
     audit.record(by=by, type="vm.created", subject=f"vm:{name}", data={"trace": trace}, audience=[tenant.slug])
     return vm
@@ -109,12 +109,20 @@ def expect_seen(*, vm: VirtualMachine, last: Policy | None, seen: int, document:
     raise VpmsError("stale", 412, data, message)
 
 
+def memory_kept(*, vm: VirtualMachine, mib: int) -> None:
+    """A VM that runs, or waits to, may come to have so much memory: refused if its organisation may not have it."""
+    if vm.state != VirtualMachine.State.STOPPED and mib > vm.memory_mib:
+        quotas.expect("memory", tenant_id=vm.tenant_id, more=mib - vm.memory_mib)
+        VirtualMachine.objects.filter(pk=vm.pk).update(memory_mib=mib)
+
+
 @transaction.atomic
 def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any], seen: int | None = None) -> Policy:
     """The next version of the wishes for `vm`: read strictly, kept exactly as given. Refused whole with its faults, or
     stored whole. The version must rise, and an hour holds at most ten: that makes feeling out others expensive.
     `seen` is the version that the person had before its eyes: nothing that was saved after it is overwritten unseen."""
     text = document if isinstance(document, bytes) else canonical(document)
+    quotas.lock(vm.tenant_id)
     vm = VirtualMachine.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=vm.pk)
     last = vm.policies.order_by("-version").first()
     if seen is not None:
@@ -127,6 +135,7 @@ def policy_save(*, by: User, vm: VirtualMachine, document: bytes | dict[str, Any
             429,
             message=f"{vm.name} has had {VERSIONS_PER_HOUR} versions within an hour; the next one can be saved later.",
         )
+    memory_kept(vm=vm, mib=parsed.size["memory_mib"])
     policy = Policy.objects.create(
         vm=vm, version=parsed.version, document=text.decode(), sha256=parsed.sha256, created_by=by
     )
