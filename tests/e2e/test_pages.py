@@ -273,17 +273,6 @@ def test_turning_a_check_off_opens_both_machines_in_lock_step(
     expect(page.locator("tr[aria-current=step] .chip")).to_have_text("first divergence")
 
 
-def test_a_shared_moment_is_drawn_for_who_wants_no_motion(sign_in: Callable[..., Page]) -> None:
-    page = sign_in("olga", reduced_motion="reduce", viewport={"width": 320, "height": 700})
-    page.goto("/shared/new/?kind=moment&run=1&op=1000")
-    page.get_by_role("button", name="Make the link").press("Enter")
-    page.get_by_role("link", name="Open it").first.press("Enter")
-    page.wait_for_selector('[data-view="ownership-map"][data-op="1000"]')
-    expect(page.get_by_text("No memory map yet")).to_be_hidden()
-    assert page.evaluate("() => document.documentElement.scrollWidth") == 320
-    assert not serious(page)
-
-
 CLOSED = {  # beginnings of the sentences, written again here
     1009: "This page sent a message that is too big",
     4001: "This page fell behind the server",
@@ -323,7 +312,6 @@ def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Calla
 NARROW = [  # the longest words, the widest tables and the dock
     ("alice", ["/tenant/", "/tenant/host/h1/goals/"]),
     ("olga", ["/operator/host/h2/"]),
-    ("ines", ["/learn/courses/1/", "/learn/courses/1/members/", "/learn/items/3/settings/"]),
 ]
 
 
