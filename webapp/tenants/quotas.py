@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webapp import tally
 from webapp.errors import VpmsError
+from webapp.live import places, publish
 from webapp.tenants.models import Tenant, VirtualMachine
 
 State = VirtualMachine.State
@@ -39,8 +40,9 @@ def _live(what: str) -> Any:
 
 
 class Quota(NamedTuple):
-    """A row of the table. `most` is the setting, of which 0 is no limit; `used` is counted of Tenant, or None where
-    each thing is measured by itself; `refusal` may name %(most)s, %(used)s and %(more)s."""
+    """A row of the table. `most` is the setting, of which 0 is no limit; `used` is counted of Tenant, or a function of
+    it that asks elsewhere, or None where each thing is measured by itself; `refusal` may name %(most)s, %(used)s and
+    %(more)s."""
 
     most: str
     says: Any
@@ -93,6 +95,10 @@ QUOTAS: Final[Mapping[str, Quota]] = {
         ),
         bytes=True,
     ),
+    "sockets": Quota(  # kept by webapp/live/places.py, which tells the page
+        "TENANT_SOCKETS", _("live pages that are open"),
+        lambda tenant: publish.places_taken(places.key_of(places.ORGANISATION, tenant.slug)), "", 0, "",
+    ),
 }  # fmt: skip
 
 
@@ -139,9 +145,10 @@ def expect(name: str, *, tenant_id: int, more: int = 1) -> None:
 
 def levels(*, tenant: Tenant) -> list[Level]:
     """Every quota of the organisation and how far it is used up, in one query."""
-    counted = [name for name, row in QUOTAS.items() if row.used is not None]
+    asked = {name: row.used(tenant) for name, row in QUOTAS.items() if callable(row.used)}
+    counted = [name for name, row in QUOTAS.items() if row.used is not None and name not in asked]
     rows = Tenant.objects.values_list(*(QUOTAS[name].used for name in counted))
-    used = dict(zip(counted, rows.get(pk=tenant.pk), strict=True))
+    used = {**dict(zip(counted, rows.get(pk=tenant.pk), strict=True)), **asked}
     return [_level(name, row, used.get(name)) for name, row in QUOTAS.items()]
 
 
