@@ -306,8 +306,10 @@ def viewers_speed(processes: Processes, hosts: list[Any]) -> dict[str, Any]:
         ports = [processes.web(number) for number in range(webs)]
         for port in ports:
             until(lambda port=port: answers(port), WARM_SECONDS, "the web process")
-        origin = settings.ORIGINS[0]
-        watching = [Viewers(port, VIEWERS // webs, published.topic, sessions, "/ws/", origin) for port in ports]
+        each = VIEWERS // webs
+        watching = [
+            Viewers(port, each, published.topic, sessions, "/ws/", f"http://127.0.0.1:{port}") for port in ports
+        ]
         before = processes.cpu("web")
         began = time.monotonic()
         while time.monotonic() < began + PUBLISH_SECONDS:

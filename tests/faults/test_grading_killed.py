@@ -59,6 +59,7 @@ def hand_in(room: Class, number: int) -> Attempt:
     )
 
 
+@pytest.mark.long
 def test_sixty_students_who_hand_in_at_once_are_graded_within_thirty_seconds(
     transactional_db: None, stack: Stack
 ) -> None:

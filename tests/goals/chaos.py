@@ -48,12 +48,13 @@ def kills(place: Place) -> dict[str, Any]:
             resumed[kind].append(RESUMED_SECONDS if found is None else found)
         at_last_kill = Run.objects.filter(state=Run.State.RUNNING).count()
         over = within(lambda: not Run.objects.filter(state=Run.State.RUNNING).exists(), 150)
-    got = effects()
+    got, left = effects(), stack.workers_left()
+    once = len(set(left)) == len(left) <= plan.count("worker")  # each that was killed, and no other
     differ = {name: differing(expected[name], got[name]) for name in expected if expected[name] != got[name]}
     lost = sum(row[1] != Run.State.DONE for row in got["runs"])
     same = sum(a == b for a, b in zip(expected["runs"], got["runs"], strict=True))
     return {
-        "ok": over is not None and not lost and not differ and not late and at_last_kill > 0 and got["chain"],
+        "ok": over is not None and not lost and not differ and not late and once and at_last_kill > 0 and got["chain"],
         "runs": runs,
         "kills": len(plan),
         "running_at_last_kill": at_last_kill,
@@ -61,6 +62,7 @@ def kills(place: Place) -> dict[str, Any]:
         "same_digest_slices_accesses": same,
         "events": len(got["events"]),
         "audit_entries": len(got["audit"]),
+        "workers_left": len(left),
         "differ": differ,
         "resumed_max_s": {kind: round(max(times), 1) for kind, times in resumed.items() if times},
         "late": late,

@@ -333,16 +333,16 @@ def run_undisturbed() -> None:
 
 
 def effects() -> dict[str, Any]:
-    """All that runs have done, in a form in which an effect too many or too few shows. Times are left out, and so are
-    alerts: that somebody was told of the kill is as it should be."""
+    """All that runs have done, in a form in which an effect too many or too few shows. Times are left out, and so is
+    what tells of the disturbance itself: alerts, and entries about workers that are gone (`workers_left`)."""
     from webapp.audit.models import Entry
     from webapp.audit.services import verify
     from webapp.notices.models import Notice
     from webapp.runs.models import Act, Event, Run
 
     runs = Run.objects.order_by("pk").values_list("pk", "state", "slice_no", "accesses", "op", "seq", "digest")
-    said = [{k: v for k, v in json.loads(line).items() if k in ("type", "actor", "subject", "data")}
-            for line in Entry.objects.exclude(type__startswith="alert.").values_list("line", flat=True)]  # fmt: skip
+    told = Entry.objects.exclude(type__startswith="alert.").exclude(type="worker.left").values_list("line", flat=True)
+    said = [{k: v for k, v in json.loads(line).items() if k in ("type", "actor", "subject", "data")} for line in told]
     events = Event.objects.order_by("run", "number").values_list("run", "number", "op", "kind", "title", "outcome")
     return {
         "runs": [list(row) for row in runs],
@@ -354,6 +354,14 @@ def effects() -> dict[str, Any]:
         ),
         "chain": verify()["valid"],
     }
+
+
+def workers_left() -> list[str]:
+    """The names of the workers of which the log says that they are gone."""
+    from webapp.audit.models import Entry
+
+    entries = Entry.objects.filter(type="worker.left").values_list("line", flat=True)
+    return [json.loads(line)["data"]["name"] for line in entries]
 
 
 # -- the processes themselves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import io
 import json
 import os
@@ -12,10 +13,11 @@ import sqlite3
 import tarfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import settings as site
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -231,6 +233,40 @@ def test_prune_removes_what_is_past_its_time_and_never_anything_of_the_log(cast:
     assert Entry.objects.order_by("-seq")[0].type == "site.pruned"
     count = Entry.objects.count()
     assert not any(retention.prune().values()) and Entry.objects.count() == count
+
+
+@pytest.mark.django_db
+def test_what_runs_leave_is_archived_before_it_goes_and_can_be_loaded_again(
+    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "TOGETHER", 2)  # more than one file
+    runs = [ended(cast.h1, days=1000) for _ in range(3)]
+    thousandth = timezone.now().replace(microsecond=5000)  # JSON keeps no finer time
+    Checkpoint.objects.update(sealed=b"\x00sealed\xff", made_at=thousandth)
+    Event.objects.update(at=thousandth)
+    before = list(Checkpoint.objects.order_by("pk").values()), list(Event.objects.order_by("pk").values())
+    call_command("prune", "--archive", str(tmp_path), stdout=io.StringIO())
+    assert Checkpoint.objects.count() == len(runs) and not Event.objects.exists()
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 5 and {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    told = json.loads(Entry.objects.order_by("-seq")[0].line)["data"]["archives"]
+    assert told == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    call_command("loaddata", *map(str, files), stdout=io.StringIO())
+    again = list(Checkpoint.objects.order_by("pk").values()), list(Event.objects.order_by("pk").values())
+    assert again == before
+
+
+@pytest.mark.django_db
+def test_what_cannot_be_archived_stays(cast: Cast, tmp_path: Path) -> None:
+    run = ended(cast.h1, days=1000)
+    with pytest.raises(CommandError, match="no folder"):
+        call_command("prune", "--archive", str(tmp_path / "nowhere"))
+    with (
+        patch("webapp.ops.retention.os.fsync", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(CommandError, match="No space left"),
+    ):
+        call_command("prune", "--archive", str(tmp_path))
+    assert run.checkpoints.count() == 3 and run.events.count() == 1
 
 
 # -- people, and a fleet as a document

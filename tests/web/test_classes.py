@@ -9,7 +9,7 @@ from django.test import Client
 
 from tests.conftest import Cast
 from webapp.accounts.models import User
-from webapp.courses import class_live, classes, selectors, services
+from webapp.courses import class_live, classes, lessons, selectors, services
 from webapp.courses.models import ClassAnswer, ClassSession, Course, Item, Member, Seat
 from webapp.errors import BadInput, VpmsError
 
@@ -122,6 +122,27 @@ def test_a_step_of_a_view_reaches_the_stage_and_nothing_after_it(session: ClassS
     assert message["seq"] == before + 1 and "Reference 3 of 24" in message["data"]["html"]
     assert "Reference 4 of 24" not in message["data"]["html"]
     assert class_live.messages(session.code, "seat", before + 1) == []
+
+
+def test_a_section_is_shown_up_to_its_first_question_and_a_hidden_item_only_in_class(
+    session: ClassSession, cast: Cast
+) -> None:
+    before, after = "WHAT STANDS BEFORE", "WHAT THE QUESTION HOLDS BACK"
+    text = lessons.BLANK.replace("```question", f"{before}\n\n```question", 1)
+    text = text.replace("```view", f"{after}\n\n```view", 1)
+    item = services.item_add(by=cast.ines, course=session.course, kind="lesson", title="Not yet", text=text)
+    ada = guest(session, "Ada")
+    section = next(n for n, each in enumerate(lessons.read(text).sections) if any(p.question for p in each.parts))
+    act(cast, session, "show", kind="section", item=item.pk, section=section)
+    why = next(iter(lessons.read(text).questions.values())).why
+    code = session.code
+    told = [ada.get(f"/learn/class/{code}/").content.decode(), ada.get(f"/api/classes/{code}").content.decode()]
+    told += [str(class_live.messages(code, "seat", None))]
+    told += [as_(cast.ines).get(f"/learn/class/{code}/wall/").content.decode()]  # on the wall all can read it
+    for shown in told:
+        assert before in shown and after not in shown and why not in shown
+    for path in (f"/learn/items/{item.pk}/", f"/learn/items/{item.pk}/export/", f"/api/courses/items/{item.pk}/lesson"):
+        assert ada.get(path).status_code == 404, path  # shown in class is not opened to all
 
 
 @pytest.mark.parametrize(

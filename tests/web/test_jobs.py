@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from tests.web.lab import make_class
 from tests.web.test_runs import client_of, no_redis, running, slices  # noqa: F401  fixtures
 from webapp.accounts.models import User
 from webapp.audit.models import Entry
 from webapp.classroom.models import Cell
+from webapp.courses import lab, regrades
+from webapp.courses.models import Member, PolicyGame, PolicyTable, Regrade
 from webapp.errors import VpmsError
 from webapp.jobs import claim, worker_name
+from webapp.lti.models import Return
 from webapp.notices.models import Delivery, Endpoint, Mail
 from webapp.ops import joblist, services
 from webapp.ops.models import Heartbeat
@@ -148,3 +152,39 @@ def test_a_silent_worker_turns_unknown_and_then_leaves_with_an_entry_in_the_log(
         services.heartbeat(name="keeper:1@here")
     [entry] = Entry.objects.filter(type="worker.left")
     assert '"worker:7@here"' in entry.line
+
+
+def test_work_of_a_course_is_listed_without_whose_it_is_and_given_up_grades_are_tried_again(cast: Any) -> None:
+    room = make_class()
+    Member.objects.filter(pk=room.member.pk).update(nickname="zora-quill")
+    teacher = Member.objects.get(course=room.course, user=room.ines)
+    handed_in = lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=room.solution, graded=True)
+    lab.attempt_failed(handed_in.pk, reason="It was tried three times and never got on")
+    practice = lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=room.solution)
+    regrade = regrades.regrade_start(by=room.ines, item=room.item)
+    Regrade.objects.filter(pk=regrade.pk).update(total=4, done=1)
+    game = PolicyGame.objects.create(item=room.item, opened_by=teacher)
+    table = PolicyTable.objects.create(game=game, number=2, phase="answering")
+    way = {"issuer": "https://campus.example/path", "client_id": "c", "subject": "s", "line_item": "l"}
+    grade = Return.objects.create(**way, item=room.item, member=room.member, state="failed", error="It did not answer.")
+    client = client_of(cast.olga)
+    under_way = client.get("/operator/jobs/").content.decode()
+    for words in (f"Attempt {practice.pk} at", "Regrade of", "Table 2 of", "The players are asked"):
+        assert words in under_way, words
+    finished = client.get("/operator/jobs/?show=finished").content.decode()
+    assert f"Attempt {handed_in.pk} at" in finished and "to campus.example" in finished
+    assert row_of(cast.olga, "regrade", regrade.pk)["percent"] == 25
+    assert row_of(cast.olga, "table", table.pk)["state"] == "answering"
+    pages = [under_way, finished] + [
+        client.get(f"/operator/jobs/{kind}/{pk}/").content.decode()
+        for kind, pk in (("attempt", handed_in.pk), ("attempt", practice.pk), ("grade-return", grade.pk))
+    ]
+    for page in pages:
+        for secret in ("zora-quill", room.stu.alias, "campus.example/path", "steps:"):
+            assert secret not in page, secret
+    for kind, pk in (("attempt", handed_in.pk), ("grade-return", grade.pk)):
+        for status in (200, 409):  # twice changes nothing
+            answer = client.post(f"/api/jobs/{kind}/{pk}/again", content_type="application/json")
+            assert answer.status_code == status, answer.content
+    handed_in.refresh_from_db()
+    assert (handed_in.state, handed_in.reason, handed_in.attempts) == ("waiting", "", 0) and handed_in.due_at

@@ -144,7 +144,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/class/{code}/", "student", 11),
     ("/learn/class/{code}/desk/", "teacher", 11),
     ("/learn/class/{code}/wall/", "teacher", 9),
-    ("/learn/courses/{course}/mistakes/", "teacher", 10),
+    ("/learn/courses/{course}/mistakes/", "teacher", 11),
     ("/learn/predict/cell/{cell}/?seed=1", "student", 6),
     ("/learn/predict/walk/nested/", "student", 6),
     ("/api/predictions/walk/nested", "student", 4),
@@ -152,10 +152,10 @@ PINNED: list[tuple[str, str, int]] = [
     ("/api/courses/items/{predictions}/predictions", "student", 6),
     ("/api/courses/{course}/items", "student", 7),
     ("/api/lessons", "student", 3),
-    # beside the four: one for each of the seven kinds of jobs, and the workers
-    ("/operator/jobs/", "operator", 12),
+    # beside the four: one for each kind of jobs of which there are any, and the workers
+    ("/operator/jobs/", "operator", 10),
     ("/operator/jobs/?show=finished", "operator", 12),
-    ("/api/jobs", "operator", 11),
+    ("/api/jobs", "operator", 9),
     ("/api/vms", "owner", 4),
     ("/api/vms/{vm}", "owner", 4),
     ("/api/vms/{vm}/policies", "owner", 5),

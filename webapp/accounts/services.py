@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from django.conf import settings
@@ -45,6 +46,33 @@ def user_create(*, by: User | None, username: str, password: str, full_name: str
     user = User.objects.create_user(username=username, password=password, first_name=full_name, email=email)
     audit.record(by=by, type="account.created", subject=f"user:{user.alias}", data={})
     return user
+
+
+def account_make(
+    *,
+    by: User | None,
+    email: str,
+    username: str,
+    full_name: str,
+    password: str,
+    again: str,
+    also: Sequence[Callable[[], object]] = (),
+) -> User:
+    """An account for who was invited to this address, or BadInput with all faults at once, those of `also` as well."""
+    faults: list[Fault] = []
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: name_check(username),
+        lambda: password_check(password, again=again, user=User(username=username, email=email)),
+        *also,
+    )
+    for check in checks:
+        try:
+            check()
+        except BadInput as refused:
+            faults += refused.faults
+    if faults:
+        raise BadInput(faults)
+    return user_create(by=by, username=username, password=password, full_name=full_name.strip()[:120], email=email)
 
 
 def name_check(username: str) -> None:

@@ -20,7 +20,18 @@ from webapp.accounts.models import CallCount, User
 from webapp.accounts.tokens import call_counted
 from webapp.audit import services as audit
 from webapp.courses import class_stage, reading, selectors, services
-from webapp.courses.models import Attempt, ClassAnswer, ClassSession, Course, Item, Mark, Member, Seat, Spotlight
+from webapp.courses.models import (
+    Attempt,
+    ClassAnswer,
+    ClassSession,
+    Course,
+    Item,
+    Mark,
+    Member,
+    Seat,
+    Spotlight,
+    ToldQuestion,
+)
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 
@@ -308,7 +319,20 @@ def reveal(*, by: User, session: ClassSession) -> ClassSession:
         raise VpmsError("invalid_transition", 409, message=_("No question is open."))
     row.question = {**row.question, "state": "told", "counts": dict(counts(session=row))}
     moved(row, "question")
+    _remember(row, row.question)
     return row
+
+
+def _remember(session: ClassSession, asked: Mapping[str, Any]) -> None:
+    """What was answered wrongly, for the course's page of mistakes. Where nothing is right, nothing is wrong."""
+    wrong = [
+        {"text": each["text"], "misconception": each.get("misconception", ""), "count": asked["counts"][each["name"]]}
+        for each in asked["choices"]
+        if asked["right"] and each["name"] != asked["right"] and asked["counts"].get(each["name"])
+    ]
+    if wrong:
+        told = {"text": asked["text"], "wrong": wrong}
+        ToldQuestion.objects.get_or_create(session=session, number=asked["number"], defaults=told)
 
 
 @transaction.atomic

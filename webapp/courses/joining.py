@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -28,9 +28,6 @@ from webapp.courses.models import Course, CourseInvitation, Member
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
 from webapp.roles import only_reads, read_only
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MOST_OPEN: Final = 200  # invitations and links of one course
 MOST_AT_ONCE: Final = 50  # mails
@@ -179,22 +176,10 @@ def account_enter(
     row = _open(token)
     if not row.email or row.role != ROLES.STUDENT:
         raise VpmsError("forbidden", 403, message=_("Sign in first, then open the link again."))
-    faults: list[Fault] = []
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: accounts.name_check(username),
-        lambda: accounts.password_check(password, again=again, user=User(username=username, email=row.email)),
-        lambda: services.line("nickname", nickname, most=40, needed=True),
-    )
-    for check in checks:
-        try:
-            check()
-        except BadInput as refused:
-            faults += refused.faults
-    if faults:
-        raise BadInput(faults)
-    user = accounts.user_create(
-        by=row.by, username=username, password=password, full_name=full_name.strip()[:120], email=row.email
-    )
+    user = accounts.account_make(
+        by=row.by, email=row.email, username=username, full_name=full_name, password=password, again=again,
+        also=[lambda: services.line("nickname", nickname, most=40, needed=True)],
+    )  # fmt: skip
     return user, enter(by=user, token=token, nickname=nickname)
 
 

@@ -31,6 +31,7 @@ from webapp.courses.models import Attempt, Item, LabWork, Mark, Member
 from webapp.courses.texts import at
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import publish
+from webapp.roles import must
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -319,6 +320,20 @@ def attempt_failed(attempt_id: int, *, reason: str) -> None:
         done_at=timezone.now(),
     )
     _count(Attempt.objects.get(pk=attempt_id))
+
+
+@transaction.atomic
+def attempt_again(*, by: User, attempt: Attempt) -> None:
+    """One that was given up is executed again from the beginning, as operators may ask of any job."""
+    must(by, "act", tenant=None)
+    changed = Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.FAILED).update(
+        state=Attempt.State.WAITING, reason="", done_at=None, due_at=timezone.now(), enqueued_at=None
+    )
+    if not changed:
+        raise VpmsError("not_possible", 409, message="This is not possible in the state that it is in now.")
+    audit.record(by=by, type="job.again", subject=f"attempt:{attempt.pk}", data={"kind": "attempt"})
+    _count(attempt)
+    publish.wake_keeper()
 
 
 # -- for teachers

@@ -414,6 +414,20 @@ class ClassAnswer(models.Model):
         constraints = [models.UniqueConstraint(fields=["seat", "number"], name="courses_class_answer_once")]
 
 
+class ToldQuestion(models.Model):
+    """A question of a class once its answer was told: what is wrong of it, how often it was chosen, never by whom.
+    `wrong`: [{"text", "misconception", "count"}, …]."""
+
+    session = models.ForeignKey(ClassSession, models.CASCADE, related_name="told_questions")
+    number = models.PositiveSmallIntegerField()
+    text = models.TextField()
+    wrong = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["session", "number"], name="courses_told_once")]
+
+
 class Spotlight(models.Model):
     """A teacher's wish to show one student's attack to the class. Nobody else sees any of it unless it is `shown`; what
     became of a wish that was not granted, only who asked is told."""

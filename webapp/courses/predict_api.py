@@ -84,18 +84,22 @@ class PredictKindOut(Schema):
     passed: int
 
 
-class LessonMistakeOut(Schema):
-    lesson: str
+class ClassMistakeOut(Schema):
     question: str
     choice: str
     belief: str
     count: int
 
 
+class LessonMistakeOut(ClassMistakeOut):
+    lesson: str
+
+
 class MistakesOut(Schema):
     beliefs: list[BeliefOut]
     kinds: list[PredictKindOut]
     lessons: list[LessonMistakeOut]
+    classes: list[ClassMistakeOut]
 
 
 def shown(found: Round) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from webapp.classroom.wording import PHASES
 from webapp.courses import lessons, selectors
 from webapp.courses import predict_kinds as kinds
-from webapp.courses.models import Course, Item, LessonAnswer, Member, Prediction
+from webapp.courses.models import Course, Item, LessonAnswer, Member, Prediction, ToldQuestion
 from webapp.courses.predict_sources import Source
 from webapp.courses.questions import Question
 from webapp.errors import BadInput, Fault, VpmsError
@@ -210,6 +210,7 @@ def mistakes_of(*, course: Course) -> dict[str, Any]:
             for name, n, right, passed in sorted(by_kind, key=lambda row: (row[2] / row[1], row[0]))
         ],
         "lessons": lesson_mistakes(course, students),
+        "classes": class_mistakes(course),
     }
 
 
@@ -227,6 +228,18 @@ def lesson_mistakes(course: Course, students: Any) -> list[dict[str, Any]]:
             about = {"lesson": lesson.title, "question": question.text, "choice": chosen.text}
             found.append({**about, "belief": chosen.misconception, "count": count})
     return sorted(found, key=lambda row: (-row["count"], row["question"], row["choice"]))
+
+
+def class_mistakes(course: Course) -> list[dict[str, Any]]:
+    """Wrong answers to questions that were put to a class, over all classes of the course."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for text, wrong in ToldQuestion.objects.filter(session__course=course).values_list("text", "wrong"):
+        counted.update({(text, each["text"], each["misconception"]): each["count"] for each in wrong})
+    rows = sorted(counted.items(), key=lambda row: (-row[1], row[0]))
+    return [
+        {"question": question, "choice": choice, "belief": belief, "count": count}
+        for (question, choice, belief), count in rows
+    ]
 
 
 def taught(*, user: Any, pk: int) -> Course:

@@ -14,7 +14,9 @@ from webapp.tenants.selectors import missing
 
 router = Router(tags=["jobs"])
 Number = Annotated[int, Field(ge=1, lt=2**63)]
-KindName = Literal["run", "negotiation", "step", "cell", "mail", "delivery"]
+KindName = Literal[
+    "run", "negotiation", "step", "cell", "drill", "mail", "delivery", "attempt", "regrade", "table", "grade-return"
+]
 
 
 class JobOut(Schema):

@@ -1,15 +1,24 @@
-"""What is kept for how long. The log is kept for ever, and so is everything signed; the rest makes room in the end."""
+"""What is kept for how long. The log is kept for ever, and so is everything signed; the rest makes room in the end.
+
+What runs leave behind can be put into archives first: gzipped JSON lines as Django's `loaddata` reads them, so that a
+run whose history left the database can be looked at again. An archive holds checkpoints as sealed as they were stored.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import gzip
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.core import serializers
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils import timezone
@@ -44,14 +53,16 @@ class Kept:
     name: str
     setting: str
     rows: Rows
+    archived: bool = False  # where an archive is asked for
 
 
 KEPT: Final = (
-    Kept("checkpoints of ended runs", "KEEP_CHECKPOINTS_DAYS", checkpoints),
+    Kept("checkpoints of ended runs", "KEEP_CHECKPOINTS_DAYS", checkpoints, archived=True),
     Kept(
         "events of ended runs",
         "KEEP_RUN_EVENTS_DAYS",
         lambda before: Event.objects.filter(run__state__in=ENDED, run__ended_at__lt=before),
+        archived=True,
     ),
     Kept(
         "mails",
@@ -105,40 +116,63 @@ def counts() -> dict[str, int]:
     return {kept.name: past(kept, now).count() for kept in KEPT}
 
 
-def prune() -> dict[str, int]:
-    """Remove what is past its time, a few hundred rows at once, and write into the log how many of what."""
+def prune(archive: Path | None = None) -> dict[str, int]:
+    """Remove what is past its time, a few hundred rows at once, and write into the log how many of what. With a folder
+    for archives, what runs leave behind is on its disk before it goes. OSError: it cannot be written there; the rows
+    that would have gone with it stay."""
     now = timezone.now()
-    gone = {}
+    gone, files = {}, {}
     for kept in KEPT:
         gone[kept.name] = 0
-        while count := _some(past(kept, now)):
-            gone[kept.name] += count
+        number = 0
+        while chosen := _next(past(kept, now)):
+            rows = past(kept, now).model._default_manager.filter(pk__in=chosen)
+            if archive is not None and kept.archived:
+                path = archive / f"vpms-{kept.setting.split('_')[1].lower()}-{now:%Y%m%dT%H%M%S%f}-{number:04}.jsonl.gz"
+                files[path.name] = _archived(rows, path)
+            gone[kept.name] += _remove(rows)
+            number += 1
     if any(gone.values()):
+        data = {"rows": {k: n for k, n in gone.items() if n}, **({"archives": files} if files else {})}
         with transaction.atomic():
-            audit.record(
-                by=None, type="site.pruned", subject="site", data={"rows": {k: n for k, n in gone.items() if n}}
-            )
+            audit.record(by=None, type="site.pruned", subject="site", data=data)
     return gone
 
 
 def prune_guests() -> int:
     """The same for guests alone, a few hundred at once. The keeper does it unasked: nobody asked to be kept."""
     kept = next(each for each in KEPT if each.rows is own.guests_past)
-    return _some(past(kept, timezone.now()))
+    guests = past(kept, timezone.now())
+    return _remove(guests.model._default_manager.filter(pk__in=_next(guests)))
+
+
+def _next(rows: QuerySet[Any]) -> list[int]:
+    """The keys of the next few rows that go."""
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:TOGETHER])
+
+
+def _archived(rows: QuerySet[Any], path: Path) -> str:
+    """The rows in a new file that only its owner reads, on the disk for good; its SHA-256, which the log keeps."""
+    text = serializers.serialize("jsonl", rows.order_by("pk")).encode()
+    packed = gzip.compress(text, mtime=0)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(packed)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(packed).hexdigest()
 
 
 @transaction.atomic
-def _some(rows: QuerySet[Any]) -> int:
-    """Remove the next few rows; 0 when there are none left."""
-    chosen = list(rows.order_by("pk").values_list("pk", flat=True)[:TOGETHER])
+def _remove(rows: QuerySet[Any]) -> int:
     if rows.model is Checkpoint:
-        runs = set(Checkpoint.objects.filter(pk__in=chosen).values_list("run", flat=True))
+        runs = set(rows.values_list("run", flat=True))
+    count = rows.count()
     if rows.model is User:
-        own.guests_counted(chosen)
-    rows.model._default_manager.filter(pk__in=chosen).delete()
+        own.guests_counted(list(rows.values_list("pk", flat=True)))
+    rows.delete()
     if rows.model is Checkpoint:
         _look_back(runs)
-    return len(chosen)
+    return count
 
 
 def _look_back(runs: set[int]) -> None:

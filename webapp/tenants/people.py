@@ -218,19 +218,8 @@ def join(*, token: str, username: str, full_name: str, password: str, again: str
     row = invitation_by(token)
     if row is None:
         raise VpmsError("invitation_over", 410, message=_("This invitation was used, withdrawn or is too old."))
-    faults = []
-    for check in (
-        lambda: accounts.name_check(username),
-        lambda: accounts.password_check(password, again=again, user=User(username=username, email=row.email)),
-    ):
-        try:
-            check()
-        except BadInput as refused:
-            faults += refused.faults
-    if faults:
-        raise BadInput(faults)
-    user = accounts.user_create(
-        by=row.by, username=username, password=password, full_name=full_name.strip()[:120], email=row.email
+    user = accounts.account_make(
+        by=row.by, email=row.email, username=username, full_name=full_name, password=password, again=again
     )
     invitation_accept(by=user, token=token)
     return user

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webapp.ops import retention
 
@@ -15,9 +16,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only say how many rows would go")
+        parser.add_argument(
+            "--archive",
+            type=Path,
+            metavar="FOLDER",
+            help="put the history of ended runs there first, as files for manage.py loaddata",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = retention.counts() if options["dry_run"] else retention.prune()
+        folder: Path | None = options["archive"]
+        if folder is not None and not folder.is_dir():
+            raise CommandError(f"{folder} is no folder; nothing was removed.")
+        try:
+            found = retention.counts() if options["dry_run"] else retention.prune(folder)
+        except OSError as fault:
+            raise CommandError(f"The archive cannot be written: {fault}. What is not in it stays.") from None
         word = "would go" if options["dry_run"] else "gone"
         for kept in retention.KEPT:
             days = getattr(settings, kept.setting)
