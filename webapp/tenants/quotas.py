@@ -47,9 +47,9 @@ class Quota(NamedTuple):
     most: str
     says: Any
     used: Any
-    code: str
-    status: int
-    refusal: Any
+    code: str = ""
+    status: int = 0
+    refusal: Any = ""
     bytes: bool = False
 
     def shown(self, value: int) -> str:
@@ -97,7 +97,7 @@ QUOTAS: Final[Mapping[str, Quota]] = {
     ),
     "sockets": Quota(  # kept by webapp/live/places.py, which tells the page
         "TENANT_SOCKETS", _("live pages that are open"),
-        lambda tenant: publish.places_taken(places.key_of(places.ORGANISATION, tenant.slug)), "", 0, "",
+        lambda tenant: publish.places_taken(places.key_of(places.ORGANISATION, tenant.slug)),
     ),
 }  # fmt: skip
 
