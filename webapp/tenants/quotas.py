@@ -18,7 +18,8 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from webapp import tally
-from webapp.errors import VpmsError
+from webapp.accounts.models import User
+from webapp.errors import BadInput, Fault, VpmsError
 from webapp.live import places, publish
 from webapp.tenants.models import Tenant, VirtualMachine
 
@@ -26,9 +27,9 @@ State = VirtualMachine.State
 LIVE: Final = (State.HELD, State.STARTING, State.RUNNING, State.STOPPING)
 
 
-def _of(what: Aggregate, **where: Any) -> Any:
-    """What is counted of the organisation of the outer query, 0 where there is none."""
-    own = Tenant.objects.order_by().filter(pk=OuterRef("pk"), **where).values("pk")
+def _of(what: Aggregate, of: type[Tenant | User] = Tenant, **where: Any) -> Any:
+    """What is counted of the organisation (or person) of the outer query, 0 where there is none."""
+    own = of._default_manager.order_by().filter(pk=OuterRef("pk"), **where).values("pk")
     return Coalesce(Subquery(own.annotate(all=what).values("all")), Value(0), output_field=IntegerField())
 
 
@@ -102,6 +103,24 @@ QUOTAS: Final[Mapping[str, Quota]] = {
 }  # fmt: skip
 
 
+# Of a person, in an organisation or not.
+PERSONAL: Final[Mapping[str, Quota]] = {
+    "own_storage": Quota(
+        "PERSON_STORAGE", _("what you have shared, and texts of courses that you wrote"),
+        _of(Sum("shares__size"), User) + _of(Sum("item_texts__size"), User), "bad_input", 422,
+        _(
+            "does not fit: what you have shared and wrote in courses would take %(used)s, and may take %(most)s. "
+            "Revoke a link, or delete an item that is no longer needed"
+        ),
+        bytes=True,
+    ),
+    "own_sockets": Quota(
+        "PERSON_SOCKETS", _("live pages that you have open"),
+        lambda user: publish.places_taken(places.key_of(places.PERSON, user.pk)),
+    ),
+}  # fmt: skip
+
+
 class Level(NamedTuple):
     """How far a quota is used up, for people: `used` is None where each thing is measured by itself."""
 
@@ -124,7 +143,7 @@ def lock(tenant_id: int) -> Tenant:
 
 def refused(name: str, *, used: int, more: int = 1) -> VpmsError:
     """The refusal in words that name the limit and what to do."""
-    row = QUOTAS[name]
+    row = {**QUOTAS, **PERSONAL}[name]
     tally.count("vpms_quota_refused_total", kind=name)
     figures = {"used": used, "most": getattr(settings, row.most), "more": more}
     told = str(row.refusal) % {key: row.shown(value) for key, value in figures.items()}
@@ -143,13 +162,39 @@ def expect(name: str, *, tenant_id: int, more: int = 1) -> None:
         raise refused(name, used=used, more=more)
 
 
+def lock_person(pk: int) -> None:
+    """The person's row, for this transaction alone."""
+    User.objects.select_for_update(no_key=True).values_list("pk", flat=True).get(pk=pk)
+
+
+def expect_stored(*, by: User, path: str) -> None:
+    """What the person stores is within its limit, with what this transaction wrote; else BadInput at this path, and
+    the transaction is undone."""
+    row, most = PERSONAL["own_storage"], settings.PERSON_STORAGE
+    if not most:
+        return
+    lock_person(by.pk)
+    used: int = User.objects.values_list(row.used, flat=True).get(pk=by.pk)
+    if used > most:
+        raise BadInput([Fault(path, refused("own_storage", used=used).message)])
+
+
 def levels(*, tenant: Tenant) -> list[Level]:
     """Every quota of the organisation and how far it is used up, in one query."""
-    asked = {name: row.used(tenant) for name, row in QUOTAS.items() if callable(row.used)}
-    counted = [name for name, row in QUOTAS.items() if row.used is not None and name not in asked]
-    rows = Tenant.objects.values_list(*(QUOTAS[name].used for name in counted))
-    used = {**dict(zip(counted, rows.get(pk=tenant.pk), strict=True)), **asked}
-    return [_level(name, row, used.get(name)) for name, row in QUOTAS.items()]
+    return _levels(QUOTAS, tenant)
+
+
+def own_levels(*, user: User) -> list[Level]:
+    """The same of the person."""
+    return _levels(PERSONAL, user)
+
+
+def _levels(table: Mapping[str, Quota], of: Tenant | User) -> list[Level]:
+    asked = {name: row.used(of) for name, row in table.items() if callable(row.used)}
+    counted = [name for name, row in table.items() if row.used is not None and name not in asked]
+    rows = of.__class__._default_manager.values_list(*(table[name].used for name in counted))
+    used = {**dict(zip(counted, rows.get(pk=of.pk), strict=True)), **asked}
+    return [_level(name, row, used.get(name)) for name, row in table.items()]
 
 
 def level(name: str, *, tenant: Tenant) -> Level:
