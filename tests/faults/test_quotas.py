@@ -360,7 +360,7 @@ def test_an_organisation_reads_its_own_levels_on_the_page_and_by_api(cast: Any, 
     told = clients["ines"].get("/api/quota").json()  # a teacher of no organisation
     assert (told["organisation"], told["quotas"]) == (None, [])
     assert [row["name"] for row in told["own"]] == list(quotas.PERSONAL)
-    assert "live pages that you have open" in clients["ines"].get("/shared/").content.decode()
+    assert "Live pages that you have open" in clients["ines"].get("/shared/").content.decode()
     assert "1 of 1" in clients["alice"].get("/tenant/vm/new/").content.decode()
     assert "of 100.0\xa0MB" in clients["alice"].get("/tenant/workloads/").content.decode()
 

@@ -79,16 +79,16 @@ QUOTAS: Final[Mapping[str, Quota]] = {
         ),
     ),
     "acts": Quota(
-        "TENANT_ACTS", _("acts on its VMs that wait to be done or answered"),
+        "TENANT_ACTS", _("Acts on its VMs that wait to be done or answered"),
         _of(Count("vms__acts"), vms__acts__state="pending"), "too_many_acts", 429,
         _("%(used)s acts on VMs of this organisation wait already; no more may at once."),
     ),
     "references": Quota(
-        "TENANT_REFERENCES", _("memory references of one uploaded program"), None, "bad_input", 422,
+        "TENANT_REFERENCES", _("References of one uploaded program"), None, "bad_input", 422,
         _("has %(used)s memory references; at most %(most)s are possible"),
     ),
     "storage": Quota(
-        "TENANT_STORAGE", _("uploaded programs and marked moments"),
+        "TENANT_STORAGE", _("Uploaded programs and marked moments"),
         _of(Sum("workloads__size")) + _of(Sum("marks__size")), "quota", 409,
         _(
             "Uploaded programs and marked moments of your organisation take %(used)s of %(most)s; %(more)s more do not "
@@ -97,7 +97,7 @@ QUOTAS: Final[Mapping[str, Quota]] = {
         bytes=True,
     ),
     "sockets": Quota(  # kept by webapp/live/places.py, which tells the page
-        "TENANT_SOCKETS", _("live pages that are open"),
+        "TENANT_SOCKETS", _("Live pages that are open"),
         lambda tenant: publish.places_taken(places.key_of(places.ORGANISATION, tenant.slug)),
     ),
 }  # fmt: skip
@@ -106,7 +106,7 @@ QUOTAS: Final[Mapping[str, Quota]] = {
 # Of a person, in an organisation or not.
 PERSONAL: Final[Mapping[str, Quota]] = {
     "own_storage": Quota(
-        "PERSON_STORAGE", _("what you have shared, and texts of courses that you wrote"),
+        "PERSON_STORAGE", _("What you have shared, and texts of courses that you wrote"),
         _of(Sum("shares__size"), User) + _of(Sum("item_texts__size"), User), "bad_input", 422,
         _(
             "does not fit: what you have shared and wrote in courses would take %(used)s, and may take %(most)s. "
@@ -115,7 +115,7 @@ PERSONAL: Final[Mapping[str, Quota]] = {
         bytes=True,
     ),
     "own_sockets": Quota(
-        "PERSON_SOCKETS", _("live pages that you have open"),
+        "PERSON_SOCKETS", _("Live pages that you have open"),
         lambda user: publish.places_taken(places.key_of(places.PERSON, user.pk)),
     ),
 }  # fmt: skip
