@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What no page shows: the site's machinery, the command lines, and what is said to developers.
 SILENT: Final = re.compile(
     r"webapp/(settings|safety|keys|probe|catalogues|sentences|saying|celery|asgi|jobs|urls|logs|tally|observed)\.py|webapp/[a-z]+/(migrations|management)/.*"
-    r"|webapp/live/(publish|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo|styleguide|scale|backup|retention|exchange|figures)\.py"
+    r"|webapp/live/(publish|places|feed|mailbox|records|topics)\.py|webapp/ops/(keeper|supervisor|demo|styleguide|scale|backup|retention|exchange|figures)\.py"
     r"|webapp/rest/(document|paging)\.py|webapp/([a-z]+/)?[a-z_]*api\.py|.*/(apps|urls|topics)\.py|webapp/lti/(platforms|keys)\.py"
     r"|webapp/vpms/(cli|explain|agreement|fleet|instance|vocabulary|reference)\.py|webapp/solver/.*"
 )

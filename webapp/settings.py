@@ -497,6 +497,9 @@ TENANT_RUNNING = env_int("HSVM_TENANT_RUNNING", 5_000, low=0, high=1_000_000)  #
 TENANT_MEMORY_MIB = env_int("HSVM_TENANT_MEMORY_MIB", 65_536, low=0, high=1 << 26)  # 1 MiB: 256 frames
 TENANT_ACTS = env_int("HSVM_TENANT_ACTS", 500, low=0, high=1_000_000)  # on its VMs that wait
 TENANT_STORAGE = env_int("HSVM_TENANT_STORAGE_MIB", 100, low=0, high=1 << 20) << 20  # programs and marked moments
+TENANT_SOCKETS = env_int("HSVM_TENANT_SOCKETS", 500, low=0, high=1_000_000)  # open live pages of its people
+PERSON_STORAGE = env_int("HSVM_PERSON_STORAGE_MIB", 200, low=0, high=1 << 20) << 20  # links and texts of courses
+PERSON_SOCKETS = env_int("HSVM_PERSON_SOCKETS", 100, low=0, high=1_000_000)
 # Of one uploaded program; 4 Mi of them are 36 MiB in a worker, which must have room for some.
 TENANT_REFERENCES = env_int("HSVM_TENANT_REFERENCES", 4 << 20, low=1, high=4 << 20)
 

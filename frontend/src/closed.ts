@@ -15,6 +15,15 @@ export const SENTENCES: Record<number, string> = {
   4029: t("Too many live pages or messages at once. Close other pages of this site; this one tries again by itself."),
 };
 
+/** Of 4029, where the server says whose sockets are too many and how many there may be (webapp/live/places.py). */
+export function tooMany(reason: string): string {
+  const [whose, most] = reason.split(" ");
+  if (most === undefined || !/^\d+$/.test(most)) return "";
+  if (whose === "person") return t("You have {most} live pages open, as many as you may. Close one of them; this one tries again by itself.", { most });
+  if (whose !== "organisation") return "";
+  return t("Your organisation has {most} live pages open, as many as it may. Close one that nobody looks at; this one tries again by itself.", { most });
+}
+
 export const POLLING = t("The live connection is refused on the way to the server, so this page asks for the newest state every 2 s.");
 
 /** Puts the sentence on top of a view, or takes it away when there is nothing to say. */

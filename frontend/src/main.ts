@@ -153,7 +153,7 @@ class Page {
         before = now;
       }, 50);
       player.play();
-      if (matchMedia("(prefers-reduced-motion: reduce)").matches) player.pause();
+      if (host !== null && matchMedia("(prefers-reduced-motion: reduce)").matches) player.pause();  // a moment without controls is all there is, and does not move
     } catch (error) {
       host?.replaceChildren(el("div", { class: "notice notice-warning", role: "status" },
         el("p", {}, t("The recording could not be opened ({reason}). The story stands below in words; reload the page to try again.", { reason: error instanceof Error ? error.message : String(error) }))));

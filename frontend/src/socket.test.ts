@@ -170,6 +170,30 @@ describe("the socket", () => {
     expect(said.size).toBe(6);
   });
 
+  it("keeps saying that there is no room until a socket gets in, and with how many it was full", async () => {
+    const { socket, latest, sockets, pass } = bench();
+    socket.watch(MAP);
+    socket.connect();
+    for (const [reason, words] of [["organisation 500", "Your organisation has 500 live pages open"], ["person 100", "You have 100 live pages open"]] as const) {
+      latest().open();
+      latest().drop(4029, reason);
+      expect([socket.notice.startsWith(words), socket.connection]).toEqual([true, "reconnecting"]);
+      pass(15_000);
+    }
+    const before = sockets.length;
+    latest().open();
+    expect([socket.notice.startsWith("You have 100"), socket.connection]).toEqual([true, "reconnecting"]);
+    latest().give(keyframe({ run: 1, seq: 1, map: Uint8Array.of(0) }));
+    await settle();
+    expect([socket.notice, socket.connection, sockets.length]).toEqual(["", "live", before]);
+    for (const reason of ["", "person", "person many", "nobody 5", "organisation -1"]) {
+      latest().drop(4029, reason);
+      expect(socket.notice).toBe(SENTENCES[4029]);
+      pass(15_000);
+      latest().open();
+    }
+  });
+
   it("polls where no socket ever opens, and stops as soon as one does", async () => {
     const asked: string[] = [];
     const answers = [record(keyframe({ run: 1, seq: 3, map: Uint8Array.of(0, 1) })), record(delta({ run: 1, seq: 4, base: 3, changes: [[0, 3]] }))];

@@ -1,6 +1,6 @@
 /** The page's one websocket. Every topic asked for is live again after any break: back-off, resume by last number, gap -> ask. */
 
-import { FINAL, POLLING, SENTENCES } from "./closed";
+import { FINAL, POLLING, SENTENCES, tooMany } from "./closed";
 import { readRecording } from "./recording";
 import type { Store } from "./store";
 import { isFrame, readBinary, readText, WireError, type Control, type Message, type Request } from "./wire";
@@ -38,6 +38,7 @@ const PING_EVERY = 20_000;
 const SILENCE = 45_000;
 const OFFLINE_AFTER = 60_000;
 const RIGHTS_CHANGED = 4003;
+const TOO_MANY = 4029;
 const POLL_EVERY = 2_000;
 /** So many tries in a row that never opened: websockets are refused, not only lost. */
 const REFUSED = 3;
@@ -66,6 +67,8 @@ export class LiveSocket {
   private cancelPoll = (): void => undefined;
   private hidden = false;
   private unopened = 0;
+  /** The last socket found no room: until the next one is sent something, what the reader was told stays. */
+  private noRoom = false;
   private polling = false;
   private readonly topics = new Set<string>();
   private readonly asked = new Map<string, number>();
@@ -128,11 +131,16 @@ export class LiveSocket {
     this.asked.clear();
     this.unopened = 0;
     this.polling = false;
-    this.notice = "";
-    this.setConnection("live");
+    if (!this.noRoom) this.live();
     if (this.hidden) this.send({ type: "rate", hz: 1 });
     for (const topic of this.topics) this.ask(topic);
     this.ping();
+  }
+
+  private live(): void {
+    this.noRoom = false;
+    this.notice = "";
+    this.setConnection("live");
   }
 
   private ping(): void {
@@ -156,6 +164,7 @@ export class LiveSocket {
       const message = typeof data === "string" ? readText(data) : await readBinary(data);
       if (socket !== this.socket) return;
       this.attempt = 0;
+      if (this.noRoom) this.live();
       this.take(message);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -217,7 +226,9 @@ export class LiveSocket {
     if (socket !== this.socket) return;
     this.socket = null;
     this.cancelPing();
-    this.notice = SENTENCES[code] ?? this.notice;
+    const full = code === TOO_MANY ? tooMany(reason) : "";
+    this.noRoom = full !== "";
+    this.notice = full || (SENTENCES[code] ?? this.notice);
     if (this.connection === "live") this.lostAt = this.world.now();
     if (FINAL.has(code)) {
       this.ended = this.notice = (code === RIGHTS_CHANGED && reason) || this.notice;

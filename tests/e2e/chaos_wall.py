@@ -59,7 +59,7 @@ def killed(demo: Demo, page: Page, name: str, target: Path) -> dict[str, float]:
     page.screenshot(path=target / f"{name}-1-before.png")
     os.kill(demo.process.pid, signal.SIGSTOP)
     for process in demo.family():
-        if process.pid != demo.process.pid and MARKS[name] in command_of(process):
+        if process.pid != demo.process.pid and MARKS[name] in " ".join(process.cmdline()):
             gone(process)
     at = time.monotonic()
     page.wait_for_function(UNKNOWN)
@@ -77,14 +77,6 @@ def killed(demo: Demo, page: Page, name: str, target: Path) -> dict[str, float]:
         "recovered_s": round(recovered, 1),
         "newest_cell_s": round(age - recovered, 1),
     }
-
-
-def command_of(process: psutil.Process) -> str:
-    """How it was called; of one that has ended meanwhile (its parent died a moment ago) nothing."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def gone(process: psutil.Process) -> None:

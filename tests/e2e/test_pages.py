@@ -50,8 +50,32 @@ PAGES = [
     ("ines", "/teach/"),
 ]
 NAMES = [path for _, path in PAGES]
+CLASSROOM = [  # in one theme: their colours are those of the pages above; the story's course is the first
+    ("ines", "/learn/courses/"),
+    ("ines", "/learn/courses/1/"),
+    ("ines", "/learn/courses/1/settings/"),
+    ("ines", "/learn/courses/1/members/"),
+    ("ines", "/learn/courses/1/grades/"),
+    ("ines", "/learn/courses/1/mistakes/"),
+    ("ines", "/learn/courses/bundle/"),
+    ("ines", "/learn/items/3/edit/"),
+    ("ines", "/learn/items/3/settings/"),
+    ("ines", "/learn/items/3/delete/"),
+    ("ines", "/learn/class/{code}/desk/"),
+    ("ines", "/learn/class/{code}/wall/"),
+    ("sven", "/join/{code}/"),
+    ("sven", "/learn/courses/1/"),
+    ("sven", "/learn/courses/1/grades/mine/"),
+    ("sven", "/learn/items/3/"),
+    ("sven", "/learn/predict/walk/cached/"),
+    ("sven", "/shared/"),
+    ("sven", "/shared/new/?kind=walk&case=nested&step=7"),
+]
 COLOURS = ["color-contrast"]  # a theme changes colours and nothing else
 ALIKE = "tbody tr:nth-child(n+9) { display: none }"  # the further rows of a table repeat the first; axe takes seconds
+CUT = """() => [...document.querySelectorAll("main :is(button, a.button, h1, h2, th, label, .status)")]
+  .filter(at => at.scrollWidth > at.clientWidth + 2 && at.clientWidth > 1 && getComputedStyle(at).display !== "inline")
+  .map(at => at.outerHTML.slice(0, 120))"""  # words that do not fit where they stand
 SETTLED = "() => document.getAnimations().every(running => !(running instanceof CSSTransition))"
 
 
@@ -103,6 +127,34 @@ def test_a_page_says_its_piece_without_script(
     page = settled(who, False).new_page()
     page.goto(there(path))
     assert len(page.locator("main").inner_text()) > 120
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def code(settled: Settled) -> str:
+    """Of the class that is open in the story."""
+    page = settled("ines", True).new_page()
+    page.goto("/learn/courses/1/")
+    desk = page.get_by_role("link", name=re.compile("^Desk of class")).get_attribute("href") or ""
+    page.close()
+    return desk.split("/")[3]
+
+
+@pytest.mark.parametrize(("who", "path"), CLASSROOM, ids=[f"{who} {path}" for who, path in CLASSROOM])
+def test_a_page_of_the_classroom_has_no_serious_fault_and_fits_320_px(
+    settled: Settled, code: str, who: str, path: str
+) -> None:
+    page = settled(who, True).new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.goto(path.format(code=code))
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", polling=100)
+    bad = serious(page)
+    assert not bad, f"{path}: " + "; ".join(bad)
+    cut = page.evaluate(CUT)
+    assert not cut and not said, (cut, said)
     page.close()
 
 

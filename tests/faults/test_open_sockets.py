@@ -13,11 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.faults.conftest import PORT, Stack, start_run
 from tests.live.conftest import session_of
-from webapp.live import publish
+from webapp.live import places, publish
 from webapp.runs import engine, services
 from webapp.runs.models import Run
 
@@ -107,3 +108,33 @@ def test_idle_sockets_live_on_and_slow_readers_are_dropped(live_cast: Any, stack
     assert json.loads(idle.recv(60)) == {"type": "pong"}
     idle.close()
     viewer.close()
+
+
+@pytest.mark.long
+def test_a_web_process_that_is_killed_gives_its_places_back(
+    live_cast: Any, stack: Stack, valkey: Any, settings: Any
+) -> None:
+    cookie, key = session_of(live_cast.alice), places.key_of(places.ORGANISATION, "alpha")
+    stack.environment["HSVM_TENANT_SOCKETS"] = "3"
+    stack.start("web")
+    stack.until(answers)
+    held = [open_socket(cookie) for _ in range(3)]
+    for one in held:
+        one.send(json.dumps({"type": "ping"}))
+        assert json.loads(one.recv(60)) == {"type": "pong"}
+    with pytest.raises(ConnectionClosed) as refused, open_socket(cookie) as more:
+        more.recv(60)
+    assert refused.value.rcvd is not None
+    assert (refused.value.rcvd.code, refused.value.rcvd.reason) == (4029, "organisation 3")
+    stack.kill("web")
+    assert valkey.client().zcard(key) == 3  # nobody was there to give them back
+    died = time.monotonic()
+    stack.start("web")
+    stack.until(answers)
+    while time.monotonic() < died + 60:
+        with contextlib.suppress(ConnectionClosed), open_socket(cookie) as again:
+            again.send(json.dumps({"type": "ping"}))
+            assert json.loads(again.recv(60)) == {"type": "pong"}
+            break
+        time.sleep(0.5)
+    assert time.monotonic() - died < places.LEASE_SECONDS + 10

@@ -217,7 +217,7 @@ TWINS = {
     "class-act": "desk_show desk_ask desk_reveal desk_change desk_rename desk_remove class_end "
     "spotlight_ask spotlight_end",
     "class-wall": "class_get",
-    "shares": "share_list",
+    "shares": "quota_get share_list",
     "share-new": "share_make",
     "share-revoke": "share_revoke",
     "share-open": "share_get",

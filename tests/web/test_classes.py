@@ -9,7 +9,7 @@ from django.test import Client
 
 from tests.conftest import Cast
 from webapp.accounts.models import User
-from webapp.courses import class_live, classes, selectors, services
+from webapp.courses import class_live, classes, lessons, selectors, services
 from webapp.courses.models import ClassAnswer, ClassSession, Course, Item, Member, Seat
 from webapp.errors import BadInput, VpmsError
 
@@ -124,6 +124,27 @@ def test_a_step_of_a_view_reaches_the_stage_and_nothing_after_it(session: ClassS
     assert class_live.messages(session.code, "seat", before + 1) == []
 
 
+def test_a_section_is_shown_up_to_its_first_question_and_a_hidden_item_only_in_class(
+    session: ClassSession, cast: Cast
+) -> None:
+    before, after = "WHAT STANDS BEFORE", "WHAT THE QUESTION HOLDS BACK"
+    text = lessons.BLANK.replace("```question", f"{before}\n\n```question", 1)
+    text = text.replace("```view", f"{after}\n\n```view", 1)
+    item = services.item_add(by=cast.ines, course=session.course, kind="lesson", title="Not yet", text=text)
+    ada = guest(session, "Ada")
+    section = next(n for n, each in enumerate(lessons.read(text).sections) if any(p.question for p in each.parts))
+    act(cast, session, "show", kind="section", item=item.pk, section=section)
+    why = next(iter(lessons.read(text).questions.values())).why
+    code = session.code
+    told = [ada.get(f"/learn/class/{code}/").content.decode(), ada.get(f"/api/classes/{code}").content.decode()]
+    told += [str(class_live.messages(code, "seat", None))]
+    told += [as_(cast.ines).get(f"/learn/class/{code}/wall/").content.decode()]  # on the wall all can read it
+    for shown in told:
+        assert before in shown and after not in shown and why not in shown
+    for path in (f"/learn/items/{item.pk}/", f"/learn/items/{item.pk}/export/", f"/api/courses/items/{item.pk}/lesson"):
+        assert ada.get(path).status_code == 404, path  # shown in class is not opened to all
+
+
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -162,25 +183,6 @@ def test_answers_are_counted_once_and_told_only_when_the_teacher_shows_them(sess
     page = bo.get(at).content.decode()
     assert "The table says A." in page and "50 %" in page and "the last mapper" not in page
     assert ClassAnswer.objects.get(seat__member__nickname="Ada").choice == "b"
-
-
-def test_wrong_answers_in_class_are_counted_once_told_without_whose_they_are(session: ClassSession, cast: Cast) -> None:
-    ada, bo = guest(session, "Ada"), guest(session, "Bo")
-    page = f"/learn/courses/{session.course_id}/mistakes/"
-    for _ in range(2):  # the same question in two rounds is one row
-        classes.ask(by=cast.ines, session=ClassSession.objects.get(), question=ASKED)
-        ada.post(f"/learn/class/{session.code}/answer/", {"choice": "b"})
-        bo.post(f"/learn/class/{session.code}/answer/", {"choice": "a"})
-        act(cast, session, "reveal")
-    unclear = {**ASKED, "text": "What do you think?", "right": ""}
-    classes.ask(by=cast.ines, session=ClassSession.objects.get(), question=unclear)
-    ada.post(f"/learn/class/{session.code}/answer/", {"choice": "b"})
-    act(cast, session, "reveal")
-    [row] = as_(cast.ines).get(f"/api/courses/{session.course_id}/mistakes").json()["classes"]
-    assert (row["question"], row["choice"], row["count"]) == (ASKED["text"], ASKED["choices"][1]["text"], 2)
-    shown = as_(cast.ines).get(page).content.decode()
-    assert "the last mapper owns" in shown and "Ada" not in shown and "What do you think?" not in shown
-    assert ada.get(page).status_code == 403
 
 
 def test_a_class_that_is_held_still_takes_no_answer(session: ClassSession, cast: Cast) -> None:

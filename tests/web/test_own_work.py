@@ -12,8 +12,18 @@ from django.utils import timezone
 
 from tests.conftest import Cast
 from tests.web.lab import Class, make_class, work_all
+from tests.web.policy import make_lab, seated
 from webapp.accounts.models import User
-from webapp.courses import classes, lab, reading, services
+from webapp.courses import (
+    classes,
+    lab,
+    policy_game,
+    policy_play,
+    policy_table,
+    predict_item,
+    reading,
+    services,
+)
 from webapp.courses.models import Attempt, ClassSession, GuestMarks, LabWork, LessonAnswer, Mark, Member
 from webapp.ops import retention
 from webapp.tenants import people
@@ -45,6 +55,31 @@ def test_the_export_holds_courses_answers_attempts_and_marks_and_no_seed(room: C
     assert str(room.member.seed) not in whole and "mia" not in whole
     client.force_login(room.mia)
     assert client.get("/api/account/data").json()["courses"]["attempts"] == []
+
+
+def test_of_games_and_predictions_the_export_holds_ones_own_without_answers_and_seeds(db: None) -> None:
+    play = make_lab()
+    seats = seated(play)
+    for name, seat in seats.items():
+        policy_play.claim_put(
+            seat=seat, declaration=1, claim=policy_table.truth(policy_game.read(seat.game.text), name)
+        )
+    text = predict_item.shipped("en")[0].text
+    item = services.item_add(
+        by=play.ines, course=play.course, kind="predict", title="P", text=text, points=8, shown=True
+    )
+    for name in ("stu", "mia"):
+        found = predict_item.round_of(item, play.members[name], None)
+        predict_item.answer(found, step=1, choice="")
+    whole = play.client("stu").get("/api/account/data").content.decode()
+    told = json.loads(whole)["courses"]
+    [claim], [predicted] = told["policy_claims"], told["predictions"]
+    own = next(seat for seat in seats.values() if seat.member == play.members["stu"])
+    assert claim["claim"]["wishes"] == policy_table.truth(policy_game.read(own.game.text), own.tenant)["wishes"]
+    assert set(predicted) == {"item", "source", "step", "kind", "choice"} and predicted["item"] == item.pk
+    for member in play.members.values():
+        assert str(member.seed) not in whole and str(services.graded_seed(item, member)) not in whole
+    assert "nick-mia" not in whole
 
 
 def test_with_the_account_go_words_and_files_and_the_marks_stay_under_a_sign(room: Class) -> None:

@@ -103,7 +103,7 @@ PINNED: list[tuple[str, str, int]] = [
     ("/learn/items/{lesson}/", "student", 8),
     ("/learn/courses/", "student", 5),
     ("/learn/courses/bundle/", "teacher", 4),
-    ("/shared/", "owner", 5),
+    ("/shared/", "owner", 6),
     ("/shared/new/?kind=matrix", "owner", 4),
     ("/s/{ref}/", "owner", 5),
     ("/learn/courses/{course}/", "student", 10),

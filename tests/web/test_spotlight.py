@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from django.test import Client
 
+from hsvm_engine.interpreter import secret_of
 from tests.conftest import Cast
 from tests.web.lab import Class, make_class, work_all
 from webapp.accounts.models import User
@@ -136,6 +138,24 @@ def test_everybody_sees_it_as_the_author_chose_until_the_author_ends_it(scene: S
     assert answer(scene, "end") == 302
     assert seen_by(scene) == set() and Spotlight.objects.get().state == "over"
     assert class_live.messages(scene.session.code, "seat", None)[0]["data"]["spotlight"] is False
+
+
+def test_what_was_handed_in_is_shown_without_its_seed_its_points_and_the_hidden_test(scene: Scene) -> None:
+    room = scene.room
+    text = room.solution.replace("schema: 1\n", f"schema: 1\n{MARK}\n", 1)
+    lab.attempt_make(by=room.stu, item=room.item, member=room.member, text=text, graded=True)
+    work_all()
+    ask(scene)
+    answer(scene, "agree")
+    seed = services.graded_seed(room.item, room.member)
+    secret = secret_of(seed).hex()
+    whole = heard(scene)
+    assert {"socket", f"mia /api/classes/{scene.session.code}"} <= seen_by(scene)
+    for name, told in whole.items():
+        for word in (str(seed), f"{seed:x}", str(room.member.seed), "page_unmap", "good thief"):
+            assert word not in told, (name, word)
+        assert not any(secret[at : at + 8] in told for at in range(0, 24, 2)), name
+        assert not re.search(r"\d of (10|20) points", told) or name.startswith(("ines", "otto")), name
 
 
 @pytest.mark.parametrize("how", ["teacher", "class", "seat", "left", "deleted"])

@@ -14,6 +14,7 @@ from webapp.courses import deadlines, kinds, selectors, services
 from webapp.courses.models import Attempt, Course, Item, ItemVersion, LabWork, LessonAnswer, Mark, Member
 from webapp.errors import BadInput, Fault, VpmsError
 from webapp.strictjson import digest
+from webapp.tenants import quotas
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -198,5 +199,6 @@ def course_copy(*, by: User, course: Course, title: str, days: int) -> Course:
         kept |= {name: deadlines.shifted(kept[name], days) for name in TIMES if kept[name]}
         copy = Item.objects.create(course=made, **kept)
         ItemVersion.objects.create(item=copy, version=1, text=copy.text, by=by)
+    quotas.expect_stored(by=by, path="$.title")
     made.copied_from = course
     return made

@@ -17,6 +17,7 @@ from webapp.audit import services as audit
 from webapp.courses import kinds, selectors
 from webapp.courses.models import Item, ItemVersion
 from webapp.errors import BadInput, Fault, VpmsError
+from webapp.tenants import quotas
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -79,6 +80,7 @@ def text_put(*, by: User, item: Item, text: str, seen: int | None) -> Item:
         ItemVersion.objects.create(item=row, version=row.version, text=text, by=by)
         old = ItemVersion.objects.filter(item=row).values_list("pk", flat=True)[KEPT:]
         ItemVersion.objects.filter(pk__in=list(old)).delete()
+        quotas.expect_stored(by=by, path="$.text")
         told = {"item": row.pk, "version": row.version}
         audit.record(by=by, type="course.item", subject=f"course:{row.course_id}", data=told)
     return row

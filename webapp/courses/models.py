@@ -6,7 +6,7 @@ that refers to a Member, never to an account alone, so that everything of a cour
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
@@ -134,12 +134,17 @@ class ItemVersion(models.Model):
     item = models.ForeignKey(Item, models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()
     text = models.TextField(blank=True, default="")
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    size = models.PositiveIntegerField(default=0, db_default=0)  # bytes of the text: storage of who wrote it
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="item_texts")
     made_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["-version"]
         constraints = [models.UniqueConstraint(fields=["item", "version"], name="courses_item_version_once")]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.size = len(self.text.encode())
+        super().save(*args, **kwargs)
 
 
 class CourseInvitation(models.Model):

@@ -17,6 +17,7 @@ from webapp.courses import kinds, selectors
 from webapp.courses.deadlines import LATE, counted, days_late, late_reason, over, told
 from webapp.courses.models import Course, Item, ItemVersion, Mark, Member
 from webapp.errors import BadInput, Fault, VpmsError
+from webapp.tenants import quotas
 
 if TYPE_CHECKING:
     from webapp.accounts.models import User
@@ -79,6 +80,7 @@ def item_add(*, by: User, course: Course, kind: str, title: str, text: str, **se
         course=course, place=last + 1, kind=kind, title=line("title", title, most=120), text=text, **settings
     )
     ItemVersion.objects.create(item=item, version=1, text=text, by=by)
+    quotas.expect_stored(by=by, path="$.text")
     audit.record(by=by, type="course.item", subject=f"course:{course.pk}", data={"item": item.pk, "kind": kind})
     return item
 

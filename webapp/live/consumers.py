@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
+from webapp import tally
 from webapp.errors import VpmsError
-from webapp.live import rights
+from webapp.live import places, rights
 from webapp.live.hub import hub
 from webapp.live.mailbox import NOT_UNDERSTOOD, RIGHTS, TOO_MANY, TOO_SLOW, Socket
 from webapp.live.topics import Frame
@@ -22,7 +24,6 @@ TOO_BIG: Final = 1009
 MOST_BYTES: Final = 65_536
 MOST_PER_SECOND: Final = 20
 MOST_TOPICS: Final = 32
-MOST_SOCKETS_A_USER: Final = 100
 FIELDS: Final = {
     "subscribe": {"type", "topic", "last"},
     "unsubscribe": {"type", "topic"},
@@ -63,6 +64,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     socket: Socket | None = None
     pump: asyncio.Task[None] | None = None
+    place = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # in whatever way it ended
+            await hub().leave(self.place)
 
     async def connect(self) -> None:
         cookies = self.scope.get("cookies", {})
@@ -73,6 +81,14 @@ class LiveConsumer(AsyncWebsocketConsumer):
         session: Any = self.scope["session"]
         if user.is_authenticated:
             user.act_for(session.get(rights.ORGANISATION))
+        kinds = await database_sync_to_async(places.kinds_of)(user)
+        try:
+            self.place = await hub().enter(kinds)
+        except places.Full as full:  # accepted first: a page that is refused the handshake is not told why
+            tally.count("vpms_quota_refused_total", kind="sockets")
+            await self.accept()
+            await self.close(code=TOO_MANY, reason=full.told)
+            return
         self.times: list[float] = []
         self.socket = Socket(
             user=user,
@@ -82,11 +98,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             keyframe=hub().keyframe,
         )
         await self.accept()
-        own = [s for s in hub().sockets if s.claim and self.socket.claim and s.claim.user == self.socket.claim.user]
         hub().attach(self.socket)
         self.pump = asyncio.create_task(self.socket.pump())
-        if len(own) >= MOST_SOCKETS_A_USER:
-            self.socket.end(TOO_MANY)
 
     async def disconnect(self, code: int) -> None:
         if self.socket is not None:

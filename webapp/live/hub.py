@@ -25,6 +25,7 @@ from webapp import tally
 from webapp.live import publish, rights
 from webapp.live.feed import Feed
 from webapp.live.mailbox import RIGHTS, Socket, Watch
+from webapp.live.places import RENEW_SECONDS, Kind, Places
 from webapp.live.topics import Found, Frame, Source, find
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Hub:
         self._client: redis.asyncio.Redis | None = None
         self._again: set[int] = set()
         self._pending: set[asyncio.Task[Any]] = set()
+        self._places = Places()
 
     # -- life
 
@@ -72,7 +74,9 @@ class Hub:
         if not self._tasks:
             # Reads answer at once or fail; only the listener below waits without a limit.
             self._client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=5)
-            self._tasks = [asyncio.create_task(work()) for work in (self._listen, self._floor, self._sweep)]
+            self._tasks = [
+                asyncio.create_task(work()) for work in (self._listen, self._floor, self._sweep, self._renew)
+            ]
 
     async def stop(self) -> None:
         tasks, self._tasks = [*self._tasks, *self._pending], []
@@ -82,6 +86,14 @@ class Hub:
         if self._client is not None:
             await self._client.aclose()
         self.connected = False
+
+    async def enter(self, kinds: dict[str, Kind]) -> str:
+        """A place for one more socket that counts in these sets, or places.Full."""
+        self.start()
+        return await self._places.enter(self._client, kinds)
+
+    async def leave(self, place: str) -> None:
+        await self._places.leave(self._client, place)
 
     def attach(self, socket: Socket) -> None:
         self.start()
@@ -265,7 +277,7 @@ class Hub:
                 if socket.watches.get(watch.name) is watch:
                     self._pass_on(socket, watch, messages)
 
-    # -- the three tasks
+    # -- the four tasks
 
     async def _listen(self) -> None:
         """Hold the one pub/sub connection. After each reconnect everything watched is read again before hints count."""
@@ -342,6 +354,12 @@ class Hub:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             await self._guard(self._check())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            assert self._client is not None
+            await self._guard(self._places.renew(self._client))
 
     async def _check(self, only: int | None = None) -> None:
         """Close the sockets of people whose rights fell, and end topics that are no longer theirs."""

@@ -138,6 +138,12 @@ def rights_changed(*, user: int) -> None:
     transaction.on_commit(partial(_publish, CONTROL, f"user {user}"), robust=True)
 
 
+def places_taken(key: str) -> int | None:
+    """How many sockets have a place in this set now (webapp/live/places.py); None while Redis is away."""
+    found = _writer.run(lambda client: client.zcount(key, client.time()[0], "+inf"))  # type: ignore[index]
+    return None if found is None else int(found)
+
+
 def reachable() -> bool:
     """Whether Redis answers a ping now."""
     _writer.resting_until = 0.0

@@ -34,6 +34,7 @@ class Share(models.Model):
     about: Any = models.JSONField()  # which moment of what; of a run also the view that it was made in
     shown: Any = models.JSONField()  # what the page shows, as webapp/shares/things.py tells
     frames = models.BinaryField(default=b"")  # of a moment of a run: the messages of its map and the rest, as records
+    size = models.PositiveIntegerField(default=0, db_default=0)  # bytes that it takes of the maker's storage
     nonce = models.CharField(max_length=32)
     public = models.BooleanField(default=False)  # opens without an account
     made_at = models.DateTimeField(auto_now_add=True)

@@ -21,6 +21,8 @@ from webapp.errors import BadInput, Fault, VpmsError
 from webapp.roles import only_reads, read_only
 from webapp.shares import things
 from webapp.shares.models import Share
+from webapp.strictjson import canonical
+from webapp.tenants import quotas
 from webapp.tenants.selectors import missing
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def share_make(
         raise BadInput(faults)
     if not call_counted(key=f"share:{by.pk}", most=MADE_A_MINUTE).allowed:
         raise VpmsError("too_many_tries", 429, message=_("So many links at once? Wait a minute."))
+    quotas.lock_person(by.pk)
     if Share.objects.filter(maker=by).count() >= MOST:
         raise VpmsError("too_many", 409, message=_("You have 100 links already. Revoke one first."))
     frozen = thing.freeze(by, {field: asked[field] for field in thing.fields if asked.get(field) not in (None, "")})
@@ -73,10 +76,12 @@ def share_make(
         about=frozen.about,
         shown=frozen.shown,
         frames=frozen.frames,
+        size=len(frozen.frames) + len(canonical(frozen.shown)),
         nonce=secrets.token_hex(16),
         public=public,
         ends_at=timezone.now() + dt.timedelta(days=days) if days else None,
     )
+    quotas.expect_stored(by=by, path="$.kind")
     if kind == "moment":
         _record(by, "share.made", made)
     return made

@@ -15,6 +15,7 @@ from webapp.errors import BadInput, Fault, VpmsError
 from webapp.roles import sign_in_first, signed_in_required
 from webapp.shares import pictures, services, things
 from webapp.shares.models import Share
+from webapp.tenants import quotas
 
 MOST_FIELD = 64
 
@@ -68,7 +69,7 @@ def mine(request: HttpRequest) -> HttpResponse:
         {"share": row, "address": request.build_absolute_uri(services.path_of(row))}
         for row in Share.objects.visible_to(user).defer("frames")
     ]
-    return render(request, "shares/mine.html", {"rows": rows})
+    return render(request, "shares/mine.html", {"rows": rows, "quotas": quotas.own_levels(user=user)})
 
 
 @require_POST

@@ -54,8 +54,9 @@ class QuotaOut(Schema):
 
 
 class QuotasOut(Schema):
-    organisation: str
-    quotas: list[QuotaOut]
+    organisation: str | None = Field(description="null: you belong to none.")
+    quotas: list[QuotaOut] = Field(description="Of the organisation.")
+    own: list[QuotaOut] = Field(description="Of you alone.")
 
 
 class MemberOut(Schema):
@@ -150,11 +151,15 @@ def organisation_list(request: HttpRequest, paging: Query[Paging]) -> Any:
 
 @router.get("/quota", response=QuotasOut)
 def quota_get(request: HttpRequest, organisation: Annotated[str, Field(max_length=63)] = "") -> Any:
-    """What your organisation may have at once, and what it has: VMs, memory in MiB, storage in bytes. People of several
-    organisations name one."""
+    """What your organisation and you may have at once, and have: VMs, memory in MiB, storage in bytes. People of
+    several organisations name one."""
     user = person(request)
-    tenant = named(user, organisation) if organisation else selectors.active_of(user=user)
-    return {"organisation": tenant.slug, "quotas": [row._asdict() for row in quotas.levels(tenant=tenant)]}
+    tenant = named(user, organisation) if organisation else selectors.tenants_of(user=user).first()
+    return {
+        "organisation": tenant.slug if tenant else None,
+        "quotas": [row._asdict() for row in quotas.levels(tenant=tenant)] if tenant else [],
+        "own": [row._asdict() for row in quotas.own_levels(user=user)],
+    }
 
 
 @router.put("/organisations/{name}/second-factor", response=OrganisationOut, auth=governor)

@@ -18,16 +18,18 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from webapp import tally
-from webapp.errors import VpmsError
+from webapp.accounts.models import User
+from webapp.errors import BadInput, Fault, VpmsError
+from webapp.live import places, publish
 from webapp.tenants.models import Tenant, VirtualMachine
 
 State = VirtualMachine.State
 LIVE: Final = (State.HELD, State.STARTING, State.RUNNING, State.STOPPING)
 
 
-def _of(what: Aggregate, **where: Any) -> Any:
-    """What is counted of the organisation of the outer query, 0 where there is none."""
-    own = Tenant.objects.order_by().filter(pk=OuterRef("pk"), **where).values("pk")
+def _of(what: Aggregate, of: type[Tenant | User] = Tenant, **where: Any) -> Any:
+    """What is counted of the organisation (or person) of the outer query, 0 where there is none."""
+    own = of._default_manager.order_by().filter(pk=OuterRef("pk"), **where).values("pk")
     return Coalesce(Subquery(own.annotate(all=what).values("all")), Value(0), output_field=IntegerField())
 
 
@@ -39,15 +41,16 @@ def _live(what: str) -> Any:
 
 
 class Quota(NamedTuple):
-    """A row of the table. `most` is the setting, of which 0 is no limit; `used` is counted of Tenant, or None where
-    each thing is measured by itself; `refusal` may name %(most)s, %(used)s and %(more)s."""
+    """A row of the table. `most` is the setting, of which 0 is no limit; `used` is counted of Tenant, or a function of
+    it that asks elsewhere, or None where each thing is measured by itself; `refusal` may name %(most)s, %(used)s and
+    %(more)s."""
 
     most: str
     says: Any
     used: Any
-    code: str
-    status: int
-    refusal: Any
+    code: str = ""
+    status: int = 0
+    refusal: Any = ""
     bytes: bool = False
 
     def shown(self, value: int) -> str:
@@ -76,22 +79,44 @@ QUOTAS: Final[Mapping[str, Quota]] = {
         ),
     ),
     "acts": Quota(
-        "TENANT_ACTS", _("acts on its VMs that wait to be done or answered"),
+        "TENANT_ACTS", _("Acts on its VMs that wait to be done or answered"),
         _of(Count("vms__acts"), vms__acts__state="pending"), "too_many_acts", 429,
         _("%(used)s acts on VMs of this organisation wait already; no more may at once."),
     ),
     "references": Quota(
-        "TENANT_REFERENCES", _("memory references of one uploaded program"), None, "bad_input", 422,
+        "TENANT_REFERENCES", _("References of one uploaded program"), None, "bad_input", 422,
         _("has %(used)s memory references; at most %(most)s are possible"),
     ),
     "storage": Quota(
-        "TENANT_STORAGE", _("uploaded programs and marked moments"),
+        "TENANT_STORAGE", _("Uploaded programs and marked moments"),
         _of(Sum("workloads__size")) + _of(Sum("marks__size")), "quota", 409,
         _(
             "Uploaded programs and marked moments of your organisation take %(used)s of %(most)s; %(more)s more do not "
             "fit. Delete a program that no VM ever had, or a mark."
         ),
         bytes=True,
+    ),
+    "sockets": Quota(  # kept by webapp/live/places.py, which tells the page
+        "TENANT_SOCKETS", _("Live pages that are open"),
+        lambda tenant: publish.places_taken(places.key_of(places.ORGANISATION, tenant.slug)),
+    ),
+}  # fmt: skip
+
+
+# Of a person, in an organisation or not.
+PERSONAL: Final[Mapping[str, Quota]] = {
+    "own_storage": Quota(
+        "PERSON_STORAGE", _("What you have shared, and texts of courses that you wrote"),
+        _of(Sum("shares__size"), User) + _of(Sum("item_texts__size"), User), "bad_input", 422,
+        _(
+            "does not fit: what you have shared and wrote in courses would take %(used)s, and may take %(most)s. "
+            "Revoke a link, or delete an item that is no longer needed"
+        ),
+        bytes=True,
+    ),
+    "own_sockets": Quota(
+        "PERSON_SOCKETS", _("Live pages that you have open"),
+        lambda user: publish.places_taken(places.key_of(places.PERSON, user.pk)),
     ),
 }  # fmt: skip
 
@@ -118,7 +143,7 @@ def lock(tenant_id: int) -> Tenant:
 
 def refused(name: str, *, used: int, more: int = 1) -> VpmsError:
     """The refusal in words that name the limit and what to do."""
-    row = QUOTAS[name]
+    row = {**QUOTAS, **PERSONAL}[name]
     tally.count("vpms_quota_refused_total", kind=name)
     figures = {"used": used, "most": getattr(settings, row.most), "more": more}
     told = str(row.refusal) % {key: row.shown(value) for key, value in figures.items()}
@@ -137,12 +162,39 @@ def expect(name: str, *, tenant_id: int, more: int = 1) -> None:
         raise refused(name, used=used, more=more)
 
 
+def lock_person(pk: int) -> None:
+    """The person's row, for this transaction alone."""
+    User.objects.select_for_update(no_key=True).values_list("pk", flat=True).get(pk=pk)
+
+
+def expect_stored(*, by: User, path: str) -> None:
+    """What the person stores is within its limit, with what this transaction wrote; else BadInput at this path, and
+    the transaction is undone."""
+    row, most = PERSONAL["own_storage"], settings.PERSON_STORAGE
+    if not most:
+        return
+    lock_person(by.pk)
+    used: int = User.objects.values_list(row.used, flat=True).get(pk=by.pk)
+    if used > most:
+        raise BadInput([Fault(path, refused("own_storage", used=used).message)])
+
+
 def levels(*, tenant: Tenant) -> list[Level]:
     """Every quota of the organisation and how far it is used up, in one query."""
-    counted = [name for name, row in QUOTAS.items() if row.used is not None]
-    rows = Tenant.objects.values_list(*(QUOTAS[name].used for name in counted))
-    used = dict(zip(counted, rows.get(pk=tenant.pk), strict=True))
-    return [_level(name, row, used.get(name)) for name, row in QUOTAS.items()]
+    return _levels(QUOTAS, tenant)
+
+
+def own_levels(*, user: User) -> list[Level]:
+    """The same of the person."""
+    return _levels(PERSONAL, user)
+
+
+def _levels(table: Mapping[str, Quota], of: Tenant | User) -> list[Level]:
+    asked = {name: row.used(of) for name, row in table.items() if callable(row.used)}
+    counted = [name for name, row in table.items() if row.used is not None and name not in asked]
+    rows = of.__class__._default_manager.values_list(*(table[name].used for name in counted))
+    used = {**dict(zip(counted, rows.get(pk=of.pk), strict=True)), **asked}
+    return [_level(name, row, used.get(name)) for name, row in table.items()]
 
 
 def level(name: str, *, tenant: Tenant) -> Level:
