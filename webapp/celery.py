@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 DEAF_SECONDS = 8
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")  # before: Celery asks for it once, here
+
 app = Celery("webapp")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

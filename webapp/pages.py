@@ -15,7 +15,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import render
 from django.utils.html import escape
 from django.utils.translation import get_language, gettext_lazy
-from django.views.defaults import page_not_found, permission_denied
 
 from webapp.errors import BadInput, VpmsError
 from webapp.rest.problems import problem
@@ -82,6 +81,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "400.html", status=400)
 
 
+# Django's own two read the request's body first, for a token that these pages need not be sent; a body that cannot be
+# read then turned a 404 into a 500.
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return render(request, "403.html", status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return render(request, "404.html", status=404)
+
+
 DATABASE_AWAY: Final = gettext_lazy(
     "The site cannot store anything just now. Nothing was changed; try again in a moment."
 )
@@ -130,9 +139,9 @@ class RefusalMiddleware:
         if not isinstance(exception, VpmsError):
             return None
         if exception.http_status == 404:
-            return page_not_found(request, exception)
+            return not_found(request, exception)
         if exception.http_status == 403 and exception.code != "read_only":
-            return permission_denied(request, exception)
+            return forbidden(request, exception)
         if request.headers.get("Accept") == "application/json":
             return JsonResponse(exception.as_dict(), status=exception.http_status)
         faults = exception.faults if isinstance(exception, BadInput) else []

@@ -26,3 +26,5 @@ urlpatterns = [
     ],
 ]
 handler400 = "webapp.pages.bad_request"
+handler403 = "webapp.pages.forbidden"
+handler404 = "webapp.pages.not_found"

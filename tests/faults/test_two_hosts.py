@@ -115,6 +115,7 @@ def networks(*names: str) -> Iterator[dict[str, str]]:
         ip("link", "del", bridge)
 
 
+@pytest.mark.long
 def test_the_walk_through_of_several_machines_ends_at_a_site_that_plays_runs() -> None:
     try:
         servers.redis_binary(), servers.postgres_binaries()
@@ -143,7 +144,12 @@ def test_the_walk_through_of_several_machines_ends_at_a_site_that_plays_runs() -
                         path.read_text().replace(machines["web"].known["ETC"], machines["work"].known["ETC"])
                     )
             code, out = machines[name].shell(commands)
-            assert code == 0, (name, commands, out[-2000:], machines[name].told())
+            assert code == 0, (
+                name,
+                commands,
+                out[-2000:],
+                {each: machine.told() for each, machine in machines.items()},
+            )
             seen.append(name)
         assert seen == ["data", "web", "web", "work", "web"]
         play = f"DJANGO_SETTINGS_MODULE=webapp.settings {sys.executable} -c '{RUN_TO_ITS_END}'"

@@ -250,3 +250,11 @@ def test_the_probe_asks_this_machines_web_process(live_server: Any, monkeypatch:
     assert probe.status("readyz") == 503  # nobody works here
     monkeypatch.setenv("HSVM_PORT", "9")
     assert probe.status("healthz") == 0
+
+
+def test_the_workers_command_needs_no_variable_that_the_examples_do_not_set() -> None:
+    """`celery -A webapp worker` as every unit and image calls it: Celery knows Django only by this variable."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HSVM_", "DJANGO_"))}
+    code = "import os, webapp.celery; print(os.environ['DJANGO_SETTINGS_MODULE'])"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "webapp.settings"

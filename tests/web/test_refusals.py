@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.test import Client
 
 from tests.conftest import Cast
 from webapp.tenants.models import Policy
@@ -55,3 +56,15 @@ def test_a_database_that_cannot_write_is_no_failure_of_the_site(cast: Cast, clie
     assert (by_api.status_code, by_api.json()["code"], by_api["Retry-After"]) == (503, "database_away", "5")
     assert by_page.status_code == 503 and "Nothing was changed" in by_page.content.decode()
     assert read.status_code == 200 and Policy.objects.count() == before
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(("path", "status"), [("/nothing/here/", 404), ("/learn/courses/%00/", 404)])
+def test_a_body_that_cannot_be_read_makes_no_failure_of_a_page_that_is_missing(
+    cast: Cast, kind: str, path: str, status: int
+) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.cookies["csrf"] = "c" * 32
+    headers = {"X-CSRFToken": "c" * 32}
+    for body in (b"", b"\xff\xfe", b"a=1&a=2&" * 300):
+        assert client.generic("POST", path, body, content_type=kind, headers=headers).status_code == status

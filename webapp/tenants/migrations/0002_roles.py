@@ -5,6 +5,11 @@ from django.conf import settings
 from django.db import migrations, models
 
 
+def without_new_roles(apps, schema_editor):
+    """Back: the release before knows neither auditors nor students, and its constraint would refuse their rows."""
+    apps.get_model("tenants", "Membership").objects.filter(role__in=["auditor", "student"]).delete()
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -65,4 +70,5 @@ class Migration(migrations.Migration):
             model_name='invitation',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('role__in', ['owner', 'member', 'auditor']), ('tenant__isnull', False)), models.Q(('role__in', ['operator', 'teacher', 'student', 'auditor']), ('tenant__isnull', True)), _connector='OR'), name='tenants_invitation_scope'),
         ),
+        migrations.RunPython(migrations.RunPython.noop, without_new_roles),
     ]
