@@ -3,6 +3,7 @@ root, hold no secret, and every command, variable and path that they name exists
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
