@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 from celery.signals import setup_logging, task_postrun, task_prerun, worker_process_init, worker_ready
 from django.conf import settings
+from django.db import close_old_connections
 
 from webapp import logs
 
@@ -78,6 +79,7 @@ def as_everywhere(**_: Any) -> None:
 def begins(task: Any, **_: Any) -> None:
     """Every line that a task logs names the request that led to it, the task and the worker."""
     headers = task.request.headers or {}
+    close_old_connections()
     logs.clear()
     if headers.get("request_id"):
         logs.bind(request_id=str(headers["request_id"]))
@@ -89,4 +91,5 @@ def begins(task: Any, **_: Any) -> None:
 
 @task_postrun.connect
 def ends(**_: Any) -> None:
+    close_old_connections()  # on PostgreSQL back into the pool, which Celery itself would throw away
     logs.clear()

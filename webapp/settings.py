@@ -212,6 +212,7 @@ def database(url: str) -> dict[str, object]:
         "HOST": parts.hostname,
         "PORT": str(parts.port or 5432),
         "CONN_MAX_AGE": 0,  # the pool keeps connections; beside it, a connection kept by Django would go stale
+        "CONN_HEALTH_CHECKS": True,  # the pool asks a connection before it gives it out: the server may have gone
         "OPTIONS": {
             **options,
             "pool": {
@@ -290,6 +291,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_DB_REUSE_MAX = 1 << 40  # else Celery throws the pool of connections away with every task; webapp.celery tidies
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 2000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -205,11 +205,10 @@ def everything(place: Place, target: str) -> list[str]:
         return [] if done.returncode == 0 else [done.stderr[-300:]]
     code = (
         "import django; django.setup()\n"
-        "from django.core.management import call_command\n"
         "from django.db import connection\n"
-        "from django.db.migrations.loader import MigrationLoader\n"
-        "for app in sorted(MigrationLoader(connection).migrated_apps):\n"
-        "    call_command('migrate', app, 'zero', verbosity=0, interactive=False)\n"
+        "from django.db.migrations.executor import MigrationExecutor\n"
+        "executor = MigrationExecutor(connection)\n"
+        "executor.migrate([(app, None) for app in sorted(executor.loader.migrated_apps)])\n"
         "left = set(connection.introspection.table_names()) - {'django_migrations', 'sqlite_sequence'}\n"
         "assert not left, left\n"
     )
@@ -223,16 +222,16 @@ def everything(place: Place, target: str) -> list[str]:
 def one_step(place: Place) -> tuple[dict[str, int], list[str]]:
     """Each app's newest migration back and forward on the populated database: tables compared, what went wrong."""
     place.django()
-    from django.core.management import call_command
     from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
     from django.db.migrations.loader import MigrationLoader
 
     compared, wrong = {}, []
     for app, (last, before) in leaves(MigrationLoader(connection)).items():
         rows = counts(connection)
         try:
-            call_command("migrate", app, before or "zero", verbosity=0, interactive=False)
-            call_command("migrate", verbosity=0, interactive=False)
+            for target in ([(app, before)], MigrationLoader(connection).graph.leaf_nodes()):
+                MigrationExecutor(connection).migrate(target)
         except Exception as error:  # an irreversible step is what is looked for
             wrong.append(f"{app} {last}: {type(error).__name__}: {error}"[:200])
             continue
