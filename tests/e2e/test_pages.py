@@ -273,6 +273,17 @@ def test_turning_a_check_off_opens_both_machines_in_lock_step(
     expect(page.locator("tr[aria-current=step] .chip")).to_have_text("first divergence")
 
 
+def test_a_shared_moment_is_drawn_for_who_wants_no_motion(sign_in: Callable[..., Page]) -> None:
+    page = sign_in("olga", reduced_motion="reduce", viewport={"width": 320, "height": 700})
+    page.goto("/shared/new/?kind=moment&run=1&op=1000")
+    page.get_by_role("button", name="Make the link").press("Enter")
+    page.get_by_role("link", name="Open it").first.press("Enter")
+    page.wait_for_selector('[data-view="ownership-map"][data-op="1000"]')
+    expect(page.get_by_text("No memory map yet")).to_be_hidden()
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 320", polling=100)
+    assert not serious(page)
+
+
 CLOSED = {  # beginnings of the sentences, written again here
     1009: "This page sent a message that is too big",
     4001: "This page fell behind the server",
