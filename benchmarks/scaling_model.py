@@ -64,18 +64,20 @@ class Size:
         return self.viewers * SLICES_A_SECOND / self.slower
 
 
-ASSUMED: Final = Costs(
-    slice_worker=40.0,
-    slice_cold=25.0,
-    slice_vm=2.0,
-    slice_keeper=6.0,
-    slice_database=6.0,
-    slice_redis=0.6,
-    frame_web=0.2,
-    checkpoint_kib=60.0,
-    worker_mib=260.0,
-    web_mib=110.0,
-    socket_kib=150.0,
+# By `make bench-scaling` on PostgreSQL 15 and Redis 7, two cores, 2026-11-29; memory of web processes and sockets from
+# goal V1 with 200 and with 400 viewers.
+MEASURED: Final = Costs(
+    slice_worker=24.8,
+    slice_cold=144.1,
+    slice_vm=12.1,
+    slice_keeper=1.6,
+    slice_database=7.8,
+    slice_redis=0.75,
+    frame_web=0.18,
+    checkpoint_kib=58.0,
+    worker_mib=690.0,
+    web_mib=207.0,
+    socket_kib=55.0,
 )
 
 
@@ -85,8 +87,8 @@ def costs_of(bench: dict[str, Any]) -> Costs:
     few, many, viewers = told["slice"], told["slice_of_many"], told["viewers"]
     more = told["vms"][1] - told["vms"][0]
     return replace(
-        ASSUMED,
-        slice_worker=few["worker_ms"],
+        MEASURED,
+        slice_worker=told["engine"]["hot_ms"],
         slice_cold=told["engine"]["cold_ms"] - told["engine"]["hot_ms"],
         slice_vm=max(0.0, (many["worker_ms"] - few["worker_ms"]) / more),
         slice_keeper=told["keeper"]["message_ms"],
@@ -222,7 +224,7 @@ def main() -> int:
     asked = vars(parser.parse_args())
     path = asked.pop("costs")
     try:
-        costs = costs_of(json.loads(path.read_text().splitlines()[-1])) if path else ASSUMED
+        costs = costs_of(json.loads(path.read_text().splitlines()[-1])) if path else MEASURED
     except (OSError, ValueError, KeyError, IndexError) as fault:
         print(f"{path} is not what make bench-scaling prints: {fault}", file=sys.stderr)
         return 2
