@@ -1,7 +1,8 @@
-"""A worker on PostgreSQL keeps its connections: a new one for every task would cost more than the task."""
+"""What a worker keeps from task to task, and what it gives back: connections to PostgreSQL, and memory."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.faults.conftest import Stack, start_run
+from webapp import celery
 from webapp.runs.models import Run
 
 
@@ -35,3 +37,16 @@ def test_a_worker_goes_from_task_to_task_with_the_connections_that_it_has(live_c
     before, began = sessions(), slices()
     stack.until(lambda: slices() >= began + 8)
     assert sessions() - before <= 4  # statistics come a moment late, and each process may have opened one more
+
+
+def test_memory_is_given_back_now_and_then_and_not_after_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    library = SimpleNamespace(malloc_trim=asked.append)
+    monkeypatch.setattr(celery.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(celery, "_given_back_at", -100.0)
+    for _ in range(3):
+        celery.give_back()
+    assert asked == [0]
+    monkeypatch.setattr(celery.ctypes, "CDLL", lambda _: SimpleNamespace())  # a C library without it
+    monkeypatch.setattr(celery, "_given_back_at", -100.0)
+    celery.give_back()
