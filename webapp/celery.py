@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 DEAF_SECONDS = 8
-GIVE_BACK_SECONDS = 5
+GIVE_BACK_SECONDS = 10
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")  # before: Celery asks for it once, here
 
@@ -103,10 +103,12 @@ _given_back_at = 0.0
 
 
 def give_back() -> None:
-    """Now and then hand freed memory back to the system. The machines of a drill's experiment leave holes of some 25 MB
-    in the heap of glibc, which keeps them until it is asked; other C libraries have nothing to ask."""
+    """Now and then collect garbage and hand freed memory back to the system. The machines of a drill's experiment are
+    cyclic garbage, and leave holes of some 25 MB in the heap of glibc, which keeps them until it is asked; other C
+    libraries have nothing to ask."""
     global _given_back_at
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None and time.monotonic() > _given_back_at + GIVE_BACK_SECONDS:
         _given_back_at = time.monotonic()
+        gc.collect()
         trim(0)
