@@ -82,7 +82,6 @@ def as_everywhere(**_: Any) -> None:
 def begins(task: Any, **_: Any) -> None:
     """Every line that a task logs names the request that led to it, the task and the worker."""
     headers = task.request.headers or {}
-    close_old_connections()
     logs.clear()
     if headers.get("request_id"):
         logs.bind(request_id=str(headers["request_id"]))

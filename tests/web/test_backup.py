@@ -267,6 +267,21 @@ def test_what_cannot_be_archived_stays(cast: Cast, tmp_path: Path) -> None:
     ):
         call_command("prune", "--archive", str(tmp_path))
     assert run.checkpoints.count() == 3 and run.events.count() == 1
+    assert list(tmp_path.iterdir()) == []  # and no half of a file
+
+
+@pytest.mark.django_db
+def test_what_went_before_an_archive_failed_stands_in_the_log(cast: Cast, tmp_path: Path) -> None:
+    run = ended(cast.h1, days=1000)
+    with (
+        patch("webapp.ops.retention.os.fsync", side_effect=[None, OSError(28, "No space left on device")]),
+        pytest.raises(CommandError, match="No space left"),
+    ):
+        call_command("prune", "--archive", str(tmp_path))
+    [file] = tmp_path.iterdir()
+    told = json.loads(Entry.objects.get(type="site.pruned").line)["data"]
+    assert run.checkpoints.count() == 1 and run.events.count() == 1
+    assert told["rows"] == {"checkpoints of ended runs": 2} and list(told["archives"]) == [file.name]
 
 
 # -- people, and a fleet as a document

@@ -24,6 +24,7 @@ from webapp.ops.models import Heartbeat
 from webapp.runs import engine
 from webapp.runs import services as runs
 from webapp.runs.models import Run
+from webapp.tenants.services import membership_add
 
 pytestmark = pytest.mark.django_db
 
@@ -182,7 +183,13 @@ def test_work_of_a_course_is_listed_without_whose_it_is_and_given_up_grades_are_
     for page in pages:
         for secret in ("zora-quill", room.stu.alias, "campus.example/path", "steps:"):
             assert secret not in page, secret
+    reads = User.objects.create(username="site-auditor")
+    membership_add(by=None, user=reads, role="auditor")
     for kind, pk in (("attempt", handed_in.pk), ("grade-return", grade.pk)):
+        refused = client_of(reads).post(f"/api/jobs/{kind}/{pk}/again", content_type="application/json")
+        assert refused.status_code == 403, refused.content
+        with pytest.raises(VpmsError):  # nor by any other way
+            joblist.job_act(by=reads, kind=kind, pk=pk, act="again")
         for status in (200, 409):  # twice changes nothing
             answer = client.post(f"/api/jobs/{kind}/{pk}/again", content_type="application/json")
             assert answer.status_code == status, answer.content

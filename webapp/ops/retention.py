@@ -53,16 +53,16 @@ class Kept:
     name: str
     setting: str
     rows: Rows
-    archived: bool = False  # where an archive is asked for
+    archived: str = ""  # what its files are called, where an archive is asked for
 
 
 KEPT: Final = (
-    Kept("checkpoints of ended runs", "KEEP_CHECKPOINTS_DAYS", checkpoints, archived=True),
+    Kept("checkpoints of ended runs", "KEEP_CHECKPOINTS_DAYS", checkpoints, archived="checkpoints"),
     Kept(
         "events of ended runs",
         "KEEP_RUN_EVENTS_DAYS",
         lambda before: Event.objects.filter(run__state__in=ENDED, run__ended_at__lt=before),
-        archived=True,
+        archived="events",
     ),
     Kept(
         "mails",
@@ -119,60 +119,65 @@ def counts() -> dict[str, int]:
 def prune(archive: Path | None = None) -> dict[str, int]:
     """Remove what is past its time, a few hundred rows at once, and write into the log how many of what. With a folder
     for archives, what runs leave behind is on its disk before it goes. OSError: it cannot be written there; the rows
-    that would have gone with it stay."""
+    that would have gone with it stay, and what went before stands in the log all the same."""
     now = timezone.now()
-    gone, files = {}, {}
-    for kept in KEPT:
-        gone[kept.name] = 0
-        number = 0
-        while chosen := _next(past(kept, now)):
-            rows = past(kept, now).model._default_manager.filter(pk__in=chosen)
-            if archive is not None and kept.archived:
-                path = archive / f"vpms-{kept.setting.split('_')[1].lower()}-{now:%Y%m%dT%H%M%S%f}-{number:04}.jsonl.gz"
-                files[path.name] = _archived(rows, path)
-            gone[kept.name] += _remove(rows)
-            number += 1
-    if any(gone.values()):
-        data = {"rows": {k: n for k, n in gone.items() if n}, **({"archives": files} if files else {})}
-        with transaction.atomic():
-            audit.record(by=None, type="site.pruned", subject="site", data=data)
+    gone = {kept.name: 0 for kept in KEPT}
+    files: dict[str, str] = {}  # SHA-256 by name
+    try:
+        for kept in KEPT:
+            while chosen := _next(past(kept, now)):
+                if archive is not None and kept.archived:
+                    path = archive / f"vpms-{kept.archived}-{now:%Y%m%dT%H%M%S%f}-{len(files):04}.jsonl.gz"
+                    files[path.name] = _archived(chosen, path)
+                gone[kept.name] += _remove(chosen)
+    finally:
+        if any(gone.values()):
+            data = {"rows": {k: n for k, n in gone.items() if n}, **({"archives": files} if files else {})}
+            with transaction.atomic():
+                audit.record(by=None, type="site.pruned", subject="site", data=data)
     return gone
 
 
 def prune_guests() -> int:
     """The same for guests alone, a few hundred at once. The keeper does it unasked: nobody asked to be kept."""
     kept = next(each for each in KEPT if each.rows is own.guests_past)
-    guests = past(kept, timezone.now())
-    return _remove(guests.model._default_manager.filter(pk__in=_next(guests)))
+    return _remove(_next(past(kept, timezone.now())))
 
 
-def _next(rows: QuerySet[Any]) -> list[int]:
-    """The keys of the next few rows that go."""
-    return list(rows.order_by("pk").values_list("pk", flat=True)[:TOGETHER])
+def _next(rows: QuerySet[Any]) -> list[Any]:
+    """The next few rows that go, without what they hold."""
+    return list(rows.order_by("pk").only("pk")[:TOGETHER])
 
 
-def _archived(rows: QuerySet[Any], path: Path) -> str:
-    """The rows in a new file that only its owner reads, on the disk for good; its SHA-256, which the log keeps."""
-    text = serializers.serialize("jsonl", rows.order_by("pk")).encode()
-    packed = gzip.compress(text, mtime=0)
+def _archived(chosen: list[Any], path: Path) -> str:
+    """The rows in a new file that only its owner reads, on the disk for good; its SHA-256, which the log keeps. A file
+    that cannot be finished goes again."""
+    rows = type(chosen[0])._default_manager.filter(pk__in=[row.pk for row in chosen]).order_by("pk")
+    packed = gzip.compress(serializers.serialize("jsonl", rows).encode(), mtime=0)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(packed)
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
     return hashlib.sha256(packed).hexdigest()
 
 
 @transaction.atomic
-def _remove(rows: QuerySet[Any]) -> int:
-    if rows.model is Checkpoint:
-        runs = set(rows.values_list("run", flat=True))
-    count = rows.count()
-    if rows.model is User:
-        own.guests_counted(list(rows.values_list("pk", flat=True)))
-    rows.delete()
-    if rows.model is Checkpoint:
+def _remove(chosen: list[Any]) -> int:
+    if not chosen:
+        return 0
+    model, keys = type(chosen[0]), [row.pk for row in chosen]
+    if model is Checkpoint:
+        runs = set(Checkpoint.objects.filter(pk__in=keys).values_list("run", flat=True))
+    if model is User:
+        own.guests_counted(keys)
+    model._default_manager.filter(pk__in=keys).delete()
+    if model is Checkpoint:
         _look_back(runs)
-    return count
+    return len(keys)
 
 
 def _look_back(runs: set[int]) -> None:
