@@ -8,7 +8,7 @@ from hsvm_engine.core.machine import Machine
 from hsvm_engine.core.types import InvariantError, Owner, Status
 from hsvm_engine.ports import DevicePort, GuestPort, HypervisorPort, PhysicalPort
 
-__version__ = "2"  # of everything that decides an outcome: a run begun by another version is not continued
+__version__ = "3"  # of everything that decides an outcome: a run begun by another version is not continued
 
 __all__ = [
     "ARCHITECTURES",

@@ -5,7 +5,7 @@ Guest-physical memory is laid out as
     0                the boot page: the guest's 16 secret bytes
     1 .. tables      pages that become the guest's page tables, mapped when the machine asks for one (exactly rw)
     tables .. kernel the kernel, touched at boot
-    kernel .. pages  memory of the program: pages never used before first, then those given back longest ago
+    kernel .. pages  memory of the program: pages given back last first, as kernels do, then those never used
 
 The hypervisor's side are two callbacks. `back(gpn, perm)`: map a free frame at this guest page, or say there is none.
 `fetch(gpn)`: bring back the page that it had swapped out, or say that it had not.
@@ -15,7 +15,6 @@ All pages but tables are mapped rwx, so the machine never takes a page of the pr
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,7 @@ class GuestOS:
         self.random = SplitMix(seed)
         self.backed: set[int] = set()  # pages of the program and the kernel that have a frame
         self.program: dict[int, tuple[int, str]] = {}  # virtual page -> guest page and permission, oldest first
-        self.free: deque[int] = deque()  # guest pages given back by ended processes, longest ago first
+        self.free: list[int] = []  # guest pages given back by ended processes, longest ago first
         self.fresh = self.kernel  # the lowest guest page that was never used
         self.next_table = 1
         self.processes = 0
@@ -163,21 +162,22 @@ class GuestOS:
             self._fill(core, gpn, self._content())
             self._map(core, page, gpn, perm)
         except (OutOfFrames, GuestError):
-            self.free.appendleft(gpn)
+            self.free.append(gpn)
             raise
         self.touched += 1
 
     def _take(self, core: int) -> int:
-        """A guest page for the program: a fresh one, else a free one, else the one that it touched first."""
+        """A guest page for the program: the one given back last, else a fresh one, else the one that it touched first.
+        So a guest holds no more of the host than its largest process needs."""
+        if self.free:
+            return self.free.pop()
         if self.fresh < self.pages:
             self.fresh += 1
             return self.fresh - 1
-        if not self.free:
-            page, (gpn, _) = next(iter(self.program.items()))
-            self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "paging out")
-            del self.program[page]
-            return gpn
-        return self.free.popleft()
+        page, (gpn, _) = next(iter(self.program.items()))
+        self._must(self.machine.guest.guest_unmap(core=core, gva=page << PAGE_BITS), "paging out")
+        del self.program[page]
+        return gpn
 
     def _map(self, core: int, page: int, gpn: int, perm: str) -> None:
         """Enter the page in the guest's page table, with as many new table pages as that takes."""
@@ -248,6 +248,6 @@ class GuestOS:
         self.random = SplitMix(saved["random"])
         self.backed = set(saved["backed"])
         self.program = {page: (gpn, perm) for page, gpn, perm in saved["program"]}
-        self.free = deque(saved["free"])
+        self.free = list(saved["free"])
         self.fresh, self.next_table = saved["fresh"], saved["next_table"]
         self.processes, self.cr3, self.touched = saved["processes"], saved["cr3"], saved["touched"]
