@@ -1,5 +1,6 @@
 """The Celery application, loaded by webapp.runs.apps when Django is ready: `import webapp.vpms` loads neither."""
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -8,7 +9,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -22,7 +22,7 @@ from webapp import logs
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
-DEAF_SECONDS = 8
+CUT_SECONDS, DEAF_SECONDS = 2.5, 8
 GIVE_BACK_SECONDS = 10
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")  # before: Celery asks for it once, here
@@ -47,30 +47,42 @@ def keep_modules_out_of_collections(**_: Any) -> None:
 @worker_ready.connect
 def watch_the_way(sender: Any, **_: Any) -> None:
     """A worker waits for ever on a connection that a firewall has forgotten: no limit of kombu's reaches that read."""
-    queues = [queue.name for queue in sender.task_consumer.queues]
-    threading.Thread(target=leave_when_deaf, args=(queues,), name="deaf", daemon=True).start()
+    threading.Thread(target=leave_when_deaf, args=(sender,), name="deaf", daemon=True).start()
 
 
-def leave_when_deaf(queues: Sequence[str]) -> None:
-    """End this worker when messages have waited for 8 s and it has had nothing to do; who watches it starts it anew."""
+def leave_when_deaf(consumer: Any) -> None:
+    """When messages wait and this worker has nothing to do, cut its ways to the broker, so that it connects anew; if
+    that does not help within 8 s, end it: who watches it starts it again."""
     from celery.worker import state  # of a worker alone
 
     url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://", 1)
-    since = 0.0
+    queues = [queue.name for queue in consumer.task_consumer.queues]
+    since, cut = 0.0, False
     while True:
         time.sleep(1)
         try:  # a connection of its own each time: that is what is doubted
-            with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+            with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
                 waiting = any(client.llen(name) for name in queues)
         except redis.RedisError:
             waiting = False
         if not waiting or state.reserved_requests or state.active_requests:
-            since = 0.0
+            since, cut = 0.0, False
             continue
         since = since or time.monotonic()
         if time.monotonic() > since + DEAF_SECONDS:
             log.error("messages wait and none arrives: the way to the broker is dead; this worker ends")
             os._exit(1)
+        if time.monotonic() > since + CUT_SECONDS and not cut:
+            log.warning("messages wait and none arrives: this worker connects to the broker anew")
+            cut_ways(consumer.connection)
+            cut = True
+
+
+def cut_ways(connection: Any) -> None:
+    """Shut down the sockets on which this kombu connection waits for messages: its reader then sees the end of them."""
+    for number in list(connection.transport.cycle.fds):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
 
 @setup_logging.connect

@@ -43,10 +43,15 @@ function bench(get?: World["get"]) {
     }
     now = end;
   };
+  /** The clock goes on, and of all that was due meanwhile only what waits now is done, at the end. */
+  const late = (ms: number): void => {
+    now += ms;
+    for (const timer of timers.splice(0)) timer.then();
+  };
   if (get !== undefined) world.get = get;
   const store = new Store();
   const socket = new LiveSocket("ws://x/ws/", store, () => undefined, () => undefined, world);
-  return { sockets, socket, store, pass, latest: () => sockets.at(-1) as FakeSocket };
+  return { sockets, socket, store, pass, late, latest: () => sockets.at(-1) as FakeSocket };
 }
 
 const settle = async (): Promise<void> => { for (let i = 0; i < 5; i++) await new Promise((done) => setTimeout(done, 5)); };
@@ -139,6 +144,37 @@ describe("the socket", () => {
     socket.setHidden(true);
     socket.setHidden(false);
     expect(latest().sent.slice(1)).toEqual([{ type: "rate", hz: 1 }, { type: "rate", hz: 20 }, { type: "subscribe", topic: MAP, last: null }]);
+  });
+
+  it("asks a silent server for a word, and leaves a connection that says none within ten seconds", async () => {
+    const { socket, latest, sockets, pass } = bench();
+    socket.connect();
+    latest().open();
+    pass(5_000);
+    expect(latest().sent).toEqual([{ type: "ping" }]);
+    latest().give('{"v":1,"type":"pong"}');
+    await settle();
+    pass(4_900);
+    latest().give('{"v":1,"type":"pong"}');
+    await settle();
+    pass(10_000); // at 10 s it was heard just now; at 15 s it is asked again
+    expect([latest().sent.length, sockets.length, socket.connection]).toEqual([2, 1, "live"]);
+    pass(5_000);
+    expect(sockets.length).toBe(1);
+    pass(6_000);
+    expect([latest().sent.length, sockets.length, socket.connection]).toEqual([0, 2, "reconnecting"]);
+  });
+
+  it("is not misled by timers that run late in a hidden tab", async () => {
+    const { socket, latest, sockets, late } = bench();
+    socket.connect();
+    latest().open();
+    for (let minute = 0; minute < 3; minute++) {
+      late(60_000);
+      latest().give('{"v":1,"type":"pong"}');
+      await settle();
+    }
+    expect([latest().sent.map((each) => each.type), sockets.length]).toEqual([["ping", "ping", "ping"], 1]);
   });
 
   it("stays quiet after its rights were taken, until the reader asks", () => {

@@ -229,6 +229,7 @@ def watched_under(place: Place, acts: list[str]) -> dict[str, Any]:
         "clients": len(watchers.clients),
         "right_again_max_s": worst(back),
         "runs_on_max_s": worst(went),
+        "missed": [act for act, *took in zip(acts, back, went, strict=True) if None in took],
         "pictures_compared": shown,
         "wrong_pictures": wrong,
         "final_digests": at_end is not None,
