@@ -13,7 +13,7 @@ SOURCES := $(shell find hsvm_engine webapp/solver -name '*.pyx' -o -name '*.pxd'
 FRONTEND := $(shell find frontend/src -type f 2>/dev/null) $(wildcard frontend/*.json frontend/*.ts)
 
 RUN := $(if $(RUN_DIR),$(abspath $(RUN_DIR)),$(CURDIR)/.run)
-.PHONY: help demo test test-long test-production bench-scaling setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall chaos load soak goals oracles stories fuzz api-fuzz test-asan coverage mutants clean
+.PHONY: help demo test test-frontend test-long test-production bench-scaling setup preflight lock bench bench-live bench-policy bench-pages bench-wall bench-class chaos-wall chaos load soak goals oracles stories fuzz api-fuzz test-asan coverage mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,10 +28,13 @@ $(RUN)/demo.pid: setup
 	@exec env HSVM_RUN_DIR="$(RUN)" $(PY) manage.py demo --port $(PORT) --pid-file "$@"
 
 # In the order of the files: the long browser files come first, and what is left at the end is short on both sides.
-test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser ## every check, and all tests but the longest
-	@cd frontend && npm run --silent check && npm test --silent
+test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser test-frontend ## every check, and all tests but the longest
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long$(if $(filter 0,$(E2E)), and not e2e)"
 	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)
+
+# While the rest is prepared: the extensions are compiled on one core.
+test-frontend: frontend/.stamp-build
+	@cd frontend && npm run --silent check && npm test --silent
 
 test-production: setup $(VENV)/.stamp-dev ## the tests without browsers on real PostgreSQL and Redis servers, started for it; one JSON line
 	@$(PY) -m tests.production $(ARGS)

@@ -21,6 +21,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """File by file, but that all that look at one demo by a browser are one piece: a second demo beside it, which most
+    of the time nobody looks at, would take a tenth of the machine."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneDemo(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            browser = nodeid.startswith("tests/e2e/") and not nodeid.startswith("tests/e2e/test_process.py")
+            return "tests/e2e" if browser else str(super()._split_scope(nodeid))
+
+    return OneDemo(config, log)
+
+
 HOST: dict[str, Any] = {
     "format": "vpms-host/1",
     "host": "h1",

@@ -49,7 +49,19 @@ def chosen(pieces: int, piece: int) -> list[str]:
 
 def suite(arguments: list[str], variables: dict[str, str]) -> tuple[int, dict[str, int]]:
     """pytest's exit code and counts; what it prints is passed on as it comes."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "not e2e", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--migrations",
+        "-m",
+        "not e2e",
+        *arguments,
+    ]
     counts: dict[str, int] = {}
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

@@ -46,7 +46,7 @@ def serious(page: Page, *rules: str) -> list[str]:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory in which the story is told up to its opening: made once for all processes, copied by each demo.
 
-    That a demo tells it by itself is shown by test_process.
+    That a demo tells it by itself is shown by the longest test of test_process (make test-long).
     """
     base = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):

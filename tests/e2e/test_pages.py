@@ -323,6 +323,7 @@ def test_where_websockets_are_refused_the_map_follows_by_requests(sign_in: Calla
 NARROW = [  # the longest words, the widest tables and the dock
     ("alice", ["/tenant/", "/tenant/host/h1/goals/"]),
     ("olga", ["/operator/host/h2/"]),
+    ("ines", ["/learn/courses/1/", "/learn/courses/1/members/", "/learn/items/3/settings/"]),
 ]
 
 

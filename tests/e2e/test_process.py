@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,14 +17,9 @@ import pytest
 from tests.e2e.stack import ROOT, Demo, free_port, running
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Filled by the first demo that runs in it; those after it find their data there, and start sooner."""
-    return tmp_path_factory.mktemp("process") / "run"
-
-
 @pytest.mark.long
-def test_the_demo_leaves_no_process_and_finds_its_data_again(run_dir: Path) -> None:
+def test_the_demo_leaves_no_process_and_finds_its_data_again(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"  # filled by the first demo that runs in it
     with running(run_dir) as first:
         assert len(first.family()) >= 5
         assert first.stop(signal.SIGTERM) == []
@@ -43,9 +39,9 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         assert demo.stop() == []
 
 
-def test_make_demo_ends_also_when_make_alone_is_signalled(run_dir: Path, tmp_path: Path) -> None:
+def test_make_demo_ends_also_when_make_alone_is_signalled(told: Path, tmp_path: Path) -> None:
     """By SIGINT, of which make tells its child nothing; SIGTERM it hands on."""
-    port, log = free_port(), tmp_path / "log"
+    port, log, run_dir = free_port(), tmp_path / "log", shutil.copytree(told, tmp_path / "run")
     with log.open("w") as output:
         make = subprocess.Popen(
             ["make", "demo", f"PORT={port}", f"RUN_DIR={run_dir}"],

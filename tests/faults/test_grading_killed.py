@@ -25,6 +25,7 @@ LONG = """  - repeat: 2000
 """
 
 
+@pytest.mark.long
 def test_a_killed_worker_neither_loses_nor_doubles_an_attempt(transactional_db: None, stack: Stack) -> None:
     text = (
         dict(lab.shipped())["read-the-secret"]

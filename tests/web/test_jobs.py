@@ -92,8 +92,8 @@ def test_time_left_is_a_range_where_a_total_is_known(running: Run, cast: Any) ->
     row = row_of(cast.olga, "run", run.pk)
     assert row["percent"] == 25
     if run.checkpoints.count() > 1:
-        assert row["rate"] and " to " in row["left"]
-    assert joblist.time_left(130, 290) == "2 to 5 min" and joblist.time_left(0, 1) == "0 to 2 s"
+        assert row["rate"] and "–" in row["left"]
+    assert joblist.time_left(130, 290) == "2–5 min" and joblist.time_left(0, 1) == "0–2 s"
 
 
 def test_a_message_that_was_given_up_is_tried_again_and_one_that_waits_is_cancelled(cast: Any) -> None:

@@ -148,9 +148,9 @@ def shown(kind: Kind, job: Any, user: Any, workers: Mapping[str, Any], position:
 
 
 def time_left(least: float, most: float) -> str:
-    """`2 to 5 min`: the units of the longer time."""
+    """`2–5 min`: the units of the longer time, in every language."""
     for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
         if most >= 2 * size or size == 1:
             low, high = int(least // size), max(1, round(most / size + 0.5))
-            return f"{low} to {high} {unit}"
+            return f"{low}–{high} {unit}"
     raise AssertionError
