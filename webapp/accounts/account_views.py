@@ -114,15 +114,7 @@ def entry_fault(request: HttpRequest, user: Any) -> str:
     """Why the old password does not open the change; counted like a failed sign-in."""
     if not user.has_usable_password():
         return "" if entering.is_fresh(request) else _("Sign in anew first, then set a password.")
-    key = services.attempts_key(username=user.username, address=request.META.get("REMOTE_ADDR", ""))
-    wait = services.sign_in_delay(key=key)
-    if wait:
-        return _("Too many tries. Your account is not locked: the next try is looked at in %d s.") % wait
-    if user.check_password(request.POST.get("password-current", "")):
-        services.sign_in_succeeded(key=key)
-        return ""
-    services.sign_in_failed(key=key)
-    return _("This is not your password. It is read as typed, capital letters included.")
+    return entering.password_fault(request, user, request.POST.get("password-current", ""))
 
 
 @signed_in_required

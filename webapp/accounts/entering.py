@@ -39,6 +39,19 @@ def ours(request: HttpRequest, wanted: str, otherwise: str) -> str:
     return wanted if fits else otherwise
 
 
+def password_fault(request: HttpRequest, user: User, given: str) -> str:
+    """What is wrong with the password that a person gives again; "" if it is theirs. Counted as sign-ins are."""
+    key = services.attempts_key(username=user.username, address=request.META.get("REMOTE_ADDR", ""))
+    wait = services.sign_in_delay(key=key)
+    if wait:
+        return _("Too many tries. Your account is not locked: the next try is looked at in %d s.") % wait
+    if user.check_password(given):
+        services.sign_in_succeeded(key=key)
+        return ""
+    services.sign_in_failed(key=key)
+    return _("This is not your password. It is read as typed, capital letters included.")
+
+
 def first_step(request: HttpRequest, user: User, *, next: str, sealed: str = "") -> HttpResponse:
     """The person has proved the first factor. Whoever has a second one is asked for it; nobody is signed in before."""
     told = typed.opened(sealed) if sealed else None

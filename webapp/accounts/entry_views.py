@@ -91,15 +91,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
 def confirm_fault(request: HttpRequest, user: User) -> str:
     if request.POST.get("credential") or request.POST.get("code"):
         return factor_given(request, user)
-    key = services.attempts_key(username=user.username, address=request.META.get("REMOTE_ADDR", ""))
-    wait = services.sign_in_delay(key=key)
-    if wait:
-        return _("Too many tries. Your account is not locked: the next try is looked at in %d s.") % wait
-    if user.check_password(request.POST.get("password", "")):
-        services.sign_in_succeeded(key=key)
-        return ""
-    services.sign_in_failed(key=key)
-    return _("This is not your password. It is read as typed, capital letters included.")
+    return entering.password_fault(request, user, request.POST.get("password", ""))
 
 
 # -- a forgotten password

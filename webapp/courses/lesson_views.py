@@ -46,9 +46,20 @@ def lesson_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 @signed_in_required
 def shipped(request: HttpRequest, name: str) -> HttpResponse:
-    found = reading.of_shipped(user=request.user, name=name, language=get_language() or "en")
+    found = shipped_reading(request, name)
     mine = selectors.courses_of(user=request.user).filter(members__role=Member.Role.TEACHER)
     return page(request, found, courses=mine if found.teaches else ())
+
+
+def shipped_reading(request: HttpRequest, name: str) -> Reading:
+    return reading.of_shipped(user=request.user, name=name, language=get_language() or "en")
+
+
+def item_reading(request: HttpRequest, pk: int) -> Reading:
+    item, member = selectors.item_get(user=request.user, pk=pk)
+    if item.kind != "lesson":
+        raise selectors.missing()
+    return reading.of_item(item=item, member=member)
 
 
 def item_page(request: HttpRequest, item: Item, member: Member) -> HttpResponse:
@@ -82,16 +93,13 @@ def addresses(found: Reading) -> dict[str, Any]:
 @require_POST
 @signed_in_required
 def shipped_answer(request: HttpRequest, name: str) -> HttpResponse:
-    return answered(request, reading.of_shipped(user=request.user, name=name, language=get_language() or "en"))
+    return answered(request, shipped_reading(request, name))
 
 
 @require_POST
 @signed_in_required
 def item_answer(request: HttpRequest, pk: int) -> HttpResponse:
-    item, member = selectors.item_get(user=request.user, pk=pk)
-    if item.kind != "lesson":
-        raise selectors.missing()
-    return answered(request, reading.of_item(item=item, member=member))
+    return answered(request, item_reading(request, pk))
 
 
 def answered(request: HttpRequest, found: Reading) -> HttpResponse:
@@ -115,7 +123,7 @@ def shipped_copy(request: HttpRequest, name: str) -> HttpResponse:
     user: Any = request.user
     if only_reads(user):
         raise read_only()
-    found = reading.of_shipped(user=user, name=name, language=get_language() or "en")
+    found = shipped_reading(request, name)
     item = reading.copied(user, found, request.POST.get("course", ""))
     messages.success(request, _("The lesson is in your course. Students see it once you show it."))
     return redirect("course-item", item.pk)
@@ -124,16 +132,13 @@ def shipped_copy(request: HttpRequest, name: str) -> HttpResponse:
 @require_GET
 @signed_in_required
 def shipped_export(request: HttpRequest, name: str) -> HttpResponse:
-    return export(request, reading.of_shipped(user=request.user, name=name, language=get_language() or "en"))
+    return export(request, shipped_reading(request, name))
 
 
 @require_GET
 @signed_in_required
 def item_export(request: HttpRequest, pk: int) -> HttpResponse:
-    item, member = selectors.item_get(user=request.user, pk=pk)
-    if item.kind != "lesson":
-        raise selectors.missing()
-    return export(request, reading.of_item(item=item, member=member))
+    return export(request, item_reading(request, pk))
 
 
 def export(request: HttpRequest, found: Reading) -> HttpResponse:
