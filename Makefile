@@ -27,7 +27,7 @@ demo: $(RUN)/demo.pid ## start the whole product on http://127.0.0.1:8000 (Ctrl-
 $(RUN)/demo.pid: setup
 	@exec env HSVM_RUN_DIR="$(RUN)" $(PY) manage.py demo --port $(PORT) --pid-file "$@"
 
-# In the order of the files: the long browser files come first, and what is left at the end is short on both sides.
+# In the order of collection: the browser's tests come first, and what is left at the end is short on both sides.
 test: setup $(VENV)/.stamp-dev $(VENV)/.stamp-browser test-frontend ## every check, and all tests but the longest
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long$(if $(filter 0,$(E2E)), and not e2e)"
 	@$(if $(filter 0,$(E2E)),echo "E2E=0: the browser tests were left out",true)

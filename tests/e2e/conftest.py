@@ -20,11 +20,16 @@ PATIENCE = 60_000  # ms that a page may take on a machine with much else to do; 
 expect.set_options(timeout=PATIENCE)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Marks the browser's tests before others choose by marks, and puts them first after pytest-django has put those of
+    the database there: they are one long piece (tests/conftest.py), and short ones fill the end on both sides."""
     here = str(Path(__file__).parent)
     for item in items:
         if str(item.fspath).startswith(here):
             item.add_marker(pytest.mark.e2e)
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 
 def serious(page: Page, *rules: str) -> list[str]:
