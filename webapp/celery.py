@@ -74,12 +74,18 @@ def leave_when_deaf(consumer: Any) -> None:
             os._exit(1)
         if time.monotonic() > since + CUT_SECONDS and not cut:
             log.warning("messages wait and none arrives: this worker connects to the broker anew")
-            cut_ways(consumer.connection)
             cut = True
+            try:
+                cut_ways(consumer.connection)
+            except Exception:  # this thread must live on: it is also who ends a worker that nothing reaches
+                log.exception("the ways to the broker could not be cut")
 
 
 def cut_ways(connection: Any) -> None:
-    """Shut down the sockets on which this kombu connection waits for messages: its reader then sees the end of them."""
+    """Shut down the sockets on which this kombu connection waits for messages: its reader then sees the end of them.
+    None: the worker is connecting anew already."""
+    if connection is None:
+        return
     for number in list(connection.transport.cycle.fds):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
             same.shutdown(socket.SHUT_RDWR)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import Stack, start_run
 from tests.goals.stack import FaultProxy
+from webapp.celery import cut_ways
 from webapp.runs.models import Run
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 LEAST_MESSAGE = 500  # bytes; what else the worker says and hears meanwhile is shorter
 
 
+def test_a_way_that_is_cut_ends_for_its_reader_and_one_that_is_gone_is_no_failure() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(5)
+        cut_ways(SimpleNamespace(transport=SimpleNamespace(cycle=SimpleNamespace(fds={ours.fileno(): "BRPOP"}))))
+        assert ours.recv(1) == b""
+    cut_ways(None)
+
+
+@pytest.mark.long
+@pytest.mark.django_db(transaction=True)
 def test_a_worker_whom_no_message_reaches_connects_anew(live_cast: Any, stack: Stack, tmp_path: Path) -> None:
     way = FaultProxy(tmp_path / "way.sock", Path(stack.environment["HSVM_REDIS"].removeprefix("unix://")))
     stack.start("keeper")

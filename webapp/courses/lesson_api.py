@@ -9,7 +9,7 @@ from django.utils.translation import get_language
 from ninja import Field, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.courses import reading, selectors
+from webapp.courses import reading
 from webapp.courses.lesson_export import exported
 from webapp.courses.reading import Reading
 from webapp.rest.paging import Strict
@@ -136,10 +136,7 @@ def of_shipped(request: HttpRequest, name: str) -> Reading:
 
 
 def of_item(request: HttpRequest, pk: int) -> Reading:
-    item, member = selectors.item_get(user=request.user, pk=pk)
-    if item.kind != "lesson":
-        raise selectors.missing()
-    return reading.of_item(item=item, member=member)
+    return reading.of_pk(user=request.user, pk=pk)
 
 
 @router.get("/lessons", response=LessonsOut)

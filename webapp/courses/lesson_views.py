@@ -55,13 +55,6 @@ def shipped_reading(request: HttpRequest, name: str) -> Reading:
     return reading.of_shipped(user=request.user, name=name, language=get_language() or "en")
 
 
-def item_reading(request: HttpRequest, pk: int) -> Reading:
-    item, member = selectors.item_get(user=request.user, pk=pk)
-    if item.kind != "lesson":
-        raise selectors.missing()
-    return reading.of_item(item=item, member=member)
-
-
 def item_page(request: HttpRequest, item: Item, member: Member) -> HttpResponse:
     return page(request, reading.of_item(item=item, member=member))
 
@@ -99,7 +92,7 @@ def shipped_answer(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 @signed_in_required
 def item_answer(request: HttpRequest, pk: int) -> HttpResponse:
-    return answered(request, item_reading(request, pk))
+    return answered(request, reading.of_pk(user=request.user, pk=pk))
 
 
 def answered(request: HttpRequest, found: Reading) -> HttpResponse:
@@ -138,7 +131,7 @@ def shipped_export(request: HttpRequest, name: str) -> HttpResponse:
 @require_GET
 @signed_in_required
 def item_export(request: HttpRequest, pk: int) -> HttpResponse:
-    return export(request, item_reading(request, pk))
+    return export(request, reading.of_pk(user=request.user, pk=pk))
 
 
 def export(request: HttpRequest, found: Reading) -> HttpResponse:

@@ -87,6 +87,14 @@ def of_item(*, item: Item, member: Member) -> Reading:
     return Reading(member.user, lessons.known(item.text), item, member)
 
 
+def of_pk(*, user: Any, pk: int) -> Reading:
+    """The lesson that is this item of a course; as if there were none for who may not see it, or if it is no lesson."""
+    item, member = selectors.item_get(user=user, pk=pk)
+    if item.kind != "lesson":
+        raise selectors.missing()
+    return of_item(item=item, member=member)
+
+
 def opened(reading: Reading) -> list[Opened]:
     """The lesson as far as the reader has come in each section."""
     found = []
