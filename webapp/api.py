@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja.errors import AuthenticationError, AuthorizationError, HttpError, ValidationError
 from ninja.parser import Parser
@@ -41,7 +41,7 @@ from webapp.notices.alert_api import router as alerts
 from webapp.notices.api import router as notices
 from webapp.ops.job_api import router as jobs
 from webapp.ops.kiosk_api import router as screens
-from webapp.pages import DATABASE_AWAY
+from webapp.pages import DATABASE_AWAY, NOT_STORABLE
 from webapp.rest.document import Api
 from webapp.rest.doors import Door
 from webapp.rest.problems import problem
@@ -142,6 +142,13 @@ def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse
     told = problem(503, "database_away", str(DATABASE_AWAY))
     told["Retry-After"] = "5"
     return told
+
+
+@api.exception_handler(DataError)
+def not_storable(request: HttpRequest, error: DataError) -> HttpResponse:
+    """A net below the checks: SQLite stores what PostgreSQL refuses (NUL, more than a column holds)."""
+    log.warning("what was sent to the API at %s cannot be stored: %s", request.path, error)
+    return problem(422, "not_storable", str(NOT_STORABLE))
 
 
 @api.exception_handler(Exception)

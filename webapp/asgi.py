@@ -14,12 +14,13 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.urls import path
 
+from webapp.admission import admitted
 from webapp.live.consumers import LiveConsumer, abortable, from_origins
 from webapp.live.hub import lifespan
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": admitted(http, settings.REQUESTS_AT_ONCE),
         "websocket": abortable(
             from_origins(AuthMiddlewareStack(URLRouter([path("ws/", LiveConsumer.as_asgi())])), settings.ORIGINS)
         ),

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.utils.html import escape
 from django.utils.translation import get_language, gettext_lazy
@@ -25,6 +25,7 @@ API = "/api/"
 AT_ONCE = 50  # rows of a long list on one page
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 FILE = "application/octet-stream"
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 # Where a file is sent as it is, and the most bytes of one.
 UPLOADS = {"/api/workloads": 5 << 20, "/api/course-bundles": 5 << 20}
 
@@ -95,6 +96,10 @@ DATABASE_AWAY: Final = gettext_lazy(
     "The site cannot store anything just now. Nothing was changed; try again in a moment."
 )
 
+NOT_STORABLE: Final = gettext_lazy(
+    "What was sent is too long, too large, or holds a character that cannot be stored. Nothing was changed."
+)
+
 
 def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse:
     """The disk is full, or the database is away or held by somebody else. No page is made of it: that would ask the
@@ -110,12 +115,16 @@ def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse
 
 class RefusalMiddleware:
     """A VpmsError that a page's view did not answer itself becomes a page that says what happened; so does a method
-    that an address does not know. The API takes bodies as JSON only, apart from files where one is uploaded."""
+    that an address does not know. The API takes bodies as JSON only, apart from files where one is uploaded.
+    An address with the character NUL leads nowhere, and a form with it is refused: PostgreSQL cannot store it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        query = request.META.get("QUERY_STRING", "")
+        if "\0" in request.path or "\0" in query or "%00" in query:
+            raise Http404
         kind = request.content_type or ""
         known = request.path.startswith(API) and request.user.is_authenticated  # nobody else learns what is taken
         most = UPLOADS.get(request.path) if known and request.method == "POST" and kind == FILE else None
@@ -133,9 +142,19 @@ class RefusalMiddleware:
             told["Allow"] = allowed
         return told
 
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
+        if request.content_type not in FORMS or request.method in SAFE:
+            return None
+        if any("\0" in text for name, texts in request.POST.lists() for text in (name, *texts)):
+            return refusal(request, 422, "not_storable", str(NOT_STORABLE))
+        return None
+
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, OperationalError):
             return database_away(request, exception)
+        if isinstance(exception, DataError):  # NUL, or longer than its column: SQLite stores what PostgreSQL refuses
+            log.warning("what was sent to %s cannot be stored: %s", request.path, exception)
+            return refusal(request, 422, "not_storable", str(NOT_STORABLE))
         if not isinstance(exception, VpmsError):
             return None
         if exception.http_status == 404:

@@ -264,6 +264,8 @@ def redis_url(variable: str, default: str) -> str:
     return url
 
 
+# Fewer than a process's connections, so that its websockets find one when all requests are at work.
+REQUESTS_AT_ONCE = env_int("HSVM_REQUESTS_AT_ONCE", 10, low=1, high=190)
 DATABASE_URL = env_str("HSVM_DATABASE", "")
 DATABASES = {"default": database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -32,9 +32,9 @@ def inherited(run_dir: Path) -> dict[str, str]:
     return {**own, "HSVM_RUN_DIR": str(run_dir), "DEMO_PASSWORD": PASSWORD, "HSVM_SLOWER": "8"}
 
 
-def prepare(run_dir: Path) -> None:
+def prepare(run_dir: Path, **more: str) -> None:
     """Tell the story in this directory as a demo does before it opens."""
-    environment = {**inherited(run_dir), "HSVM_TLS": "0", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    environment = {**inherited(run_dir), "HSVM_TLS": "0", "DJANGO_SETTINGS_MODULE": "webapp.settings", **more}
     told = "import django; django.setup(); from webapp.ops.management.commands.demo import prepare; prepare()"
     subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=environment, check=True, timeout=300)
 

@@ -78,6 +78,7 @@ def test_columns_that_a_newer_release_added_are_in_nobodys_way(live_cast: Any) -
     run = start_run(live_cast, length=2_000_000)
     extra = models.IntegerField(default=7, db_default=7)
     extra.set_attributes_from_name("of_tomorrow")
+    extra.model = Run  # which does not know of it
     with connection.schema_editor() as editor:
         editor.add_field(Run, extra)
     try:

@@ -56,6 +56,7 @@ GOALS: Final = {
     "A1": Goal("load", "access.settings_and_headers", "check --deploy, headers, cookies, failed sign-ins"),
     "S1": Goal("soak", "soak.soak", "four minutes at half load: memory, descriptors and threads flat, no error"),
 }
+OF_A_FILE: Final = ("F2",)  # the full disk of a database that is a file of the site's own processes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,14 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kit", choices=sorted({goal.kit for goal in GOALS.values()}), help="all goals of a kit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--few", action="store_true")
+    parser.add_argument("--postgres", action="store_true", help=f"on PostgreSQL; without {' and '.join(OF_A_FILE)}")
     parser.add_argument("--here", action="store_true", help="one goal in this process, without report or time limit")
     args = parser.parse_args(argv)
-    wanted = args.goals or [name for name, goal in GOALS.items() if args.kit in (None, goal.kit)]
-    unknown = [name for name in wanted if name not in GOALS]
+    known = [name for name in GOALS if not (args.postgres and name in OF_A_FILE)]
+    wanted = args.goals or [name for name in known if args.kit in (None, GOALS[name].kit)]
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        parser.error(f"no goal {', '.join(unknown)}; there are {', '.join(GOALS)}")
+        parser.error(f"no goal {', '.join(unknown)}; there are {', '.join(known)}")
     if args.here:
-        found = measured(wanted[0], seed=args.seed, few=args.few)
+        found = measured(wanted[0], args)
         print(json.dumps(found), flush=True)
         return 0 if found["ok"] else 1
     report = Path(os.environ.get("HSVM_RUN_DIR") or ROOT / ".run") / "goals"
@@ -80,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def measured(name: str, *, seed: int, few: bool) -> dict[str, Any]:
+def measured(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The goal in this process."""
     from tests.goals import stack
 
     signal.signal(signal.SIGTERM, too_long)
     module, _, function = GOALS[name].does.partition(".")
     began = time.monotonic()
-    with stack.place(seed, few) as place:
+    with stack.place(args.seed, args.few, args.postgres) as place:
         try:
             found = getattr(importlib.import_module(f"tests.goals.{module}"), function)(place)
         except (Exception, SystemExit) as error:
@@ -97,7 +100,8 @@ def measured(name: str, *, seed: int, few: bool) -> dict[str, Any]:
             for log in sorted(place.folder.glob("*/logs/*.log")) + sorted(place.folder.glob("*/demo.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-8000:]}", file=sys.stderr)
     seconds = round(time.monotonic() - began, 1)
-    return {"goal": name, **found, "seed": seed, "seconds": seconds, **({"few": True} if few else {})}
+    of = {**({"database": "postgresql"} if args.postgres else {}), **({"few": True} if args.few else {})}
+    return {"goal": name, **found, "seed": args.seed, "seconds": seconds, **of}
 
 
 def too_long(*_: object) -> None:
@@ -113,7 +117,7 @@ def told(name: str, report: Path, args: argparse.Namespace) -> dict[str, Any]:
     log = report / f"{name}.log"
     with log.open("w") as errors:
         child = subprocess.Popen(
-            [*command, *(["--few"] if args.few else [])],
+            [*command, *(["--few"] if args.few else []), *(["--postgres"] if args.postgres else [])],
             cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True,
         )  # fmt: skip
         try:

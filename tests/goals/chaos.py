@@ -91,24 +91,35 @@ def undisturbed(place: Place) -> dict[str, Any]:
     """What the same runs come to when nothing happens to them: on a copy of the database, by one process alone."""
     twin = place.folder / "twin"
     shutil.copytree(place.run_dir, twin, ignore=shutil.ignore_patterns("*.sock"))
+    if place.postgres:
+        from django.db import connection
+
+        connection.close()
+        connection.close_pool()  # a template must be nobody's
+        place.postgres.psql("CREATE DATABASE twin TEMPLATE vpms")
     environment = {**inherited(twin), "HSVM_REDIS": f"unix://{twin / 'none.sock'}", "HSVM_LOG": "CRITICAL"}
+    environment |= place.database("twin")
     command = [sys.executable, "-m", "tests.goals.stack", "--port", str(place.port)]
     subprocess.run([*command, "--undisturbed"], cwd=ROOT, env=environment, check=True, timeout=200)
-    return on_other_database(twin, effects)
+    return on_other_database("twin" if place.postgres else str(twin / "vpms.sqlite3"), effects)
 
 
-def on_other_database(folder: Any, ask: Callable[[], Any]) -> Any:
-    """Ask the database of another run directory."""
+def on_other_database(name: str, ask: Callable[[], Any]) -> Any:
+    """Ask the database of this name, or in this file."""
     from django.db import connection
 
-    connection.close()
+    def use(name: str) -> None:
+        connection.close()
+        if connection.vendor == "postgresql":
+            connection.close_pool()
+        connection.settings_dict["NAME"] = name
+
     own = connection.settings_dict["NAME"]
-    connection.settings_dict["NAME"] = str(folder / "vpms.sqlite3")
+    use(name)
     try:
         return ask()
     finally:
-        connection.close()
-        connection.settings_dict["NAME"] = own
+        use(own)
 
 
 def killed(place: Place, site: Site, kind: str) -> float | None:

@@ -249,6 +249,8 @@ BODIES: Final = (
     b"\xff\xfe",
     b'{"text":"\\ud800"}',
     b"a=1&a=2&" * 300,
+    b"name=%00&title=a%00b&text=%00&reason=%00&username=%00&document=%00&code=%00",
+    b'{"name":"\\u0000","title":"\\u0000","text":"\\u0000","reason":"\\u0000"}',
     b'"' + b"x" * 70_000 + b'"',
     b'{"n":' + b"9" * 5000 + b"}",
     b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n',

@@ -24,7 +24,7 @@ def manage(place: Place, *arguments: str, **environment: str) -> subprocess.Comp
     own = {**inherited(place.run_dir), "HSVM_TLS": "0", "HSVM_REDIS": place.redis_url, "HSVM_LOG": "ERROR"}
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
-        cwd=ROOT, env={**own, **environment}, capture_output=True, text=True, timeout=250,
+        cwd=ROOT, env={**own, **place.database(), **environment}, capture_output=True, text=True, timeout=250,
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def damage(cursor: Any, chance: random.Random, length: int) -> tuple[str, int]:
         )
     elif kind == "column":
         column = chance.choice(("type", "actor", "subject", "hash"))
-        cursor.execute(f"UPDATE audit_entry SET {column} = {column} || 'x' WHERE seq = %s", [at])
+        cursor.execute(f"UPDATE audit_entry SET {column} = substr({column}, 2) || 'x' WHERE seq = %s", [at])
     elif kind == "delete":
         cursor.execute("DELETE FROM audit_audience WHERE entry_id = %s", [at])
         cursor.execute("DELETE FROM audit_entry WHERE seq = %s", [at])
@@ -117,7 +117,7 @@ def backup(place: Place) -> dict[str, Any]:
     """The told story is backed up, everything but the keys wiped, restored, and the site started on it."""
     from tests.e2e.stack import prepare
 
-    prepare(place.run_dir)
+    prepare(place.run_dir, **place.database())
     place.django()
     from django.db import connection
 
@@ -130,9 +130,7 @@ def backup(place: Place) -> dict[str, Any]:
     began = time.monotonic()
     made = manage(place, "backup", str(file))
     backed = time.monotonic() - began
-    for path in place.run_dir.iterdir():
-        if path.name not in ("seal.key", "secret.key"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    wipe(place)
     restored = manage(place, "restore", str(file))
     seconds = time.monotonic() - began
     whole = manage(place, "verify_audit").returncode == 0
@@ -150,6 +148,16 @@ def backup(place: Place) -> dict[str, Any]:
         "chain_verified": whole, "runs_go_on": moved is not None,
         "said": (made.stderr + restored.stderr)[-300:],
     }  # fmt: skip
+
+
+def wipe(place: Place) -> None:
+    """All but the two keys goes."""
+    for path in place.run_dir.iterdir():
+        if path.name not in ("seal.key", "secret.key"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if place.postgres:
+        place.postgres.psql("DROP DATABASE vpms WITH (FORCE)")
+        place.postgres.psql("CREATE DATABASE vpms")
 
 
 def slices(found: dict[str, Any]) -> int:
@@ -184,7 +192,7 @@ def migrations(place: Place) -> dict[str, Any]:
     wrong: list[str] = []
     for name in ("empty", "populated"):
         if name == "populated":
-            prepare(place.run_dir)
+            prepare(place.run_dir, **place.database())
             kept, faults = one_step(place)
             wrong += faults
         for target in ("head", "zero", "head"):
@@ -213,6 +221,7 @@ def everything(place: Place, target: str) -> list[str]:
         "assert not left, left\n"
     )
     environment = {**inherited(place.run_dir), "HSVM_TLS": "0", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    environment |= place.database()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250
     )

@@ -1,7 +1,8 @@
 """The product on an empty database for a goal: the demo's processes under the demo's supervisor, without its story.
 
-`Place` is where one goal works: a short directory of its own, which Django of this process uses too. Faults are put in
-front of Redis and of the site by `FaultProxy`; processes are found among the descendants of the site alone.
+`Place` is where one goal works: a short directory of its own, which Django of this process uses too; with
+`--postgres` also a PostgreSQL of its own in it. Faults are put in front of Redis and of the site by `FaultProxy`;
+processes are found among the descendants of the site alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -27,7 +27,9 @@ from typing import Any, Final
 import psutil
 import redis
 
+from tests import servers
 from tests.e2e.stack import Demo, free_port
+from webapp import keys
 
 PIECE: Final = 65_536
 MARKS: Final = {"worker": "celery", "web": "uvicorn", "keeper": "keeper", "valkey": "valkey-server"}
@@ -45,6 +47,7 @@ class Place:
     seed: int
     few: bool
     port: int = field(default_factory=free_port)
+    postgres: servers.Postgres | None = None
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -58,6 +61,10 @@ class Place:
     def redis_url(self) -> str:
         return f"unix://{self.run_dir / 'valkey.sock'}"
 
+    def database(self, name: str = "vpms") -> dict[str, str]:
+        """What processes must be told to find the database of this name; nothing for the file of the run directory."""
+        return {"HSVM_DATABASE": self.postgres.url_of(name)} if self.postgres else {}
+
     def django(self, **more: str) -> None:
         """This process's Django on the place's database, migrated; nothing of it is told to the site's processes."""
         os.environ.update(
@@ -69,6 +76,7 @@ class Place:
             HSVM_LOG="ERROR",
             HSVM_METRICS_SECONDS="0",
             DJANGO_ALLOW_ASYNC_UNSAFE="1",
+            **self.database(),
             **more,
         )
         import django
@@ -79,7 +87,7 @@ class Place:
 
     @contextlib.contextmanager
     def site(self, **environment: str) -> Iterator[Site]:
-        site = Site(self.run_dir, self.port, **environment)
+        site = Site(self.run_dir, self.port, **self.database(), **environment)
         try:
             site.wait_ready()
             yield site
@@ -89,7 +97,7 @@ class Place:
     @contextlib.contextmanager
     def demo(self, **environment: str) -> Iterator[Demo]:
         """`manage.py demo` with its story."""
-        demo = Demo(self.run_dir, self.port, **environment)
+        demo = Demo(self.run_dir, self.port, **self.database(), **environment)
         try:
             demo.wait_ready()
             yield demo
@@ -98,9 +106,19 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(seed: int, few: bool) -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="goal-") as folder:
-        yield Place(Path(folder), seed, few)
+def place(seed: int, few: bool, postgres: bool = False) -> Iterator[Place]:
+    with servers.place("goal-") as folder:
+        found = Place(folder, seed, few)
+        if not postgres:
+            yield found
+            return
+        keys.make(found.run_dir)
+        found.postgres = servers.Postgres(folder / "pg")
+        try:
+            found.postgres.psql("CREATE DATABASE vpms")
+            yield found
+        finally:
+            found.postgres.stop()
 
 
 class Site(Demo):

@@ -32,8 +32,9 @@ BOUNDED = {"engine", "state", "host", "kind", "process", "code", "route", "statu
 
 
 @pytest.fixture(autouse=True)
-def nothing_counted() -> None:
+def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     tally.take()
+    monkeypatch.setattr(tally, "_levels", {})  # of sockets that other tests of this process had
 
 
 def samples() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

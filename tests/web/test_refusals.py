@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 from django.test import Client
 
 from tests.conftest import Cast
-from webapp.tenants.models import Policy
+from webapp.tenants.models import Policy, VirtualMachine
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/x-www-form-urlencoded"])
@@ -56,6 +57,49 @@ def test_a_database_that_cannot_write_is_no_failure_of_the_site(cast: Cast, clie
     assert (by_api.status_code, by_api.json()["code"], by_api["Retry-After"]) == (503, "database_away", "5")
     assert by_page.status_code == 503 and "Nothing was changed" in by_page.content.decode()
     assert read.status_code == 200 and Policy.objects.count() == before
+
+
+def test_what_only_the_database_refuses_is_no_failure_of_the_site(cast: Cast, client: Any) -> None:
+    """SQLite takes any text; this is what PostgreSQL says of NUL, and of more than a column holds."""
+
+    def strict(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(("INSERT INTO", "UPDATE")) and "session" not in sql:
+            raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        return execute(sql, params, many, context)
+
+    client.force_login(cast.alice)
+    document = client.get("/api/vms/a-db/policy").json()
+    document["version"] += 1
+    before = Policy.objects.count()
+    with connection.execute_wrapper(strict):
+        by_api = client.put("/api/vms/a-db/policy", json.dumps(document), content_type="application/json")
+        by_page = client.post("/tenant/vm/a-db/start/")
+    assert (by_api.status_code, by_api.json()["code"]) == (422, "not_storable")
+    assert by_page.status_code == 422 and "Nothing was changed" in by_page.content.decode()
+    assert Policy.objects.count() == before
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_form_with_nul_is_refused_and_nothing_of_it_is_stored(cast: Cast, client: Any, kind: str) -> None:
+    client.force_login(cast.alice)
+    made = VirtualMachine.objects.count()
+    fields = {"name": "new-vm", "purpose": "a\0b"}
+    if kind == "multipart/form-data":
+        answer = client.post("/tenant/vm/new/", fields)
+    else:
+        answer = client.post("/tenant/vm/new/", urlencode(fields), content_type=kind)
+    assert answer.status_code == 422 and "cannot be stored" in answer.content.decode()
+    assert VirtualMachine.objects.count() == made
+
+
+@pytest.mark.parametrize(
+    "path", ["/tenant/host/%00/goals/", "/tenant/audit/?type=%00", "/api/vms/%00", "/api/audit?vm=%00"]
+)
+def test_an_address_with_nul_leads_nowhere(cast: Cast, client: Any, path: str) -> None:
+    client.force_login(cast.alice)
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer["Content-Type"].startswith("application/problem+json" if path.startswith("/api/") else "text/html")
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])

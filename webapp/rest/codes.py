@@ -131,6 +131,10 @@ CODES: Final[Mapping[str, Code]] = {
     "not_placed": Code(_("The VM has no host"), _("Place the VM on a host first.")),
     "not_possible": Code(_("Not possible in this state"), _("Read the run again and see its state.")),
     "not_running": Code(_("The VM does not run"), _("Read the VM again; this is possible while it runs.")),
+    "not_storable": Code(
+        _("It cannot be stored"),
+        _("Send shorter texts and smaller numbers, without the character NUL. Nothing was changed."),
+    ),
     "not_signed": Code(_("Not signed by all"), _("Wait until every party has signed.")),
     "not_signed_in": Code(
         _("Not signed in"), _("Send an API token as Authorization: Bearer, or the cookies of a session.")

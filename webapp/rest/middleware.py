@@ -32,12 +32,6 @@ class ApiMiddleware:
         request.token = None  # type: ignore[attr-defined]
         if not request.path.startswith(API):
             return self.get_response(request)
-        if (
-            "\x00" in request.path
-            or "\x00" in request.META.get("QUERY_STRING", "")
-            or "%00" in request.META.get("QUERY_STRING", "")
-        ):
-            return problem(404, "not_found", _("There is nothing here that you may see."))
         refused = signed(request)
         if refused is not None:
             return refused
