@@ -55,12 +55,16 @@ def worker_name() -> str:
     return f"worker:{main}@{socket.gethostname()}"[:64]
 
 
+def free(now: dt.datetime) -> Q:
+    """Nobody holds a lease on it now."""
+    return Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+
+
 def claim(model: type[Job], pk: int, **expected: Any) -> str | None:
     """The token of a lease on the row if it is due, as expected and not leased by another; else None."""
     now = timezone.now()
     token = secrets.token_hex(16)
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
-    claimed = model._default_manager.filter(free, pk=pk, due_at__lte=now, **expected).update(
+    claimed = model._default_manager.filter(free(now), pk=pk, due_at__lte=now, **expected).update(
         lease_token=token,
         lease_until=now + dt.timedelta(seconds=settings.LEASE_SECONDS),
         attempts=F("attempts") + 1,

@@ -25,7 +25,6 @@ API = "/api/"
 AT_ONCE = 50  # rows of a long list on one page
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 FILE = "application/octet-stream"
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 # Where a file is sent as it is, and the most bytes of one.
 UPLOADS = {"/api/workloads": 5 << 20, "/api/course-bundles": 5 << 20}
 
@@ -116,14 +115,13 @@ def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse
 class RefusalMiddleware:
     """A VpmsError that a page's view did not answer itself becomes a page that says what happened; so does a method
     that an address does not know. The API takes bodies as JSON only, apart from files where one is uploaded.
-    An address with the character NUL leads nowhere, and a form with it is refused: PostgreSQL cannot store it."""
+    A path with the character NUL leads nowhere: no database can look for it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        query = request.META.get("QUERY_STRING", "")
-        if "\0" in request.path or "\0" in query or "%00" in query:
+        if "\0" in request.path:
             raise Http404
         kind = request.content_type or ""
         known = request.path.startswith(API) and request.user.is_authenticated  # nobody else learns what is taken
@@ -141,13 +139,6 @@ class RefusalMiddleware:
         if allowed:
             told["Allow"] = allowed
         return told
-
-    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
-        if request.content_type not in FORMS or request.method in SAFE:
-            return None
-        if any("\0" in text for name, texts in request.POST.lists() for text in (name, *texts)):
-            return refusal(request, 422, "not_storable", str(NOT_STORABLE))
-        return None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, OperationalError):

@@ -175,8 +175,8 @@ def test_hostile_ids_are_never_a_failure_of_the_site(cast: Cast, client, who: st
                 assert answer.status_code != 500, (method, path[:200])
 
 
-SPOILED = ("type=%00", "subject=%F0%9F%92%A9&before=x", "before=9999999999999999999", "before=-1", "show=x", "vm=x")
-TOGETHER = ("type=%00", "type=x&vm=x&before=-1", "subject=%F0%9F%92%A9&before=x", "show=x&before=9999999999999999999")
+SPOILED = ("type=%00", "subject=%F0%9F%92%A9&before=x", "before=9999999999999999999", "before=-1", "show=%00", "vm=%00")
+TOGETHER = ("type=%00&vm=%00&before=-1", "subject=%F0%9F%92%A9&before=x", "show=%00&before=9999999999999999999")
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ TOGETHER = ("type=%00", "type=x&vm=x&before=-1", "subject=%F0%9F%92%A9&before=x"
 def test_hostile_queries_are_never_a_failure_of_the_site(cast: Cast, client, alone: int, query: str) -> None:
     client.force_login(cast.alice)
     client.raise_request_exception = False
-    for route in our_routes() if "%00" not in query else ("/tenant/", "/tenant/audit/", "/api/audit", "/learn/"):
+    for route in our_routes():
         answer = client.get(filled(route, alone) + "?" + query)
-        assert answer.status_code == 404 if "%00" in query else answer.status_code != 500, (route, query)
+        assert answer.status_code != 500, (route, query)
 
 
 def field_names() -> list[str]:

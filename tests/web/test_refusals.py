@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from django.db import DataError, OperationalError, connection
 from django.test import Client
 
 from tests.conftest import Cast
-from webapp.tenants.models import Policy, VirtualMachine
+from webapp.tenants.models import Policy
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/x-www-form-urlencoded"])
@@ -79,24 +78,9 @@ def test_what_only_the_database_refuses_is_no_failure_of_the_site(cast: Cast, cl
     assert Policy.objects.count() == before
 
 
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_form_with_nul_is_refused_and_nothing_of_it_is_stored(cast: Cast, client: Any, kind: str) -> None:
-    client.force_login(cast.alice)
-    made = VirtualMachine.objects.count()
-    fields = {"name": "new-vm", "purpose": "a\0b"}
-    if kind == "multipart/form-data":
-        answer = client.post("/tenant/vm/new/", fields)
-    else:
-        answer = client.post("/tenant/vm/new/", urlencode(fields), content_type=kind)
-    assert answer.status_code == 422 and "cannot be stored" in answer.content.decode()
-    assert VirtualMachine.objects.count() == made
-
-
-@pytest.mark.parametrize(
-    "path", ["/tenant/host/%00/goals/", "/tenant/audit/?type=%00", "/api/vms/%00", "/api/audit?vm=%00"]
-)
-def test_an_address_with_nul_leads_nowhere(cast: Cast, client: Any, path: str) -> None:
-    client.force_login(cast.alice)
+@pytest.mark.parametrize("path", ["/tenant/host/%00/goals/", "/operator/host/a%00/", "/api/vms/%00"])
+def test_a_path_with_nul_leads_nowhere(cast: Cast, client: Any, path: str) -> None:
+    client.force_login(cast.olga if "operator" in path else cast.alice)
     answer = client.get(path)
     assert answer.status_code == 404
     assert answer["Content-Type"].startswith("application/problem+json" if path.startswith("/api/") else "text/html")

@@ -38,7 +38,7 @@ from webapp.classroom import services as classroom
 from webapp.classroom.models import Cell, Drill
 from webapp.courses import lab, policy_play, regrades
 from webapp.courses.models import Attempt, PolicyTable, Regrade
-from webapp.jobs import MAX_ATTEMPTS, Job
+from webapp.jobs import MAX_ATTEMPTS, Job, free
 from webapp.live import publish
 from webapp.lti import returns
 from webapp.lti.models import Return
@@ -103,10 +103,6 @@ KINDS: Final = (
         Delivery, "webapp.notices.tasks.delivery_work", "house", ("pk",), "endpoint_id", sending.delivery_failed, most=1
     ),
 )
-
-
-def free(now: dt.datetime) -> Q:
-    return Q(lease_until__isnull=True) | Q(lease_until__lt=now)
 
 
 def reap(now: dt.datetime) -> int:

@@ -323,6 +323,20 @@ def keep_hot(*, run: int, slice_no: int, player: Player) -> None:
         _hot.popitem(last=False)
 
 
+def is_hot(run: int, slice_no: int) -> bool:
+    """Whether this process has the run's player just before this slice. One that fell behind is the first to go when
+    there are too many: others play its run."""
+    hot = _hot.get(run)
+    if hot is not None and hot.slice_no < slice_no:
+        _hot.move_to_end(run, last=False)
+    return hot is not None and hot.slice_no == slice_no
+
+
+def hot_runs() -> list[int]:
+    """The runs whose players this process has."""
+    return list(_hot)
+
+
 def forget(*, run: int) -> None:
     _hot.pop(run, None)
 

@@ -1,6 +1,5 @@
 """Doors for Celery: names of services, ids only."""
 
-import logging
 import time
 
 from celery import shared_task
@@ -9,17 +8,10 @@ from django.conf import settings
 from webapp import logs, tally
 from webapp.runs import services
 
-log = logging.getLogger(__name__)
-
 
 @shared_task(time_limit=settings.SLICE_HARD_SECONDS)  # then its lease runs out, and another attempt is made
 def run_slice(run_id: int, slice_no: int) -> None:
-    began = time.perf_counter()
-    with logs.working(run=run_id, slice=slice_no):
-        services.run_slice(run_id=run_id, slice_no=slice_no)
-        seconds = time.perf_counter() - began
-        tally.observe("vpms_slice_seconds", seconds)
-        log.info("slice", extra={"ms": round(seconds * 1000, 1)})
+    services.run_slice(run_id=run_id, slice_no=slice_no)
 
 
 @shared_task
