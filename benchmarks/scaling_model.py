@@ -67,15 +67,15 @@ class Size:
 # By `make bench-scaling` on PostgreSQL 15 and Redis 7, two cores, 2026-11-29; memory of web processes and sockets from
 # goal V1 with 200 and with 400 viewers.
 MEASURED: Final = Costs(
-    slice_worker=24.8,
-    slice_cold=144.1,
-    slice_vm=12.1,
-    slice_keeper=1.6,
-    slice_database=7.8,
-    slice_redis=0.75,
-    frame_web=0.18,
-    checkpoint_kib=58.0,
-    worker_mib=690.0,
+    slice_worker=18.7,
+    slice_cold=127.4,
+    slice_vm=12.0,
+    slice_keeper=1.8,
+    slice_database=6.5,
+    slice_redis=0.5,
+    frame_web=0.17,
+    checkpoint_kib=57.8,
+    worker_mib=686.0,
     web_mib=207.0,
     socket_kib=55.0,
 )
@@ -104,6 +104,7 @@ def needs(size: Size, costs: Costs) -> dict[str, dict[str, float]]:
     """By station: cores that it would need, cores that it can have, and the share of these."""
     work = costs.slice_worker + costs.slice_vm * max(0.0, size.vms / size.hosts - 2)
     # Any worker may get the next slice of a host, and keeps eight hosts hot: the more processes, the more often cold.
+    # Where slices wait each process takes its own first (webapp.runs.affinity); that is not counted on here.
     work += costs.slice_cold * cold_share(size)
     needed = {
         "keeper": (size.slices * costs.slice_keeper / 1000, 1.0),

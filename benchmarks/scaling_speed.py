@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS, SLICES = 8, 2  # of the unpaced runs: each slice a million accesses
+RUNS, SLICES = 8, 6  # of the unpaced runs: each slice a million accesses
 HOSTS, PACED_SECONDS = 8, 10
 VMS = (2, 6)  # on a host, few and many
 MANY = 200  # messages that the keeper sends at once

@@ -39,6 +39,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         assert demo.stop() == []
 
 
+@pytest.mark.long
 def test_make_demo_ends_also_when_make_alone_is_signalled(told: Path, tmp_path: Path) -> None:
     """By SIGINT, of which make tells its child nothing; SIGTERM it hands on."""
     port, log, run_dir = free_port(), tmp_path / "log", shutil.copytree(told, tmp_path / "run")

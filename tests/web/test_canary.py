@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import again
 from tests.web.neighbours import PEOPLE, TENANTS, WISHES, Street, make_street
 from tests.web.test_isolation import PUBLIC, body_of, our_routes
 from webapp.agreements import ladder, services
@@ -41,7 +42,7 @@ def labels(vm: str) -> dict[str, Any]:
 def street(db: None, settings: Any, tmp_path: Any) -> Street:
     settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
     engine._hot.clear()
-    found = make_street()
+    found = again("street", make_street)
     settings.WEBHOOK_HOSTS = ["hooks.example"]
     for vm, slug in TENANTS.items():  # all that happens from now on is mailed at once and posted too
         person = found.people[vm]
@@ -175,6 +176,7 @@ def test_neither_are_those_of_a_core_with_labels_and_of_a_neighbour_that_is_aske
     assert "A neighbour agreed to move" in page and "b-shop" not in page
 
 
+@pytest.mark.long
 def test_the_walk_finds_a_string_that_is_planted(street: Street, client) -> None:
     """Were it blind, the tests above would say nothing."""
     street.start("e-new")

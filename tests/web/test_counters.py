@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import again
 from tests.web.neighbours import TENANTS, Street, make_street, put_in_force
 from tests.web.screen import Story, text_of
 from webapp.agreements import replies, selectors, services, steps
@@ -26,7 +27,7 @@ State = Negotiation.State
 
 @pytest.fixture
 def street(db: None) -> Street:
-    return make_street()
+    return again("street", make_street)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import wishes
+from tests.conftest import again, wishes
 from tests.web.neighbours import TENANTS, WISHES, Street, make_street, put_in_force
 from tests.web.screen import text_of
 from webapp.agreements import declaring, services
@@ -18,7 +18,7 @@ from webapp.audit.models import Entry
 
 @pytest.fixture
 def street(db: None) -> Street:
-    return make_street()
+    return again("street", make_street)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import Cast
+from tests.conftest import Cast, again
 from tests.web.neighbours import TENANTS, Street, make_street
 from tests.web.screen import text_of
 from webapp.agreements import papers, services
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def street(db: None) -> Street:
-    return make_street()
+    return again("street", make_street)
 
 
 def newest() -> Agreement:
