@@ -9,22 +9,27 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+OUT_OF_TURN: Final = "/healthz"
 GONE: Final = {"type": "http.disconnect"}
 
 
 def admitted(app: Any, at_once: int) -> Any:
     """The ASGI application, begun only when the whole body is there and it is this request's turn.
 
-    A slow body thus takes nobody's turn. A turn ends when the answer begins, so neither does who reads slowly; who
-    left while waiting is told to the application as gone, before any work is done.
+    A slow body thus takes nobody's turn. A turn ends when the answer's body begins, so neither does who reads slowly;
+    who left while waiting is told to the application as gone, before any work is done. Whether the process lives is
+    answered out of turn: whoever asks would otherwise end one that works its line off.
     """
     turns = asyncio.Semaphore(at_once)
 
     async def wrapped(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope.get("path") == OUT_OF_TURN:
+            await app(scope, receive, send)
+            return
         turn = Turn(turns, receive)
 
         async def answered(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.body":  # only now a streamed answer's list is read
                 turn.end()
             await send(message)
 
@@ -61,7 +66,7 @@ class Turn:
         try:
             await asyncio.wait((taking, self.leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.held = taking.done() and not taking.cancelled()
+            self.held = taking.done() and not taking.cancelled() and taking.exception() is None
             taking.cancel()
         if self.leaving.done():
             self.end()

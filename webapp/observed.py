@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from django.db import connections
 from django.http import HttpRequest, HttpResponseBase
 
 from webapp import logs, tally
@@ -16,6 +17,13 @@ log = logging.getLogger(__name__)
 
 HEADER: Final = "X-Request-ID"
 QUIET: Final = ("healthz", "readyz", "metrics")  # asked by machines, every few seconds
+
+
+def give_connections_back() -> None:
+    """All is read: who takes long to fetch the answer holds no connection. (In a transaction only tests are here.)"""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 class ObservedMiddleware:
@@ -30,6 +38,8 @@ class ObservedMiddleware:
         logs.clear()
         with logs.bound(request_id=ident):
             answer = self.get_response(request)
+            if not answer.streaming:
+                give_connections_back()
             seconds = time.perf_counter() - began
             route = logs.route_of(request)
             tally.count("vpms_http_requests_total", route=route, status=f"{answer.status_code // 100}xx")

@@ -110,6 +110,41 @@ def test_a_slice_whose_message_played_another_is_sent_again_or_served_by_the_oth
     assert Run.objects.get(pk=runs[8].pk).slice_no == 2 and sent() == [False, False, False, False]
 
 
+def test_the_age_of_a_message_goes_with_it(runs: list[Run], hot: Any, monkeypatch: Any) -> None:
+    """A slice whose message was lost is found by the keeper after a while, however often others are played for it."""
+    monkeypatch.setattr(services, "_slice", lambda run, token: jobs.commit(Run, run.pk, token, due_at=None, slice_no=2))
+    lost = timezone.now() - dt.timedelta(seconds=2)
+    Run.objects.filter(pk=runs[3].pk).update(enqueued_at=lost)
+    hot(runs[3])
+    services.run_slice(run_id=runs[0].pk, slice_no=1)  # plays 3: now 0 waits for a message that will not come
+    assert Run.objects.get(pk=runs[3].pk).slice_no == 2
+    assert Run.objects.get(pk=runs[0].pk).enqueued_at == lost
+
+
+def test_what_somebody_plays_meanwhile_is_not_sent_again_but_another_is(
+    runs: list[Run], hot: Any, monkeypatch: Any
+) -> None:
+    named, other = affinity.Slice(runs[0].pk, 1), runs[1]
+    told, once = affinity.waiting, []
+
+    def raced(*args: Any, **more: Any) -> Any:
+        rows = told(*args, **more)
+        if not once:  # between the look and the change another process claims it
+            once.append(jobs.claim(Run, named.run, slice_no=1))
+        return rows
+
+    monkeypatch.setattr(affinity, "waiting", raced)
+    assert jobs.claim(Run, runs[7].pk, slice_no=1)
+    affinity.played(named, Run.objects.get(pk=runs[7].pk))
+    assert Run.objects.get(pk=named.run).enqueued_at is not None and Run.objects.get(pk=other.pk).enqueued_at is None
+
+
+def test_a_run_of_another_engine_is_looked_at_even_where_others_are_hot(runs: list[Run], hot: Any) -> None:
+    hot(*runs[1:])
+    Run.objects.filter(pk=runs[0].pk).update(engine_version="0")
+    assert order(runs, runs[0]) == [0]
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_in_any_order_of_messages_each_slice_is_played_once_and_mostly_where_it_is_hot(
     runs: list[Run], monkeypatch: Any, processes: int

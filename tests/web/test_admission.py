@@ -11,6 +11,7 @@ from webapp.admission import GONE, admitted
 WHOLE: dict[str, Any] = {"type": "http.request", "body": b"x", "more_body": False}
 PART: dict[str, Any] = {"type": "http.request", "body": b"x", "more_body": True}
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+BODY: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class Site:
@@ -20,7 +21,8 @@ class Site:
         self.at_work = self.most = self.begun = 0
         self.gone: list[int] = []
         self.order: list[int] = []
-        self.go = asyncio.Event()
+        self.go, self.read = asyncio.Event(), asyncio.Event()
+        self.read.set()
         self.app = admitted(self.work, at_once)
 
     async def work(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -37,8 +39,11 @@ class Site:
             if scope.get("fails"):
                 raise ValueError
             await send(START)
+            await self.read.wait()  # a streamed answer's list is read after its head is sent
         finally:
             self.at_work -= 1
+        await send(BODY)
+        await scope.get("fetched", self.go).wait()
 
 
 class Client:
@@ -127,6 +132,36 @@ def test_a_turn_ends_with_the_answer_an_error_or_a_cancelled_request() -> None:
         assert site.order[-3:] == [1001, 1002, 1003]  # all three turns are there again, and no more
         site.go.set()
         await asyncio.gather(*(client.task for client in again))
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_turn_lasts_until_the_body_begins_and_not_until_it_is_fetched() -> None:
+    async def main() -> None:
+        site, never = Site(1), asyncio.Event()
+        site.go.set()
+        site.read.clear()
+        slow, next_one = Client(site, 0, fetched=never).say(WHOLE), Client(site, 1).say(WHOLE)
+        await settled()
+        assert site.order == [0]
+        site.read.set()
+        await next_one.task
+        assert site.order == [0, 1] and not slow.task.done()
+        never.set()
+        await slow.task
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_whether_the_process_lives_is_answered_out_of_turn() -> None:
+    async def main() -> None:
+        site = Site(1)
+        busy = [Client(site, n).say(WHOLE) for n in (0, 1)]
+        alive = Client(site, 2, path="/healthz").say(WHOLE)
+        await settled()
+        assert site.order == [2, 0]
+        site.go.set()
+        await asyncio.gather(alive.task, *(client.task for client in busy))
 
     asyncio.run(asyncio.wait_for(main(), 30))
 

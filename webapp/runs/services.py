@@ -300,22 +300,22 @@ def run_slice(*, run_id: int, slice_no: int) -> None:
         token = jobs.claim(Run, each.run, engine_version=engine.ENGINE_VERSION, **ours)
         if token is not None:
             run = Run.objects.select_related("host").get(pk=each.run)
-            if each != named and run.enqueued_at is None:
-                affinity.instead(named, each)
             with logs.working(run=run.pk, slice=each.number, request_id=run.request_id):
-                _claimed(run, token)
+                _claimed(run, token, named)
             return
         if each == named:
             _of_another_engine(run_id, ours)
 
 
-def _claimed(run: Run, token: str) -> None:
+def _claimed(run: Run, token: str, named: affinity.Slice) -> None:
     if run.wanted:
+        affinity.played(named, run)
         _settle(run, token)
         return
     began = time.perf_counter()
     try:
         with jobs.kept(Run, run.pk, token):  # a slice on a busy machine is slow, not lost
+            affinity.played(named, run)
             _slice(run, token)
     except Exception:
         log.exception("slice %d of run %d failed", run.slice_no, run.pk)
