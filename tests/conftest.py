@@ -159,7 +159,8 @@ def again(name: str, make: Callable[[], Any]) -> Any:
     if name not in _written:
         before = {table for table, _, _ in rows_now()}
         made = make()
-        _written[name] = ([row for row in rows_now() if row[0] not in before], without_rows(made))
+        fresh = [row for row in rows_now() if row[0] not in before]
+        _written[name] = (fresh, with_each(made, Model, lambda row: Row(type(row), row.pk)))
         return made
     rows_of, made = _written[name]
     with connection.cursor() as cursor:
@@ -167,7 +168,7 @@ def again(name: str, make: Callable[[], Any]) -> Any:
             names = ", ".join(f'"{name}"' for name in columns)
             places = ", ".join(["%s"] * len(columns))
             cursor.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({places})', rows)
-    return with_rows(made)
+    return with_each(made, Row, lambda row: row.model._default_manager.get(pk=row.pk))
 
 
 class Row(NamedTuple):
@@ -175,30 +176,17 @@ class Row(NamedTuple):
     pk: Any
 
 
-def without_rows(made: Any) -> Any:
-    """The same with each row of a table named by its key."""
-    if isinstance(made, Model):
-        return Row(type(made), made.pk)
-    if isinstance(made, dict):
-        return {key: without_rows(value) for key, value in made.items()}
-    if hasattr(made, "__dict__"):
-        named = copy.copy(made)
-        named.__dict__.update(without_rows(vars(made)))
-        return named
-    return made
-
-
-def with_rows(named: Any) -> Any:
-    """The same with each row read anew."""
-    if isinstance(named, Row):
-        return named.model._default_manager.get(pk=named.pk)
-    if isinstance(named, dict):
-        return {key: with_rows(value) for key, value in named.items()}
-    if hasattr(named, "__dict__"):
-        made = copy.copy(named)
-        made.__dict__.update(with_rows(vars(named)))
-        return made
-    return named
+def with_each(thing: Any, leaf: type, change: Callable[[Any], Any]) -> Any:
+    """A copy of the thing, in whose attributes and dicts everything of this type is changed."""
+    if isinstance(thing, leaf):
+        return change(thing)
+    if isinstance(thing, dict):
+        return {key: with_each(value, leaf, change) for key, value in thing.items()}
+    if hasattr(thing, "__dict__"):
+        changed = copy.copy(thing)
+        changed.__dict__.update(with_each(vars(thing), leaf, change))
+        return changed
+    return thing
 
 
 def rows_now() -> Rows:

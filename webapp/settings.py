@@ -183,6 +183,9 @@ TEMPLATES = [
 ]
 
 
+DATABASE_POOL = env_int("HSVM_DATABASE_POOL", 12, low=2, high=200)
+
+
 def database(url: str) -> dict[str, object]:
     """SQLite by default; postgres://user:password@host:port/name?sslmode=verify-full for sites of several machines.
     A password may stand in a file that the variable HSVM_DATABASE_PASSWORD_FILE names."""
@@ -217,7 +220,7 @@ def database(url: str) -> dict[str, object]:
             **options,
             "pool": {
                 "min_size": 1,
-                "max_size": env_int("HSVM_DATABASE_POOL", 12, low=2, high=200),
+                "max_size": DATABASE_POOL,
                 "timeout": 20,
                 "max_idle": 60,
             },
@@ -265,7 +268,7 @@ def redis_url(variable: str, default: str) -> str:
 
 
 # Fewer than a process's connections, so that its websockets find one when all requests are at work.
-REQUESTS_AT_ONCE = env_int("HSVM_REQUESTS_AT_ONCE", 10, low=1, high=190)
+REQUESTS_AT_ONCE = env_int("HSVM_REQUESTS_AT_ONCE", max(1, DATABASE_POOL - 2), low=1, high=DATABASE_POOL - 1)
 DATABASE_URL = env_str("HSVM_DATABASE", "")
 DATABASES = {"default": database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -18,6 +18,7 @@ from webapp.runs import affinity, engine, services
 from webapp.runs.models import Run
 
 pytestmark = pytest.mark.django_db
+NO_PLAYER: Any = None  # nothing is played here
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def hot(monkeypatch: Any) -> Callable[..., None]:
     monkeypatch.setattr(engine, "_hot", found)
 
     def make(*runs: Run, slice_no: int = 1) -> None:
-        found.update((run.pk, engine.Hot(slice_no, None)) for run in runs)  # type: ignore[arg-type]
+        found.update((run.pk, engine.Hot(slice_no, NO_PLAYER)) for run in runs)
 
     return make
 
@@ -96,7 +97,10 @@ def test_a_slice_whose_message_played_another_is_sent_again_or_served_by_the_oth
     runs: list[Run], hot: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(services, "_slice", lambda run, token: jobs.commit(Run, run.pk, token, due_at=None, slice_no=2))
-    sent = lambda: [run.enqueued_at is not None for run in Run.objects.order_by("pk")[:4]]  # noqa: E731
+
+    def sent() -> list[bool]:
+        return [run.enqueued_at is not None for run in Run.objects.order_by("pk")[:4]]
+
     hot(runs[7])
     services.run_slice(run_id=runs[0].pk, slice_no=1)  # plays 7, which was not sent
     assert Run.objects.get(pk=runs[7].pk).slice_no == 2 and sent() == [False, True, True, True]
@@ -160,7 +164,7 @@ def test_in_any_order_of_messages_each_slice_is_played_once_and_mostly_where_it_
         played.append((run.pk, run.slice_no))
         kinds["hot" if engine.is_hot(run.pk, run.slice_no) else "cold"] += 1
         assert jobs.commit(Run, run.pk, token, due_at=timezone.now(), slice_no=run.slice_no + 1)
-        engine.keep_hot(run=run.pk, slice_no=run.slice_no + 1, player=None)  # type: ignore[arg-type]
+        engine.keep_hot(run=run.pk, slice_no=run.slice_no + 1, player=NO_PLAYER)
 
     monkeypatch.setattr(services, "_slice", slice_)
     messages: list[tuple[int, int]] = []
