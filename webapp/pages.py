@@ -95,9 +95,7 @@ DATABASE_AWAY: Final = gettext_lazy(
     "The site cannot store anything just now. Nothing was changed; try again in a moment."
 )
 
-NOT_STORABLE: Final = gettext_lazy(
-    "What was sent is too long, too large, or holds a character that cannot be stored. Nothing was changed."
-)
+NOT_STORABLE: Final = gettext_lazy("What was sent is too long, too large, or holds a character that cannot be stored.")
 
 
 def database_away(request: HttpRequest, error: OperationalError) -> HttpResponse:
